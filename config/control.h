@@ -1,0 +1,86 @@
+/*
+ * What bridge and plugin say to each other over MQTT. Bridge to plugin: publishes to CONTROL_TOPIC (QoS 0, MQTT keeps
+ * the order of one connection). Plugin to bridge: messages addressed to the bridge's client id alone, on
+ * CONTROL_TOPIC_BRIDGE. Every payload is one packed command: u8 version, u8 type, then the members below in order
+ * (config/buf.h forms: lenslice for texts and bytes, two u64 for an id).
+ * Encoding appends to a buffer that is cleared first. Decoding borrows from the payload and validates everything.
+ */
+#ifndef MQR_CONFIG_CONTROL_H
+#define MQR_CONFIG_CONTROL_H
+
+#include "config/buf.h"
+#include "config/entry_id.h"
+#include "config/message.h"
+#include "config/status.h"
+
+#define CONTROL_TOPIC "$CONTROL/mosquitto-redis/v1"
+#define CONTROL_TOPIC_BRIDGE "$CONTROL/mosquitto-redis/v1/bridge"
+#define CONTROL_VERSION 1
+#define CONTROL_BATCH_MESSAGES_MAX 512
+#define CONTROL_BATCH_BYTES_MAX (256 * 1024) /* soft: one larger message makes a batch of its own */
+#define CONTROL_FILTERS_MAX 1024
+
+enum control_type {
+	/* bridge -> plugin */
+	CONTROL_HELLO = 1, /* fence u64, token text */
+	CONTROL_BATCH = 2, /* device text, generation id, sequence u32, upto id, filters, messages */
+	CONTROL_SWITCH = 3, /* device text, generation id, sequence u32, upto id */
+	/* plugin -> bridge */
+	CONTROL_WELCOME = 65, /* boot id */
+	CONTROL_REFUSED = 66, /* reason text */
+	CONTROL_ACK = 67, /* device text, generation id, sequence u32, result u8, head id */
+};
+
+enum control_result {
+	CONTROL_DONE = 0,    /* batch handed to the broker; or switched: the device is live */
+	CONTROL_GONE = 1,    /* no such device in that generation: forget it */
+	CONTROL_TOO_FAR = 2, /* switch: more than the plugin hands over in one step lies between `upto` and `head`; read on */
+};
+
+/* BATCH: every message up to `upto` that matches one of `filters` is now delivered; messages may be none (progress only).
+ * SWITCH: everything up to `upto` is delivered for all filters of the device; go live.
+ * `generation` names the connection of the device: the id of its first subscription event. */
+struct control_command {
+	enum control_type type;
+	uint64_t fence;
+	struct slice token;      /* HELLO */
+	struct slice device;
+	struct entry_id generation;
+	uint32_t sequence;       /* counts up per device and generation; an ACK repeats it */
+	struct entry_id upto;
+	uint16_t filter_count;
+	struct slice filters;    /* packed; step through with control_filter_next */
+	uint16_t message_count;
+	struct slice messages;   /* packed; step through with control_message_next */
+	struct entry_id boot;    /* WELCOME */
+	struct slice reason;     /* REFUSED */
+	enum control_result result; /* ACK */
+	struct entry_id head;    /* ACK: newest id given out */
+};
+
+enum status control_decode(struct slice payload, struct control_command *c) MUST_CHECK;
+/* *rest starts as c->filters / c->messages; false at the end. control_decode has validated them. */
+bool control_filter_next(struct slice *rest, struct slice *filter);
+bool control_message_next(struct slice *rest, struct message *m);
+
+void control_hello(struct buf *out, uint64_t fence, struct slice token);
+void control_switch(struct buf *out, struct slice device, struct entry_id generation, uint32_t sequence,
+	struct entry_id upto);
+void control_welcome(struct buf *out, struct entry_id boot);
+void control_refused(struct buf *out, const char *reason);
+void control_ack(struct buf *out, struct slice device, struct entry_id generation, uint32_t sequence,
+	enum control_result result, struct entry_id head);
+
+/* A batch is begun, filters are added, then messages, then ended (which fills in the counts). */
+struct control_batch {
+	struct buf *out;
+	size_t counts_at;
+	uint16_t filters, messages;
+};
+void control_batch_begin(struct control_batch *b, struct buf *out, struct slice device, struct entry_id generation,
+	uint32_t sequence);
+void control_batch_filter(struct control_batch *b, struct slice filter); /* all before the first message */
+void control_batch_message(struct control_batch *b, const struct message *m);
+void control_batch_end(struct control_batch *b, struct entry_id upto);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * Field names of the entries in <prefix>:events:<node>, which the plugin's writer adds and the bridge reads. An entry's
+ * id is the event's id. It is added in the same transaction as what it tells of, so who reads it knows that every
+ * message of that node with a smaller id is in Redis.
+ *
+ *   op          boot | subscribed | unsubscribed | live | gone
+ *   client      client id                                  all but boot
+ *   generation  id of the connection's first subscription  all but boot
+ *   filter, qos                                            subscribed; unsubscribed has filter only
+ *   user        user name, when not anonymous              subscribed
+ *   rate        messages a second, when limited            subscribed
+ *   again       1: told again because a bridge came        subscribed
+ *   queued      1: only QoS 0 deliveries are missing       subscribed
+ *   from        already handed over up to this id          subscribed, with again
+ *   upto        what is owed ends here (went live without it): subscribed with again, live
+ */
+#ifndef MQR_CONFIG_EVENT_FIELDS_H
+#define MQR_CONFIG_EVENT_FIELDS_H
+
+#define EVENT_OP "op"
+#define EVENT_OP_BOOT "boot"
+#define EVENT_OP_SUBSCRIBED "subscribed"
+#define EVENT_OP_UNSUBSCRIBED "unsubscribed"
+#define EVENT_OP_LIVE "live"
+#define EVENT_OP_GONE "gone"
+#define EVENT_CLIENT "client"
+#define EVENT_GENERATION "generation"
+#define EVENT_FILTER "filter"
+#define EVENT_QOS "qos"
+#define EVENT_USER "user"
+#define EVENT_RATE "rate"
+#define EVENT_AGAIN "again"
+#define EVENT_QUEUED "queued"
+#define EVENT_FROM "from"
+#define EVENT_UPTO "upto"
+
+#define EVENT_STREAM_MAXLEN 100000
+
+/* Session hash (config/keys.h) */
+#define SESSION_USER "user"
+#define SESSION_LIVE "live"
+#define SESSION_OVERLAP "overlap"
+#define SESSION_FILTER_PREFIX "f:"
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * The names of our own keys in Redis; the only place where they are built. All begin with the prefix setting, which has
+ * no braces. Names that end in a node or client id carry it last, as it is.
+ *   <prefix>:mark:<node>      string  id of the last message of that node that is in Redis with all its keys
+ *   <prefix>:index            zset    stored keys by the milliseconds of their last id (see index_member)
+ *   <prefix>:session:<client> hash    what is known of a device (DEVICE FIELDS below)
+ *   <prefix>:sessions         zset    client ids by the milliseconds at which they were last seen
+ *   <prefix>:boots:<node>     hash    boot id -> last id of that boot
+ *   <prefix>:events:<node>    stream  session events for the bridge, trimmed
+ *   <prefix>:token:<node>     string  what the bridge proves itself with; made anew at every broker start
+ *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
+ *   <prefix>:dead             stream  dead letters
+ */
+#ifndef MQR_CONFIG_KEYS_H
+#define MQR_CONFIG_KEYS_H
+
+#include "config/buf.h"
+
+enum key_kind {
+	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD
+};
+
+/* Writes the key into `out` (cleared first). `last` is the node or client id, absent for kinds that have none. */
+struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last);
+
+/* DEVICE FIELDS of <prefix>:session:<client>
+ *   user          user name (absent when anonymous)
+ *   live          boot id during which the device was last live, absent otherwise
+ *   overlap       milliseconds to step back after a crash
+ *   f:<filter>    cursor of that topic filter: an entry id, everything up to which the device has had */
+
+/* Member of the index: kind 's' (stream) or 'l' (json list), the key, NUL, and a hint: the topic when the key has one
+ * topic only (its template contains %t), else the topic filter of the mirror rule. */
+void index_member_make(struct buf *out, char kind, struct slice key, struct slice hint);
+bool index_member_parse(struct slice member, char *kind, struct slice *key, struct slice *hint);
+
+#endif

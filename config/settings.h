@@ -1,0 +1,95 @@
+/*
+ * The settings: one file, one typed table, read the same by plugin, bridge and CLI (README, "Settings").
+ * Reading a file blocks; done at start and on reload only. A struct settings is owned by its reader and immutable
+ * after loading, so several threads may read it.
+ */
+#ifndef MQR_CONFIG_SETTINGS_H
+#define MQR_CONFIG_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/log.h"
+#include "config/rule.h"
+#include "config/status.h"
+
+enum redis_form { REDIS_TCP, REDIS_UNIX, REDIS_TLS, REDIS_SENTINEL, REDIS_CLUSTER };
+enum journal_full { JOURNAL_REFUSE, JOURNAL_DROP_NEW, JOURNAL_DROP_OLD };
+enum acl_default { ACL_DEFAULT_DETECT, ACL_DEFAULT_ALLOW, ACL_DEFAULT_DENY };
+
+struct redis_address {
+	enum redis_form form;
+	char *host;    /* TCP, TLS */
+	uint16_t port;
+	char *path;    /* unix */
+	unsigned db;
+};
+
+struct broker_address {
+	bool tls;
+	char *host;
+	uint16_t port;
+};
+
+struct settings {
+	char *redis_url;
+	struct redis_address redis;
+	char *redis_username, *redis_password_file;
+	char *redis_tls_ca, *redis_tls_cert, *redis_tls_key;
+	char *redis_confirm;
+	char *prefix;
+	char *node;
+	struct mirror_rule *mirrors;
+	size_t mirror_count;
+	char *journal;
+	uint64_t journal_size; /* bytes */
+	enum journal_full journal_full;
+	struct grant *grants;
+	size_t grant_count;
+	char *acl_file;
+	enum acl_default acl_default;
+	uint64_t session_ttl_ms;
+	uint64_t hold_timeout_ms;
+	char *broker_url;
+	struct broker_address broker;
+	char *broker_username, *broker_password_file;
+	char *broker_tls_ca, *broker_tls_cert, *broker_tls_key;
+	char *listen;
+};
+
+enum setting_type { SETTING_STRING, SETTING_PATH, SETTING_SIZE, SETTING_DURATION, SETTING_ENUM, SETTING_MIRROR,
+	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_BROKER_URL };
+
+/* One row of the table; tests hold README and config/mosquitto-redis.conf against it. */
+struct setting_row {
+	const char *name;
+	enum setting_type type;
+	const char *default_text; /* NULL: none ("-" in the README) */
+	const char *accepted;     /* what is accepted, for error messages */
+	const char *help;         /* one line */
+	bool repeatable;
+	bool reloadable;
+	bool supported;           /* false: known by name, refused with "not supported yet" */
+};
+
+const struct setting_row *settings_table(size_t *count);
+
+/* An override from mosquitto.conf: name without "plugin_opt_". */
+struct setting_override {
+	const char *name;
+	const char *value;
+};
+
+/* Reads `path` (NULL: defaults and overrides only), then the overrides ("config" is skipped: that is how the path came).
+ * On success *out is owned by the caller. On failure nothing is kept and `why` holds one or more lines, each
+ * "FILE:LINE: ..." or "plugin_opt_NAME: ...": what is wrong, the value (never a password), what is accepted. All errors
+ * found are reported, not only the first. Warnings (a password file that others can read) go to `log`. */
+enum status settings_load(const char *path, const struct setting_override *overrides, size_t override_count,
+	const struct log_sink *log, struct settings **out, char *why, size_t size) MUST_CHECK;
+void settings_free(struct settings *s);
+
+/* First line of a password file, without its newline; returns owned, to be wiped and freed by the caller. */
+enum status password_read(const char *path, char **out) MUST_CHECK;
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * The journal: a fixed-size file, mapped; a ring of checksummed records with one producer (the broker thread) and one
+ * consumer (the writer thread). It is the queue, the disk spill and the crash log in one, and gives every record its id.
+ *
+ * File, version 1, native byte order (a foreign order is refused by the magic number):
+ *   page 0         header: magic, version, node, ring size, boot id; two consumer slots {released position, id, checksum},
+ *                  written in turn so that one is whole after a crash
+ *   64 KiB         rule table: u32 length, u32 checksum, text; appended, never changed while records refer to it
+ *   ring           mapped twice in a row, so that a record never wraps; positions count bytes since the file was made
+ * A record: struct {u64 position, u64 ms, u64 seq, u32 length, u32 previous, u32 type and flags, u32 reserved, u64
+ * checksum (XXH3 over the header without the checksum, and the body)}, the body, padding to 8 bytes. Because a record
+ * carries its own position, stale bytes of an earlier round are never taken for a record, and the reader finds the next
+ * intact one behind a damaged one.
+ *
+ * Crash: pages of a killed process stay with the kernel. open() finds the end by walking from the released position,
+ * drops a torn last record, skips damaged ones (counted), and never gives out an id at or below one seen before.
+ */
+#ifndef MQR_PLUGIN_JOURNAL_H
+#define MQR_PLUGIN_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/entry_id.h"
+#include "config/log.h"
+#include "config/slice.h"
+#include "config/status.h"
+
+struct journal;
+
+enum journal_type {
+	JOURNAL_MESSAGE = 1,      /* body: u16 rule count, u16 rule numbers (journal_rule), packed message */
+	JOURNAL_SUBSCRIBED = 2,   /* bodies of these: plugin/session_event.h */
+	JOURNAL_UNSUBSCRIBED = 3,
+	JOURNAL_LIVE = 4,
+	JOURNAL_GONE = 5,
+	JOURNAL_BOOT = 6,
+};
+
+struct journal_record {
+	uint64_t position;      /* of this record */
+	uint64_t next;          /* of the one behind it */
+	struct entry_id id;
+	enum journal_type type;
+	struct slice body;      /* borrowed from the map; valid until released */
+};
+
+/* What open() found; for the log and the counters. */
+struct journal_report {
+	bool created;
+	uint64_t records, bytes;      /* unsent, intact */
+	uint64_t damaged_records;     /* places where bytes were skipped */
+	uint64_t damaged_bytes;
+	bool torn;                    /* the last record was incomplete: it had not been acknowledged */
+	struct entry_id last;         /* newest id in file; zero when there is none */
+	struct entry_id previous_boot;
+};
+
+/* Opens or makes the file, `size` bytes of ring (rounded up to pages; from 1 MiB). Space is allocated at once, so that a
+ * full disk is an error here and not a SIGBUS later. A size other than the file's is taken over when no unsent record is
+ * lost by it (records are moved), else ST_FULL. A lock on the file keeps a second process out (ST_DENIED).
+ * Reports faults in words in `why`. Blocks. */
+enum status journal_open(const char *path, uint64_t size, const char *node, struct journal **out,
+	struct journal_report *report, char *why, size_t why_size) MUST_CHECK;
+void journal_close(struct journal *j); /* bears NULL */
+
+/* --- producer: broker thread ------------------------------------------------------------------------------------ */
+/* Number of a rule in the file's rule table, added when it is not there. ST_FULL when the table is full and records are
+ * unsent (it is emptied when none are). Blocks shortly (file pages only). */
+enum status journal_rule(struct journal *j, const char *text, uint16_t *number) MUST_CHECK;
+/* Room for a body of `len` bytes: returns where to write it, or NULL when the ring has no room. Messages leave a reserve
+ * (1/16 of the ring) to session events, which may use all. No lock, no system call. */
+char *journal_reserve(struct journal *j, enum journal_type type, size_t len);
+/* Completes the record just reserved: gives it the next id, makes it visible to the consumer. *wake is true when the
+ * consumer sleeps and must be woken. The body may be shorter than reserved. */
+struct entry_id journal_commit(struct journal *j, size_t len, bool *wake);
+/* Newest id given out. */
+struct entry_id journal_head_id(const struct journal *j);
+/* Could a record with this body ever fit? */
+bool journal_fits(const struct journal *j, size_t len);
+/* Walks back from the newest record to the first one with an id above `after`, at most `max_records` and `max_bytes`.
+ * ST_OK: *position is where to begin (equal to the head when there is none above). ST_TOO_LARGE: further than allowed,
+ * or already overwritten. Then journal_at(position) reads forward; producer's side only. */
+enum status journal_find_after(struct journal *j, struct entry_id after, uint64_t max_records, uint64_t max_bytes,
+	uint64_t *position) MUST_CHECK;
+/* Record at a position that journal_find_after or a record's `next` gave; ST_END at the head. */
+enum status journal_at(struct journal *j, uint64_t position, struct journal_record *r) MUST_CHECK;
+/* Flushes everything appended so far to the disk (msync/fdatasync); blocks. */
+enum status journal_sync(struct journal *j) MUST_CHECK;
+
+/* --- consumer: writer thread ------------------------------------------------------------------------------------ */
+/* Next record at or behind *position (start: journal_released). ST_END when there is none yet. Damaged stretches found at
+ * open are skipped. Does not consume. */
+enum status journal_next(struct journal *j, uint64_t position, struct journal_record *r) MUST_CHECK;
+uint64_t journal_released(const struct journal *j);
+/* Everything before `position` is confirmed: its room may be used again. `id` is that of the last record before it. */
+void journal_release(struct journal *j, uint64_t position, struct entry_id id);
+/* About to sleep: true when there is nothing at `position`; the producer will then set *wake with its next commit. */
+bool journal_sleep(struct journal *j, uint64_t position);
+/* Text of a rule number; NULL when there is none (damaged). Valid while the journal is open. */
+const char *journal_rule_text(struct journal *j, uint16_t number);
+
+/* --- any thread --------------------------------------------------------------------------------------------------- */
+uint64_t journal_used(const struct journal *j); /* bytes between released and head */
+uint64_t journal_size(const struct journal *j);
+struct entry_id journal_boot(const struct journal *j); /* id of this boot's JOURNAL_BOOT; zero before it is written */
+void journal_boot_set(struct journal *j, struct entry_id boot); /* producer, once, after the boot record */
+
+/* Tests make time and the disk fail through these. */
+extern uint64_t (*journal_clock_ms)(void);
+extern int (*journal_allocate)(int fd, int64_t offset, int64_t len); /* posix_fallocate */
+
+#endif

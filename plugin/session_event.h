@@ -1,0 +1,50 @@
+/*
+ * Bodies of the session records in the journal: what the plugin tells the world about a device. Packed with
+ * config/buf.h forms; encoded on the broker thread, decoded on the writer thread, which turns them into Redis commands
+ * (plugin/session_redis.h). Decoding borrows.
+ */
+#ifndef MQR_PLUGIN_SESSION_EVENT_H
+#define MQR_PLUGIN_SESSION_EVENT_H
+
+#include "config/buf.h"
+#include "config/entry_id.h"
+#include "config/rule.h"
+#include "config/slice.h"
+#include "config/status.h"
+
+/* A cursor as it is first written for a filter that the device never had. */
+struct initial_cursor {
+	enum grant_new policy; /* NONE: the event's own id; ALL: 0-0; SINCE: id minus that; LAST: "last=N", resolved by the bridge */
+	uint64_t count;
+	uint64_t since_ms;
+};
+
+struct session_event {
+	struct slice client;
+	struct slice user;             /* absent when anonymous */
+	struct entry_id generation;    /* zero: this event's own id */
+	/* SUBSCRIBED, UNSUBSCRIBED */
+	struct slice filter;
+	uint8_t qos;
+	bool again;                    /* told again after a bridge came: writes no cursor */
+	bool broker_queued;            /* 2.0.x, resumed persistent session: the broker delivers QoS 1/2 itself, only QoS 0 is missing */
+	struct initial_cursor initial;
+	uint64_t overlap_ms;           /* to step back if the broker should crash */
+	struct entry_id from;          /* again: already handed over up to here; zero otherwise */
+	uint32_t rate;                 /* messages a second; 0: none */
+	/* LIVE */
+	bool late;                     /* went live without its backlog (hold_timeout) */
+	struct entry_id upto;          /* late: what is still owed ends here */
+	/* GONE: cursors to write */
+	uint16_t cursor_count;
+	struct slice cursors;          /* packed; session_cursor_next */
+	/* BOOT */
+	struct entry_id previous_boot, previous_last;
+};
+
+void session_event_pack(struct buf *out, const struct session_event *e);
+enum status session_event_unpack(struct slice body, struct session_event *e) MUST_CHECK;
+void session_cursor_pack(struct buf *out, struct slice filter, struct entry_id cursor);
+bool session_cursor_next(struct slice *rest, struct slice *filter, struct entry_id *cursor);
+
+#endif

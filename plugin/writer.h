@@ -1,0 +1,32 @@
+/*
+ * The writer thread: drains the journal into Redis in id order and releases only what Redis confirmed.
+ *
+ * One transaction (MULTI..EXEC) at a time, as large as what has gathered meanwhile (bounded): the XADD and LPUSH of every
+ * message, the topic index, session events, and last the mark, the id of the newest message in it. Redis rejects a
+ * transaction whole when it cannot write (OOM, READONLY, LOADING, MISCONF, NOAUTH ...), so a refused command never lets
+ * a later one of the same key pass it. After a lost reply the mark says whether the transaction was applied: that makes
+ * a retry exact for streams and lists alike.
+ *
+ * Owns its libuv loop (not the default one; neither the thread pool nor signal handles are used) and its Redis link.
+ * All signals are blocked in it. Logs through the report.
+ */
+#ifndef MQR_PLUGIN_WRITER_H
+#define MQR_PLUGIN_WRITER_H
+
+#include "config/settings.h"
+#include "config/status.h"
+#include "plugin/journal.h"
+#include "plugin/report.h"
+
+struct writer;
+
+/* Borrows everything until writer_stop. `token` is what the bridge must show; written to Redis at every connect. */
+enum status writer_start(const struct settings *settings, struct journal *journal, struct report *report,
+	const char *token, struct writer **out) MUST_CHECK;
+/* Broker thread, after a commit that asked for it. Never blocks. */
+void writer_wake(struct writer *w);
+/* Drains for at most `drain_ms` while Redis takes what is there, ends the thread, joins it, frees. What is left stays in
+ * the journal. Bears NULL. Returns within drain_ms and a second. */
+void writer_stop(struct writer *w, unsigned drain_ms);
+
+#endif
