@@ -63,6 +63,8 @@ make_chroot() {
 	fi
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 	chmod 755 "$root/usr/sbin/policy-rc.d"
+	# A mirror may be frozen at a date; signatures are still checked.
+	echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/90frozen-mirror"
 	: >"$root/etc/mqr-ready"
 }
 

@@ -28,7 +28,7 @@ struct scene;
 
 int scene_setup(void **state);
 int scene_teardown(void **state);
-/* Last line of every test: closes peers and stores made in it, stops every server that runs (each must have been alive
+/* Last line of every test: closes guests and stores made in it, stops every server that runs (each must have been alive
  * until now and end with status 0). The folder goes with the teardown. */
 void scene_end(struct scene *s);
 

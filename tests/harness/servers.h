@@ -45,8 +45,8 @@ void server_log_wait(struct server *v, size_t from, const char *text, unsigned t
 
 /* Runs a program to its end: exit status, with stdout and stderr in *output (owned by the scene). argv NULL-terminated. */
 int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, const char **output);
-/* What the bridge logs when the plugin has accepted its greeting. */
-#define BRIDGE_GREETED "welcome"
+/* What the plugin logs when it has accepted the bridge's greeting. */
+#define BRIDGE_GREETED "bridge: connected"
 #define BRIDGE_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-bridge"
 #define CTL_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-ctl"
 #define PLUGIN_FILE TEST_BUILD_DIR "/plugin/mosquitto_redis.so"
@@ -65,7 +65,7 @@ struct world {
 void world_start(struct world *w, struct scene *s, const char *lines, unsigned flags);
 /* With lines for mosquitto.conf, e.g. "acl_file PATH\n"; max_queued_messages 0 is set unless they set it. */
 void world_start_with(struct world *w, struct scene *s, const char *lines, const char *broker_options, unsigned flags);
-/* Waits until the bridge's greeting was accepted, behind `from` bytes of the bridge's log. */
+/* Waits until the bridge's greeting was accepted, behind `from` bytes of the broker's log. */
 void world_wait_bridge(struct world *w, size_t from);
 
 #endif

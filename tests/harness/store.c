@@ -149,35 +149,35 @@ void store_wait_list(redisContext *c, const char *key, long long n, unsigned tim
 	store_wait(c, "LLEN", key, n, timeout_ms);
 }
 
-const redisReply *store_stream(redisContext *c, const char *key)
+const redisReply *stored_stream(redisContext *c, const char *key)
 {
 	return store_query(c, "XRANGE", key, "-", "+", NULL);
 }
 
-const char *entry_id_of(const redisReply *entry)
+const char *stored_id(const redisReply *entry)
 {
 	scene_require(entry->type == REDIS_REPLY_ARRAY && entry->elements == 2, "not a stream entry");
 	return entry->element[0]->str;
 }
 
-size_t entry_field_count(const redisReply *entry)
+size_t stored_field_count(const redisReply *entry)
 {
 	scene_require(entry->type == REDIS_REPLY_ARRAY && entry->elements == 2, "not a stream entry");
 	return entry->element[1]->elements / 2;
 }
 
-const redisReply *entry_field(const redisReply *entry, const char *name)
+const redisReply *stored_field(const redisReply *entry, const char *name)
 {
-	size_t count = entry_field_count(entry);
+	size_t count = stored_field_count(entry);
 
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(entry->element[1]->element[2 * i]->str, name) == 0) return entry->element[1]->element[2 * i + 1];
 	return NULL;
 }
 
-void entry_expect(const redisReply *entry, ...)
+void stored_expect(const redisReply *entry, ...)
 {
-	size_t count = entry_field_count(entry), i = 0;
+	size_t count = stored_field_count(entry), i = 0;
 	va_list args;
 
 	va_start(args, entry);
@@ -195,7 +195,7 @@ void entry_expect(const redisReply *entry, ...)
 		entry->element[1]->element[2 * i]->str);
 }
 
-bool entry_id_below(const char *a, const char *b)
+bool stored_before(const char *a, const char *b)
 {
 	unsigned long long a_ms, a_seq, b_ms, b_seq;
 

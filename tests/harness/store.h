@@ -22,15 +22,15 @@ void store_wait_stream(redisContext *c, const char *key, long long n, unsigned t
 void store_wait_list(redisContext *c, const char *key, long long n, unsigned timeout_ms);
 
 /* Whole stream, oldest first: elements are [id, [name, value, ...]]. */
-const redisReply *store_stream(redisContext *c, const char *key);
-/* Of one element of store_stream. */
-const char *entry_id_of(const redisReply *entry);
+const redisReply *stored_stream(redisContext *c, const char *key);
+/* Of one element of stored_stream. */
+const char *stored_id(const redisReply *entry);
 /* Value of a field, NULL when there is none. */
-const redisReply *entry_field(const redisReply *entry, const char *name);
-size_t entry_field_count(const redisReply *entry);
+const redisReply *stored_field(const redisReply *entry, const char *name);
+size_t stored_field_count(const redisReply *entry);
 /* Field names and values must be exactly these, in order: name, value, ..., NULL. A value of "*" fits anything. */
-void entry_expect(const redisReply *entry, ...) __attribute__((sentinel));
+void stored_expect(const redisReply *entry, ...) __attribute__((sentinel));
 /* "<ms>-<seq>" a < b */
-bool entry_id_below(const char *a, const char *b);
+bool stored_before(const char *a, const char *b);
 
 #endif

@@ -11,7 +11,7 @@
 
 void world_wait_bridge(struct world *w, size_t from)
 {
-	server_log_wait(w->bridge, from, BRIDGE_GREETED, BRIDGE_LIMIT_MS);
+	server_log_wait(w->broker, from, BRIDGE_GREETED, BRIDGE_LIMIT_MS);
 }
 
 void world_start_with(struct world *w, struct scene *s, const char *lines, const char *broker_options, unsigned flags)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "tests/harness/peer.h"
+#include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
 static struct world plain_world(struct scene *scene)
@@ -24,23 +24,23 @@ static void test_peers(void **state)
 {
 	struct scene *scene = *state;
 	struct world w = plain_world(scene);
-	struct peer *a = peer_join(&w, "a", &(struct peer_options){.v5 = true});
-	struct peer *b = peer_join(&w, "b", NULL);
+	struct guest *a = guest_join(&w, "a", &(struct guest_options){.v5 = true});
+	struct guest *b = guest_join(&w, "b", NULL);
 
-	peer_subscribe(a, "t/#", 2);
-	peer_publish(b, "t/1", "one", 0);
-	peer_publish(b, "t/1", "two", 1);
-	peer_publish_bytes(b, "t/2", "th\0ree", 6, 2, false, NULL);
-	peer_wait(a, 3, 5000);
-	peer_settle(a);
-	peer_expect(a, 0, "one", "two", "th", NULL);
-	assert_int_equal(peer_message(a, 2).len, 6);
-	assert_int_equal(peer_message(a, 2).qos, 2);
-	assert_int_equal(peer_acked_count(b), 3);
-	peer_unsubscribe(a, "t/#");
-	peer_publish(b, "t/1", "four", 1);
-	peer_settle(a);
-	assert_int_equal(peer_count(a), 3);
+	guest_subscribe(a, "t/#", 2);
+	guest_publish(b, "t/1", "one", 0);
+	guest_publish(b, "t/1", "two", 1);
+	guest_publish_bytes(b, "t/2", "th\0ree", 6, 2, false, NULL);
+	guest_wait(a, 3, 5000);
+	guest_settle(a);
+	guest_expect(a, 0, "one", "two", "th", NULL);
+	assert_int_equal(guest_message(a, 2).len, 6);
+	assert_int_equal(guest_message(a, 2).qos, 2);
+	assert_int_equal(guest_acked_count(b), 3);
+	guest_unsubscribe(a, "t/#");
+	guest_publish(b, "t/1", "four", 1);
+	guest_settle(a);
+	assert_int_equal(guest_count(a), 3);
 	scene_end(scene);
 }
 
@@ -48,26 +48,26 @@ static void test_connections(void **state)
 {
 	struct scene *scene = *state;
 	struct world w = plain_world(scene);
-	struct peer *watcher = peer_join(&w, "watcher", NULL);
-	struct peer *p = peer_join(&w, "p", &(struct peer_options){.keep_session = true, .will_topic = "will",
+	struct guest *watcher = guest_join(&w, "watcher", NULL);
+	struct guest *p = guest_join(&w, "p", &(struct guest_options){.keep_session = true, .will_topic = "will",
 		.will_payload = "gone", .will_qos = 1});
 
-	peer_subscribe(watcher, "will", 1);
-	peer_subscribe(p, "t", 1);
-	assert_false(peer_session_present(p));
-	peer_disconnect(p);
-	peer_settle(watcher);
-	assert_int_equal(peer_count(watcher), 0);
-	peer_connect(p);
-	assert_true(peer_session_present(p));
-	peer_drop(p);
-	peer_wait(watcher, 1, 5000);
-	assert_string_equal(peer_message(watcher, 0).payload, "gone");
+	guest_subscribe(watcher, "will", 1);
+	guest_subscribe(p, "t", 1);
+	assert_false(guest_session_present(p));
+	guest_disconnect(p);
+	guest_settle(watcher);
+	assert_int_equal(guest_count(watcher), 0);
+	guest_connect(p);
+	assert_true(guest_session_present(p));
+	guest_drop(p);
+	guest_wait(watcher, 1, 5000);
+	assert_string_equal(guest_message(watcher, 0).payload, "gone");
 	server_kill(w.broker);
-	wait_until(!peer_connected(watcher), 5000, "the end of the connection");
-	assert_int_equal(peer_connect_code(p), -1);
+	wait_until(!guest_connected(watcher), 5000, "the end of the connection");
+	assert_int_equal(guest_connect_code(p), -1);
 	server_start(w.broker);
-	peer_connect(watcher);
+	guest_connect(watcher);
 	scene_end(scene);
 }
 
@@ -75,17 +75,17 @@ static void test_window(void **state)
 {
 	struct scene *scene = *state;
 	struct world w = plain_world(scene);
-	struct peer *from = peer_join(&w, "from", NULL), *to = peer_join(&w, "to", NULL);
+	struct guest *from = guest_join(&w, "from", NULL), *to = guest_join(&w, "to", NULL);
 	enum { COUNT = 70000 }; /* packet ids wrap at 65536 */
 
-	peer_subscribe(to, "t", 1);
+	guest_subscribe(to, "t", 1);
 	for (int i = 0; i < COUNT; i++) {
 		const char *text = i % 7 ? "x" : "seventh";
-		assert_int_equal(peer_send(from, "t", text, strlen(text), i % 2, false, 20), i);
+		assert_int_equal(guest_send(from, "t", text, strlen(text), i % 2, false, 20), i);
 	}
-	assert_true(peer_flush(from, 20000));
-	assert_int_equal(peer_acked_count(from), COUNT);
-	peer_wait(to, COUNT, 20000);
+	assert_true(guest_flush(from, 20000));
+	assert_int_equal(guest_acked_count(from), COUNT);
+	guest_wait(to, COUNT, 20000);
 	scene_end(scene);
 }
 
@@ -98,8 +98,8 @@ static void test_redis(void **state)
 	server_start(redis);
 	c = store_open(redis);
 	store_query(c, "XADD", "s", "5-1", "a", "1", "b", "2", NULL);
-	entry_expect(store_stream(c, "s")->element[0], "a", "1", "b", "*", NULL);
-	assert_string_equal(entry_id_of(store_stream(c, "s")->element[0]), "5-1");
+	stored_expect(stored_stream(c, "s")->element[0], "a", "1", "b", "*", NULL);
+	assert_string_equal(stored_id(stored_stream(c, "s")->element[0]), "5-1");
 	server_kill(redis);
 	server_start(redis);
 	store_reopen(c);

@@ -1,9 +1,9 @@
 /*
- * Owns one MQTT client and its inbox. The peer's own thread runs libmosquitto's loop and the callbacks, the test's thread
- * the rest; everything both touch is under the peer's lock, which is never held over a call into libmosquitto. The
+ * Owns one MQTT client and its inbox. The guest's own thread runs libmosquitto's loop and the callbacks, the test's thread
+ * the rest; everything both touch is under the guest's lock, which is never held over a call into libmosquitto. The
  * callbacks must never end the test.
  */
-#include "tests/harness/peer.h"
+#include "tests/harness/guest.h"
 
 #include <errno.h>
 #if LIBMOSQUITTO_VERSION_NUMBER < 2001000
@@ -32,11 +32,11 @@ struct letter {
 	mosquitto_property *properties;
 };
 
-struct peer {
+struct guest {
 	struct scene *scene;
 	uint16_t port;
 	char *id;
-	struct peer_options options;
+	struct guest_options options;
 	struct mosquitto *mosq; /* NULL: never connected or closed */
 	pthread_t thread;
 	bool thread_runs;       /* test's thread only */
@@ -64,11 +64,11 @@ static void library_init(void)
 	mosquitto_lib_init();
 }
 
-/* --- the peer's thread ------------------------------------------------------------------------------------------- */
+/* --- the guest's thread ------------------------------------------------------------------------------------------- */
 
 static void on_connect(struct mosquitto *mosq, void *obj, int code, int flags, const mosquitto_property *properties)
 {
-	struct peer *p = obj;
+	struct guest *p = obj;
 
 	(void)mosq;
 	(void)properties;
@@ -83,7 +83,7 @@ static void on_connect(struct mosquitto *mosq, void *obj, int code, int flags, c
 static void on_message(struct mosquitto *mosq, void *obj, const struct mosquitto_message *m,
 	const mosquitto_property *properties)
 {
-	struct peer *p = obj;
+	struct guest *p = obj;
 	struct letter *letter = calloc(1, sizeof(*letter));
 
 	(void)mosq;
@@ -108,7 +108,7 @@ static void on_message(struct mosquitto *mosq, void *obj, const struct mosquitto
 	pthread_mutex_unlock(&p->lock);
 }
 
-static void on_answer(struct peer *p, int mid, int answer)
+static void on_answer(struct guest *p, int mid, int answer)
 {
 	pthread_mutex_lock(&p->lock);
 	p->answered_mid = mid;
@@ -133,7 +133,7 @@ static void on_unsubscribe(struct mosquitto *mosq, void *obj, int mid, const mos
 }
 
 /* Lock held. */
-static void note_code(struct peer *p, long number, int code)
+static void note_code(struct guest *p, long number, int code)
 {
 	p->codes[number] = (short)code;
 	p->finished++;
@@ -142,7 +142,7 @@ static void note_code(struct peer *p, long number, int code)
 
 static void on_publish(struct mosquitto *mosq, void *obj, int mid, int code, const mosquitto_property *properties)
 {
-	struct peer *p = obj;
+	struct guest *p = obj;
 	size_t at = (size_t)mid % MIDS;
 
 	(void)mosq;
@@ -155,9 +155,9 @@ static void on_publish(struct mosquitto *mosq, void *obj, int mid, int code, con
 	pthread_mutex_unlock(&p->lock);
 }
 
-static void *peer_run(void *ctx)
+static void *guest_run(void *ctx)
 {
-	struct peer *p = ctx;
+	struct guest *p = ctx;
 
 	while (!atomic_load(&p->stop))
 		if (mosquitto_loop(p->mosq, 50, 1) != MOSQ_ERR_SUCCESS) break;
@@ -172,7 +172,7 @@ static void *peer_run(void *ctx)
 /* --- life ---------------------------------------------------------------------------------------------------------- */
 
 /* Ends thread and connection; the inbox stays. */
-static void peer_close(struct peer *p)
+static void guest_close(struct guest *p)
 {
 	if (p->thread_runs) {
 		atomic_store(&p->stop, true);
@@ -191,12 +191,12 @@ static void letter_free(struct letter *letter)
 	free(letter);
 }
 
-static void peer_free(void *ctx)
+static void guest_free(void *ctx)
 {
-	struct peer *p = ctx;
+	struct guest *p = ctx;
 
 	if (p->mosq && p->thread_runs) (void)shutdown(mosquitto_socket(p->mosq), SHUT_RDWR); /* perhaps closed already */
-	peer_close(p);
+	guest_close(p);
 	for (size_t i = 0; i < p->inbox_count; i++) letter_free(p->inbox[i]);
 	free(p->inbox);
 	free(p->codes);
@@ -206,9 +206,9 @@ static void peer_free(void *ctx)
 	free(p);
 }
 
-struct peer *peer_new_at(struct scene *s, uint16_t port, const char *id, const struct peer_options *options)
+struct guest *guest_new_at(struct scene *s, uint16_t port, const char *id, const struct guest_options *options)
 {
-	struct peer *p = calloc(1, sizeof(*p));
+	struct guest *p = calloc(1, sizeof(*p));
 	pthread_condattr_t clock;
 
 	pthread_once(&library_once, library_init);
@@ -227,26 +227,26 @@ struct peer *peer_new_at(struct scene *s, uint16_t port, const char *id, const s
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
 	pthread_cond_init(&p->changed, &clock);
 	pthread_condattr_destroy(&clock);
-	scene_at_end(s, peer_free, p);
+	scene_at_end(s, guest_free, p);
 	return p;
 }
 
-struct peer *peer_new(struct world *w, const char *id, const struct peer_options *options)
+struct guest *guest_new(struct world *w, const char *id, const struct guest_options *options)
 {
-	return peer_new_at(w->scene, server_port(w->broker), id, options);
+	return guest_new_at(w->scene, server_port(w->broker), id, options);
 }
 
-struct peer *peer_join(struct world *w, const char *id, const struct peer_options *options)
+struct guest *guest_join(struct world *w, const char *id, const struct guest_options *options)
 {
-	struct peer *p = peer_new(w, id, options);
+	struct guest *p = guest_new(w, id, options);
 
-	peer_connect(p);
+	guest_connect(p);
 	return p;
 }
 
-static void peer_setup(struct peer *p)
+static void guest_setup(struct guest *p)
 {
-	const struct peer_options *o = &p->options;
+	const struct guest_options *o = &p->options;
 	int rc = MOSQ_ERR_SUCCESS;
 
 	p->mosq = mosquitto_new(p->id, !o->keep_session, p);
@@ -265,9 +265,9 @@ static void peer_setup(struct peer *p)
 	mosquitto_publish_v5_callback_set(p->mosq, on_publish);
 }
 
-static int peer_open(struct peer *p)
+static int guest_open(struct guest *p)
 {
-	const struct peer_options *o = &p->options;
+	const struct guest_options *o = &p->options;
 	mosquitto_property *properties = NULL;
 	int rc = MOSQ_ERR_SUCCESS;
 
@@ -283,47 +283,47 @@ static int peer_open(struct peer *p)
 }
 
 /* Waits for a change, at most until `limit`; false when it has passed. Lock held. */
-static bool peer_await(struct peer *p, uint64_t limit)
+static bool guest_await(struct guest *p, uint64_t limit)
 {
 	struct timespec until = {(time_t)(limit / 1000), (long)(limit % 1000) * 1000000};
 
 	return pthread_cond_timedwait(&p->changed, &p->lock, &until) != ETIMEDOUT || now_ms() < limit;
 }
 
-int peer_connect_code(struct peer *p)
+int guest_connect_code(struct guest *p)
 {
 	uint64_t limit = now_ms() + ANSWER_LIMIT_MS;
 	int code;
 
-	scene_require(!peer_connected(p), "%s is connected already", p->id);
-	peer_close(p);
-	peer_setup(p);
+	scene_require(!guest_connected(p), "%s is connected already", p->id);
+	guest_close(p);
+	guest_setup(p);
 	p->connected = p->ended = false;
 	p->connack = -1;
 	atomic_store(&p->stop, false);
-	if (peer_open(p) != MOSQ_ERR_SUCCESS) return -1;
-	scene_require(pthread_create(&p->thread, NULL, peer_run, p) == 0, "no thread");
+	if (guest_open(p) != MOSQ_ERR_SUCCESS) return -1;
+	scene_require(pthread_create(&p->thread, NULL, guest_run, p) == 0, "no thread");
 	p->thread_runs = true;
 	pthread_mutex_lock(&p->lock);
-	while (p->connack == -1 && !p->ended && peer_await(p, limit)) {}
+	while (p->connack == -1 && !p->ended && guest_await(p, limit)) {}
 	code = p->connack;
 	pthread_mutex_unlock(&p->lock);
 	return code;
 }
 
-void peer_connect(struct peer *p)
+void guest_connect(struct guest *p)
 {
-	int code = peer_connect_code(p);
+	int code = guest_connect_code(p);
 
 	scene_require(code == 0, "%s: connection refused: %d", p->id, code);
 }
 
-bool peer_session_present(const struct peer *p)
+bool guest_session_present(const struct guest *p)
 {
 	return p->session_present;
 }
 
-bool peer_connected(struct peer *p)
+bool guest_connected(struct guest *p)
 {
 	bool connected;
 
@@ -333,50 +333,50 @@ bool peer_connected(struct peer *p)
 	return connected;
 }
 
-static void peer_await_end(struct peer *p)
+static void guest_await_end(struct guest *p)
 {
 	uint64_t limit = now_ms() + ANSWER_LIMIT_MS;
 	bool ended;
 
 	pthread_mutex_lock(&p->lock);
-	while (!p->ended && peer_await(p, limit)) {}
+	while (!p->ended && guest_await(p, limit)) {}
 	ended = p->ended;
 	pthread_mutex_unlock(&p->lock);
 	scene_require(ended, "%s: the connection did not end", p->id);
-	peer_close(p);
+	guest_close(p);
 }
 
-void peer_disconnect(struct peer *p)
+void guest_disconnect(struct guest *p)
 {
-	scene_require(peer_connected(p), "%s is not connected", p->id);
+	scene_require(guest_connected(p), "%s is not connected", p->id);
 	scene_require(mosquitto_disconnect(p->mosq) == MOSQ_ERR_SUCCESS, "%s: no disconnect", p->id);
-	peer_await_end(p);
+	guest_await_end(p);
 }
 
-void peer_drop(struct peer *p)
+void guest_drop(struct guest *p)
 {
 	scene_require(p->thread_runs, "%s is not connected", p->id);
 	(void)shutdown(mosquitto_socket(p->mosq), SHUT_RDWR); /* perhaps lost already */
-	peer_await_end(p);
+	guest_await_end(p);
 }
 
 /* --- subscribing ----------------------------------------------------------------------------------------------------- */
 
 /* -1 when no answer came. */
-static int peer_answer(struct peer *p, int mid)
+static int guest_answer(struct guest *p, int mid)
 {
 	uint64_t limit = now_ms() + ANSWER_LIMIT_MS;
 	int answer;
 
 	pthread_mutex_lock(&p->lock);
-	while (p->answered_mid != mid && !p->ended && peer_await(p, limit)) {}
+	while (p->answered_mid != mid && !p->ended && guest_await(p, limit)) {}
 	answer = p->answered_mid == mid ? p->answer : -1;
 	p->answered_mid = 0;
 	pthread_mutex_unlock(&p->lock);
 	return answer;
 }
 
-static int peer_subscribe_send(struct peer *p, const char *filter, int qos)
+static int guest_subscribe_send(struct guest *p, const char *filter, int qos)
 {
 	int mid = 0, rc;
 
@@ -386,37 +386,37 @@ static int peer_subscribe_send(struct peer *p, const char *filter, int qos)
 	return mid;
 }
 
-int peer_subscribe_code(struct peer *p, const char *filter, int qos)
+int guest_subscribe_code(struct guest *p, const char *filter, int qos)
 {
-	int answer = peer_answer(p, peer_subscribe_send(p, filter, qos));
+	int answer = guest_answer(p, guest_subscribe_send(p, filter, qos));
 
 	scene_require(answer >= 0, "%s: subscribe %s: not answered", p->id, filter);
 	return answer;
 }
 
-void peer_subscribe(struct peer *p, const char *filter, int qos)
+void guest_subscribe(struct guest *p, const char *filter, int qos)
 {
-	int code = peer_subscribe_code(p, filter, qos);
+	int code = guest_subscribe_code(p, filter, qos);
 
 	scene_require(code == qos, "%s: subscribe %s: %d", p->id, filter, code);
 }
 
-void peer_subscribe_nowait(struct peer *p, const char *filter, int qos)
+void guest_subscribe_nowait(struct guest *p, const char *filter, int qos)
 {
-	(void)peer_subscribe_send(p, filter, qos);
+	(void)guest_subscribe_send(p, filter, qos);
 }
 
-void peer_unsubscribe(struct peer *p, const char *filter)
+void guest_unsubscribe(struct guest *p, const char *filter)
 {
 	int mid = 0, rc = mosquitto_unsubscribe(p->mosq, &mid, filter);
 
 	scene_require(rc == MOSQ_ERR_SUCCESS, "%s: unsubscribe %s: %s", p->id, filter, mosquitto_strerror(rc));
-	scene_require(peer_answer(p, mid) == 0, "%s: unsubscribe %s: not answered", p->id, filter);
+	scene_require(guest_answer(p, mid) == 0, "%s: unsubscribe %s: not answered", p->id, filter);
 }
 
 /* --- publishing ------------------------------------------------------------------------------------------------------ */
 
-static void codes_reserve(struct peer *p)
+static void codes_reserve(struct guest *p)
 {
 	if ((size_t)p->sent < p->codes_size) return;
 	p->codes_size = p->codes_size ? p->codes_size * 2 : 1024;
@@ -424,7 +424,7 @@ static void codes_reserve(struct peer *p)
 	if (!p->codes) abort();
 }
 
-static long peer_send_with(struct peer *p, const char *topic, const void *payload, size_t len, int qos, bool retain,
+static long guest_send_with(struct guest *p, const char *topic, const void *payload, size_t len, int qos, bool retain,
 	const mosquitto_property *properties)
 {
 	int mid = 0;
@@ -445,50 +445,50 @@ static long peer_send_with(struct peer *p, const char *topic, const void *payloa
 	return number;
 }
 
-long peer_send(struct peer *p, const char *topic, const void *payload, size_t len, int qos, bool retain, unsigned window)
+long guest_send(struct guest *p, const char *topic, const void *payload, size_t len, int qos, bool retain, unsigned window)
 {
 	uint64_t limit = now_ms() + 4 * ANSWER_LIMIT_MS;
 	bool ended;
 
 	pthread_mutex_lock(&p->lock);
-	while (window > 0 && p->sent - p->finished >= (long)window && !p->ended && peer_await(p, limit)) {}
+	while (window > 0 && p->sent - p->finished >= (long)window && !p->ended && guest_await(p, limit)) {}
 	ended = p->ended;
 	pthread_mutex_unlock(&p->lock);
-	return ended ? -1 : peer_send_with(p, topic, payload, len, qos, retain, NULL);
+	return ended ? -1 : guest_send_with(p, topic, payload, len, qos, retain, NULL);
 }
 
-static int peer_await_code(struct peer *p, long number)
+static int guest_await_code(struct guest *p, long number)
 {
 	uint64_t limit = now_ms() + ANSWER_LIMIT_MS;
 	int code;
 
 	if (number < 0) return -1;
 	pthread_mutex_lock(&p->lock);
-	while (p->codes[number] < 0 && !p->ended && peer_await(p, limit)) {}
+	while (p->codes[number] < 0 && !p->ended && guest_await(p, limit)) {}
 	code = p->codes[number];
 	pthread_mutex_unlock(&p->lock);
 	return code;
 }
 
-int peer_publish_code(struct peer *p, const char *topic, const char *text, int qos)
+int guest_publish_code(struct guest *p, const char *topic, const char *text, int qos)
 {
-	return peer_await_code(p, peer_send_with(p, topic, text, strlen(text), qos, false, NULL));
+	return guest_await_code(p, guest_send_with(p, topic, text, strlen(text), qos, false, NULL));
 }
 
-void peer_publish_bytes(struct peer *p, const char *topic, const void *payload, size_t len, int qos, bool retain,
+void guest_publish_bytes(struct guest *p, const char *topic, const void *payload, size_t len, int qos, bool retain,
 	const mosquitto_property *properties)
 {
-	int code = peer_await_code(p, peer_send_with(p, topic, payload, len, qos, retain, properties));
+	int code = guest_await_code(p, guest_send_with(p, topic, payload, len, qos, retain, properties));
 
 	scene_require(code >= 0 && code < 128, "%s: publish to %s not acknowledged: %d", p->id, topic, code);
 }
 
-void peer_publish(struct peer *p, const char *topic, const char *text, int qos)
+void guest_publish(struct guest *p, const char *topic, const char *text, int qos)
 {
-	peer_publish_bytes(p, topic, text, strlen(text), qos, false, NULL);
+	guest_publish_bytes(p, topic, text, strlen(text), qos, false, NULL);
 }
 
-bool peer_acked(struct peer *p, long number)
+bool guest_acked(struct guest *p, long number)
 {
 	bool acked;
 
@@ -498,7 +498,7 @@ bool peer_acked(struct peer *p, long number)
 	return acked;
 }
 
-long peer_sent_count(struct peer *p)
+long guest_sent_count(struct guest *p)
 {
 	long n;
 
@@ -508,7 +508,7 @@ long peer_sent_count(struct peer *p)
 	return n;
 }
 
-long peer_acked_count(struct peer *p)
+long guest_acked_count(struct guest *p)
 {
 	long n;
 
@@ -518,13 +518,13 @@ long peer_acked_count(struct peer *p)
 	return n;
 }
 
-bool peer_flush(struct peer *p, unsigned timeout_ms)
+bool guest_flush(struct guest *p, unsigned timeout_ms)
 {
 	uint64_t limit = now_ms() + timeout_ms;
 	bool done;
 
 	pthread_mutex_lock(&p->lock);
-	while (p->finished < p->sent && !p->ended && peer_await(p, limit)) {}
+	while (p->finished < p->sent && !p->ended && guest_await(p, limit)) {}
 	done = p->finished >= p->sent;
 	pthread_mutex_unlock(&p->lock);
 	return done;
@@ -532,7 +532,7 @@ bool peer_flush(struct peer *p, unsigned timeout_ms)
 
 /* --- the inbox ------------------------------------------------------------------------------------------------------- */
 
-size_t peer_count(struct peer *p)
+size_t guest_count(struct guest *p)
 {
 	size_t n;
 
@@ -542,7 +542,7 @@ size_t peer_count(struct peer *p)
 	return n;
 }
 
-struct received peer_message(struct peer *p, size_t index)
+struct received guest_message(struct guest *p, size_t index)
 {
 	const struct letter *letter = NULL;
 
@@ -554,7 +554,7 @@ struct received peer_message(struct peer *p, size_t index)
 		.retain = letter->retain, .properties = letter->properties};
 }
 
-void peer_clear(struct peer *p)
+void guest_clear(struct guest *p)
 {
 	pthread_mutex_lock(&p->lock);
 	for (size_t i = 0; i < p->inbox_count; i++) letter_free(p->inbox[i]);
@@ -562,39 +562,39 @@ void peer_clear(struct peer *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
-bool peer_wait_quiet(struct peer *p, size_t n, unsigned timeout_ms)
+bool guest_wait_quiet(struct guest *p, size_t n, unsigned timeout_ms)
 {
 	uint64_t limit = now_ms() + timeout_ms;
 	bool here;
 
 	pthread_mutex_lock(&p->lock);
-	while (p->inbox_count < n && !p->ended && peer_await(p, limit)) {}
+	while (p->inbox_count < n && !p->ended && guest_await(p, limit)) {}
 	here = p->inbox_count >= n;
 	pthread_mutex_unlock(&p->lock);
 	return here;
 }
 
 /* The last few messages, for a failure's text. */
-static const char *peer_tail(struct peer *p)
+static const char *guest_tail(struct guest *p)
 {
 	const char *text = "";
-	size_t n = peer_count(p);
+	size_t n = guest_count(p);
 
 	for (size_t i = n > 12 ? n - 12 : 0; i < n; i++) {
-		struct received r = peer_message(p, i);
+		struct received r = guest_message(p, i);
 		text = scene_text(p->scene, "%s\n  %zu: %s = %.40s", text, i, r.topic, r.payload);
 	}
 	return text;
 }
 
-void peer_wait(struct peer *p, size_t n, unsigned timeout_ms)
+void guest_wait(struct guest *p, size_t n, unsigned timeout_ms)
 {
-	if (peer_wait_quiet(p, n, timeout_ms)) return;
-	scene_fail(__FILE__, __LINE__, "%s has %zu messages, waited for %zu%s%s", p->id, peer_count(p), n,
-		peer_connected(p) ? "" : " (connection lost)", peer_tail(p));
+	if (guest_wait_quiet(p, n, timeout_ms)) return;
+	scene_fail(__FILE__, __LINE__, "%s has %zu messages, waited for %zu%s%s", p->id, guest_count(p), n,
+		guest_connected(p) ? "" : " (connection lost)", guest_tail(p));
 }
 
-void peer_expect(struct peer *p, size_t index, ...)
+void guest_expect(struct guest *p, size_t index, ...)
 {
 	va_list args;
 	bool more = false;
@@ -603,18 +603,18 @@ void peer_expect(struct peer *p, size_t index, ...)
 	for (const char *text = va_arg(args, const char *); text; text = va_arg(args, const char *)) {
 		more = strcmp(text, "!") == 0;
 		if (more) break;
-		peer_wait(p, index + 1, ANSWER_LIMIT_MS);
-		struct received r = peer_message(p, index);
+		guest_wait(p, index + 1, ANSWER_LIMIT_MS);
+		struct received r = guest_message(p, index);
 		scene_require(strcmp(r.payload, text) == 0, "%s: message %zu is \"%s\", not \"%s\"%s", p->id, index, r.payload,
-			text, peer_tail(p));
+			text, guest_tail(p));
 		index++;
 	}
 	va_end(args);
-	scene_require(more || peer_count(p) == index, "%s has %zu messages, not %zu%s", p->id, peer_count(p), index,
-		peer_tail(p));
+	scene_require(more || guest_count(p) == index, "%s has %zu messages, not %zu%s", p->id, guest_count(p), index,
+		guest_tail(p));
 }
 
-static bool marker_here(struct peer *p, const char *topic, const char *text)
+static bool marker_here(struct guest *p, const char *topic, const char *text)
 {
 	bool here = false;
 
@@ -631,14 +631,14 @@ static bool marker_here(struct peer *p, const char *topic, const char *text)
 	return here;
 }
 
-void peer_settle(struct peer *p)
+void guest_settle(struct guest *p)
 {
 	static unsigned markers;
 	const char *topic = scene_text(p->scene, "marker/%s", p->id);
 	const char *text = scene_text(p->scene, "marker %u", markers++);
 
-	peer_subscribe(p, topic, 0);
-	peer_publish(p, topic, text, 1);
+	guest_subscribe(p, topic, 0);
+	guest_publish(p, topic, text, 1);
 	wait_until(marker_here(p, topic, text), ANSWER_LIMIT_MS, "the marker");
 }
 
