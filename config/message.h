@@ -16,6 +16,7 @@
 #include "config/entry_id.h"
 #include "config/slice.h"
 #include "config/status.h"
+#include "config/utf8.h"
 
 struct message {
 	struct entry_id id;
@@ -69,8 +70,5 @@ enum status message_from_json(struct slice text, struct message *m, struct buf *
 void user_property_append(struct buf *out, struct slice name, struct slice value);
 /* Steps through: false at the end or at damaged bytes. *rest starts as m->user_properties. */
 bool user_property_next(struct slice *rest, struct slice *name, struct slice *value);
-
-/* True for well-formed UTF-8 without U+0000 (MQTT 5 1.5.4). */
-bool utf8_valid(struct slice s);
 
 #endif
