@@ -147,7 +147,8 @@ static void use(const struct message *m)
 	assert_true(m->topic.len >= 1 && m->topic.len <= MESSAGE_TEXT_MAX && m->qos <= 2);
 	assert_true(m->payload_format >= -1 && m->payload_format <= 1);
 	check_packed(m);
-	assert_in_range(message_to_fields(m, names, values, &scratch), 5, MESSAGE_FIELDS_MAX);
+	size_t count = message_to_fields(m, names, values, &scratch);
+	assert_true(count >= 5 && count <= MESSAGE_FIELDS_MAX);
 	message_to_json(m, &json);
 	cJSON *parsed = cJSON_ParseWithLength(json.data, json.len);
 	assert_non_null(parsed);
@@ -429,7 +430,8 @@ static void json_texts(void **state)
 	m.topic = slice_of("bad\xff\0.", 6);
 	m.client = slice_of(NULL, 0);
 	check_json(&m, "{\"id\":\"1700000000000-3\",\"topic\":\"bad\xef\xbf\xbd\xef\xbf\xbd.\","
-		"\"payload\":\"\\u0001\\b\\t\\n\\f\\r\\u001f\\\\\\\"/\x7f\xe2\x82\xac\",\"qos\":1,\"retain\":false,\"client\":\"\"}");
+		"\"payload\":\"\\u0001\\b\\t\\n\\f\\r\\u001f\\\\\\\"/\x7f\xe2\x82\xac\","
+		"\"qos\":1,\"retain\":false,\"client\":\"\"}");
 }
 
 /* Every byte that needs an escape, at every offset of the eight that are looked at together. */
