@@ -60,6 +60,7 @@ static void tell_journal(struct core *core, const struct journal_report *r)
 	if (r->records > 0)
 		log_to(log, LOG_LEVEL_NOTICE, "journal: %llu records (%llu bytes) of an earlier run go to Redis first",
 			(unsigned long long)r->records, (unsigned long long)r->bytes);
+	if (r->note[0]) log_to(log, LOG_LEVEL_WARNING, "journal: %s", r->note);
 	if (r->torn)
 		log_to(log, LOG_LEVEL_NOTICE, "journal: the last record was incomplete and is dropped; it was never acknowledged");
 	if (r->damaged_records > 0)
