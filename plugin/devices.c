@@ -356,9 +356,10 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	struct device *dev = device_find(d, client->id);
 	struct device_filter *held;
 	const struct grant *grant;
+	struct slice inner;
 	bool fresh;
 
-	if (d->deps.settings->grant_count == 0 || filter_is_shared(slice_str(filter), NULL)) return;
+	if (d->deps.settings->grant_count == 0 || filter_is_shared(slice_str(filter), &inner)) return;
 	if (!dev) dev = device_new(d, client->id);
 	if (!dev) return;
 	fresh = dev->state == DEVICE_AWAY;
