@@ -179,6 +179,7 @@ static struct journal *journal_new(const struct journal_map *m, const struct jou
 	if (!j) return NULL;
 	memset(j, 0, sizeof(*j));
 	j->map = *m;
+	j->hash_wide = journal_hash_usable();
 	j->message_room = m->size - m->size / 16;
 	uint64_t largest = m->size / 2 < RECORD_MAX ? m->size / 2 : RECORD_MAX;
 	j->body_max = (size_t)(largest - sizeof(struct journal_header));

@@ -119,6 +119,7 @@ struct journal {
 	struct journal_skip *skips;
 	size_t skip_count;
 	uint64_t skip_end; /* behind the last skip */
+	bool hash_wide;
 
 	/* Producer. */
 	_Alignas(CACHE_LINE) uint64_t next_position;
@@ -185,6 +186,10 @@ static inline struct entry_id id_larger(struct entry_id a, struct entry_id b)
 uint64_t journal_record_checksum(const struct journal_header *h);
 uint64_t journal_slot_checksum(const struct journal_slot *s, uint32_t tag);
 void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id, uint64_t clean);
+
+/* journal_hash.c: may only be called when usable. */
+bool journal_hash_usable(void);
+uint64_t journal_hash_wide(const void *data, size_t len);
 
 /* journal_map.c */
 bool journal_map_file(int fd, uint64_t size, struct journal_map *m); /* errno on failure */
