@@ -41,7 +41,8 @@ uint64_t journal_slot_checksum(const struct journal_slot *s, uint32_t tag)
 	return XXH3_64bits((const char *)s + skip, sizeof(*s) - skip) ^ tag;
 }
 
-void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id, uint64_t clean)
+void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id,
+	uint64_t clean)
 {
 	struct journal_slot s = {.position = position, .ms = id.ms, .seq = id.seq, .clean = clean};
 	s.checksum = journal_slot_checksum(&s, m->tag);

@@ -1,7 +1,7 @@
 /*
- * XXH3 with 256-bit registers, for processors that have them: the checksum is most of what appending a record costs on the
- * broker thread, and this halves it. The same function as everywhere else, so files do not depend on the processor. Only
- * this file may hold such instructions; journal_hash_usable says whether they may run.
+ * XXH3 with 256-bit registers, for processors that have them: the checksum is most of what appending a record costs on
+ * the broker thread, and this halves it. The result is the same as without, so files do not depend on the processor.
+ * Only this file may hold such instructions; journal_hash_usable says whether they may run.
  */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define HASH_WIDE 1

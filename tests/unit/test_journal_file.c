@@ -1,4 +1,4 @@
-/* The journal's file: what is refused and in which words, the disk that is full, the lock, the boot id, the rule table. */
+/* The journal's file: what is refused and in which words, a full disk, the lock, the boot id, the rule table. */
 #include "tests/unit/journal_help.h"
 
 #include <errno.h>

@@ -21,7 +21,7 @@ static void expect_range(struct journal *j, uint64_t from, uint64_t to)
 	assert_true(entry_id_compare(journal_head_id(j), last) >= 0);
 }
 
-/* Appends and takes and releases until `rounds` rings have gone by, then leaves `unsent` records. Returns the first unsent. */
+/* Appends, takes and releases until `rounds` rings have gone by, leaves `unsent` records, returns the first of them. */
 static uint64_t run(struct journal *j, unsigned rounds, uint64_t unsent, uint64_t *end)
 {
 	uint64_t in = 0, n = 0, position = journal_released(j), stop = position + rounds * journal_size(j) + rnd(5000);
@@ -314,7 +314,8 @@ static void test_payload_is_no_record(void **state)
 	uint64_t start = j->next_position;
 	char *out = journal_reserve(j, JOURNAL_MESSAGE, 480);
 	for (size_t n = 0; n < 10; n++) {
-		struct journal_header h = {.position = start + 48 + n * 48, .ms = UINT64_MAX / 2, .tag = j->map.tag ^ 1, .type = 1};
+		struct journal_header h = {.position = start + 48 + n * 48, .ms = UINT64_MAX / 2, .type = 1};
+		h.tag = j->map.tag ^ 1;
 		h.checksum = journal_record_checksum(&h);
 		memcpy(out + n * 48, &h, 48);
 	}
@@ -350,7 +351,7 @@ static void test_truncated(void **state)
 		image_write(image, file_offset(from, MIB) + keep);
 		struct journal_report report;
 		j = open_size(MIB, &report);
-		assert_true(report.damaged_records == 1);
+		assert_int_equal(report.damaged_records, 1);
 		assert_true(strlen(report.note) > 0);
 		uint64_t position = from, count = 0;
 		struct entry_id id;

@@ -133,7 +133,8 @@ static void test_ids(void **state)
 	fake_now = 5000;
 	struct journal *j = open_fresh(MIB);
 	struct entry_id id;
-	const uint64_t steps[][3] = {{5000, 5000, 0}, {5000, 5000, 1}, {5001, 5001, 0}, {4000, 5001, 1}, {0, 5001, 2}, {5002, 5002, 0}};
+	const uint64_t steps[][3] = {
+		{5000, 5000, 0}, {5000, 5000, 1}, {5001, 5001, 0}, {4000, 5001, 1}, {0, 5001, 2}, {5002, 5002, 0}};
 	for (size_t n = 0; n < sizeof(steps) / sizeof(steps[0]); n++) {
 		fake_now = steps[n][0];
 		assert_true(append(j, n, 20, &id));
@@ -196,7 +197,7 @@ static void test_find_after(void **state)
 	uint64_t first = begin;
 	assert_int_equal(journal_at(j, first, &r), ST_OK);
 	bool wake;
-	while (j->next_position + 600000 < begin + MIB) {
+	while (j->next_position + 500000 < begin + MIB) {
 		(void)journal_reserve(j, JOURNAL_MESSAGE, 400);
 		(void)journal_commit(j, 400, &wake);
 	}
@@ -204,6 +205,8 @@ static void test_find_after(void **state)
 	assert_int_equal(journal_at(j, first, &r), ST_OK);
 	assert_int_equal(journal_find_after(j, ENTRY_ID_ZERO, 100000, 2 * MIB, &position), ST_OK);
 	assert_non_null(journal_reserve(j, JOURNAL_MESSAGE, 520000));
+	assert_int_equal(journal_at(j, first, &r), ST_TOO_LARGE);
+	assert_int_equal(journal_find_after(j, ENTRY_ID_ZERO, 100000, 2 * MIB, &position), ST_TOO_LARGE);
 	for (int k = 0; k < 3; k++) {
 		(void)journal_commit(j, 200000, &wake);
 		journal_release(j, j->next_position, journal_head_id(j));
