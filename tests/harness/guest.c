@@ -169,6 +169,15 @@ static void *guest_run(void *ctx)
 	return NULL;
 }
 
+/* No packet id stands for a message. */
+static void forget_ids(struct guest *p)
+{
+	for (size_t i = 0; i < MIDS; i++) {
+		p->number_of[i] = -1;
+		p->early[i] = -1;
+	}
+}
+
 /* --- life ---------------------------------------------------------------------------------------------------------- */
 
 /* Ends thread and connection; the inbox stays. */
@@ -218,10 +227,7 @@ struct guest *guest_new_at(struct scene *s, uint16_t port, const char *id, const
 	p->id = strdup(id);
 	scene_require(p->id, "out of memory");
 	if (options) p->options = *options;
-	for (size_t i = 0; i < MIDS; i++) {
-		p->number_of[i] = -1;
-		p->early[i] = -1;
-	}
+	forget_ids(p);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_condattr_init(&clock);
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
@@ -300,6 +306,8 @@ int guest_connect_code(struct guest *p)
 	guest_setup(p);
 	p->connected = p->ended = false;
 	p->connack = -1;
+	p->finished = p->sent; /* what was under way is given up */
+	forget_ids(p);
 	atomic_store(&p->stop, false);
 	if (guest_open(p) != MOSQ_ERR_SUCCESS) return -1;
 	scene_require(pthread_create(&p->thread, NULL, guest_run, p) == 0, "no thread");

@@ -67,5 +67,10 @@ void world_start(struct world *w, struct scene *s, const char *lines, unsigned f
 void world_start_with(struct world *w, struct scene *s, const char *lines, const char *broker_options, unsigned flags);
 /* Waits until the bridge's greeting was accepted, behind `from` bytes of the broker's log. */
 void world_wait_bridge(struct world *w, size_t from);
+/* Session events in Redis (config/event_fields.h): how many there are with this op of this client; wait for the n-th. */
+size_t world_events(struct world *w, const char *op, const char *client);
+void world_wait_event(struct world *w, const char *op, const char *client, size_t n);
+/* Mosquitto 2.1 or later: it tells plugins of CONNECT, SUBSCRIBE and the rest. */
+bool broker_has_events(struct scene *s);
 
 #endif
