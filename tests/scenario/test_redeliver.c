@@ -646,6 +646,32 @@ static void test_retained(void **state)
 	scene_end(scene);
 }
 
+/* What the device may not read it is not given, neither live nor later. */
+static void test_acl_honoured(void **state)
+{
+	struct scene *scene = *state;
+	const char *acl = scene_write(scene, "acl", "topic readwrite plant/open/#\ntopic write plant/secret/#\n"
+		"topic readwrite marker/#\ntopic readwrite $CONTROL/#\npattern read plant/own/%c/#\npattern write plant/own/#\n");
+	struct world w;
+
+	world_start_with(&w, scene, scene_text(scene, PLANT "acl_file %s\n", acl), scene_text(scene, "acl_file %s\n", acl),
+		WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = known_device(&w, "d", "plant/#", 1);
+	guest_publish(p, "plant/secret/1", "secret", 1);
+	guest_publish(p, "plant/own/e/1", "e's", 1);
+	guest_publish(p, "plant/own/d/1", "d's", 1);
+	guest_publish(p, "plant/open/1", "open", 1);
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 2);
+	guest_publish(p, "plant/secret/1", "live secret", 1);
+	guest_publish(p, "plant/open/1", "live", 1);
+	guest_wait(d, 3, WAIT_MS);
+	guest_settle(d);
+	guest_expect(d, 0, "d's", "open", "live", NULL);
+	scene_end(scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -670,6 +696,7 @@ int main(void)
 		scene_test(test_large_backlog),
 		scene_test(test_persistent_session),
 		scene_test(test_retained),
+		scene_test(test_acl_honoured),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
