@@ -654,7 +654,7 @@ static void test_acl_honoured(void **state)
 		"topic readwrite marker/#\ntopic readwrite $CONTROL/#\npattern read plant/own/%c/#\npattern write plant/own/#\n");
 	struct world w;
 
-	world_start_with(&w, scene, scene_text(scene, PLANT "acl_file %s\n", acl), scene_text(scene, "acl_file %s\n", acl),
+	world_start_with(&w, scene, scene_text(scene, "%sacl_file %s\n", PLANT, acl), scene_text(scene, "acl_file %s\n", acl),
 		WORLD_BRIDGE);
 	struct guest *p = guest_join(&w, "p", NULL);
 	struct guest *d = known_device(&w, "d", "plant/#", 1);
