@@ -186,7 +186,7 @@ greenhouse/3/mist/set: on
 greenhouse/3/roof/set: open 15
 greenhouse/3/mist/set: off
 END
-cmp -s "$dir/expected.txt" "$dir/second.txt" || die "the device did not receive exactly what it missed, then the live one"
+cmp -s "$dir/expected.txt" "$dir/second.txt" || die "the device did not receive what it missed, then the live one"
 alive "$redis_pid" Redis
 alive "$broker_pid" Mosquitto
 alive "$bridge_pid" "the bridge"

@@ -21,8 +21,8 @@
 static const char *const users[] = {NULL, "anna", "bert", "boss"};
 static const char *const topics[] = {"public/a", "private/a", "own/anna/x", "own/bert/x", "read/only", "write/only",
 	"denied/here", "client/asker/x", "$CONTROL/none/v1", "deep/er/and/deeper"};
-static const char *const filters[] = {"public/a", "#", "own/+/x", "private/#", "write/only", "denied/here", "$SYS/broker/uptime",
-	"client/asker/+", "$share/g/public/a", "deep/#"};
+static const char *const filters[] = {"public/a", "#", "own/+/x", "private/#", "write/only", "denied/here",
+	"$SYS/broker/uptime", "client/asker/+", "$share/g/public/a", "deep/#"};
 
 enum { USERS = sizeof(users) / sizeof(users[0]), TOPICS = sizeof(topics) / sizeof(topics[0]),
 	FILTERS = sizeof(filters) / sizeof(filters[0]) };
@@ -56,8 +56,8 @@ static void ask_subscribe(struct guest *p, int answers[FILTERS])
 	}
 }
 
-/* Which of the topics reach a client that asked for each of them? The boss publishes; the topic of the last message can be
- * read by everyone who can subscribe at all. */
+/* Which of the topics reach a client that asked for each of them? The boss publishes; the topic of the last message can
+ * be read by everyone who can subscribe at all. */
 static void ask_receive(struct guest *p, struct guest *boss, int answers[TOPICS])
 {
 	guest_clear(p);
@@ -122,12 +122,12 @@ static void same(const struct decisions *plain, const struct decisions *ours, co
 		for (size_t t = 0; t < TOPICS; t++) {
 			scene_require(plain->publish[u][t] == ours->publish[u][t], "%s: publish to %s by %s: %d, not %d", when,
 				topics[t], user, ours->publish[u][t], plain->publish[u][t]);
-			scene_require(plain->receive[u][t] == ours->receive[u][t], "%s: %s to %s: %d times, not %d", when, topics[t],
-				user, ours->receive[u][t], plain->receive[u][t]);
+			scene_require(plain->receive[u][t] == ours->receive[u][t], "%s: %s to %s: %d times, not %d", when,
+				topics[t], user, ours->receive[u][t], plain->receive[u][t]);
 		}
 		for (size_t f = 0; f < FILTERS; f++)
-			scene_require(plain->subscribe[u][f] == ours->subscribe[u][f], "%s: subscribe to %s by %s: %d, not %d", when,
-				filters[f], user, ours->subscribe[u][f], plain->subscribe[u][f]);
+			scene_require(plain->subscribe[u][f] == ours->subscribe[u][f], "%s: subscribe to %s by %s: %d, not %d",
+				when, filters[f], user, ours->subscribe[u][f], plain->subscribe[u][f]);
 	}
 }
 
@@ -186,7 +186,8 @@ static void test_no_acl(void **state)
 
 static void acl_change(struct scene *scene)
 {
-	(void)scene_write(scene, "acl", "topic read private/#\nuser bert\ntopic readwrite deep/#\nuser boss\ntopic readwrite #\n"
+	(void)scene_write(scene, "acl", "topic read private/#\nuser bert\ntopic readwrite deep/#\n"
+		"user boss\ntopic readwrite #\n"
 		"pattern read public/end\n");
 }
 

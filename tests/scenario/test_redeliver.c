@@ -239,8 +239,8 @@ static void publish_end(struct stream_of_numbers *s, pthread_t thread)
 	assert_true(guest_flush(s->guest, WAIT_MS));
 }
 
-/* The seam: a device comes back and catches up while a publisher never stops; what it got in all is everything, once, in
- * order. Only for its goodbye the publisher holds: with overlap=0, what is under way then is the device's loss. */
+/* The seam: a device comes back and catches up while a publisher never stops; what it got in all is everything, once,
+ * in order. Only for its goodbye the publisher holds: with overlap=0, what is under way then is the device's loss. */
 static void test_seam(void **state)
 {
 	struct scene *scene = *state;
@@ -270,8 +270,8 @@ static void test_seam(void **state)
 	scene_end(scene);
 }
 
-/* Connections that are lost with messages under way, the default overlap: each connection gets an unbroken sequence that
- * begins no later than where the one before ended. */
+/* Connections that are lost with messages under way, the default overlap: each connection gets an unbroken sequence
+ * that begins no later than where the one before ended. */
 static void test_seam_lost_connections(void **state)
 {
 	enum { ROUNDS = 6 };
@@ -651,11 +651,12 @@ static void test_acl_honoured(void **state)
 {
 	struct scene *scene = *state;
 	const char *acl = scene_write(scene, "acl", "topic readwrite plant/open/#\ntopic write plant/secret/#\n"
-		"topic readwrite marker/#\ntopic readwrite $CONTROL/#\npattern read plant/own/%c/#\npattern write plant/own/#\n");
+		"topic readwrite marker/#\ntopic readwrite $CONTROL/#\npattern read plant/own/%c/#\n"
+		"pattern write plant/own/#\n");
 	struct world w;
 
-	world_start_with(&w, scene, scene_text(scene, "%sacl_file %s\n", PLANT, acl), scene_text(scene, "acl_file %s\n", acl),
-		WORLD_BRIDGE);
+	world_start_with(&w, scene, scene_text(scene, "%sacl_file %s\n", PLANT, acl),
+		scene_text(scene, "acl_file %s\n", acl), WORLD_BRIDGE);
 	struct guest *p = guest_join(&w, "p", NULL);
 	struct guest *d = known_device(&w, "d", "plant/#", 1);
 	guest_publish(p, "plant/secret/1", "secret", 1);

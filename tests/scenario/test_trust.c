@@ -1,6 +1,6 @@
 /*
- * The control topic: commands from anybody but the bridge are refused and logged, harm nobody, and nobody else hears what
- * plugin and bridge say to each other.
+ * The control topic: commands from anybody but the bridge are refused and logged, harm nobody, and nobody else hears
+ * what plugin and bridge say to each other.
  */
 #include <setjmp.h>
 #include <stdarg.h>
