@@ -1,7 +1,7 @@
 /*
  * Owns one MQTT client and its inbox. The guest's own thread runs libmosquitto's loop and the callbacks, the test's
- * thread the rest; everything both touch is under the guest's lock, which is never held over a call into libmosquitto. The
- * callbacks must never end the test.
+ * thread the rest; everything both touch is under the guest's lock, which is never held over a call into libmosquitto.
+ * The callbacks must never end the test.
  */
 #include "tests/harness/guest.h"
 

@@ -43,7 +43,7 @@ size_t server_log_size(const struct server *v);
 bool server_log_has(struct server *v, size_t from, const char *text);
 void server_log_wait(struct server *v, size_t from, const char *text, unsigned timeout_ms);
 
-/* Runs a program to its end: exit status, with stdout and stderr in *output (owned by the scene). argv ends with NULL. */
+/* Runs a program to its end: exit status, stdout and stderr in *output (owned by the scene). argv ends with NULL. */
 int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, const char **output);
 /* What the plugin logs when it has accepted the bridge's greeting. */
 #define BRIDGE_GREETED "bridge: connected"
