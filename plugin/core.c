@@ -92,6 +92,7 @@ static void mirror_will(struct core *core)
 	const struct message *will = wills_kept(core->wills);
 
 	core->will_granted = false;
+	core->will_mirrored = true;
 	core->will_id = ENTRY_ID_ZERO;
 	if (!mirror(core, will)) return; /* counted as refused; a will has no publisher left to tell */
 	if (core->current_valid) core->will_id = core->current.id;
@@ -140,6 +141,7 @@ void core_write_check(struct core *core, const void *handle, const struct client
 	if (properties && properties_read(properties, wall_ms(), &will, &core->properties) != ST_OK) return;
 	if (wills_keep(core->wills, &will) != ST_OK) return;
 	core->will_handle = handle;
+	core->will_mirrored = false;
 	core->will_id = ENTRY_ID_ZERO;
 	if (core->acl)
 		core->will_granted = acl_file_allows(core->acl, slice_str(client->id), slice_str(client->user), m->topic,
@@ -151,7 +153,7 @@ void core_write_check(struct core *core, const void *handle, const struct client
 
 void core_write_granted(struct core *core, const void *handle)
 {
-	if (wills_kept(core->wills) && core->will_handle == handle) core->will_granted = true;
+	if (wills_kept(core->wills) && core->will_handle == handle && !core->will_mirrored) core->will_granted = true;
 }
 
 /* A read check of the will under way proves that it was allowed. */
@@ -159,7 +161,7 @@ static bool will_read_check(struct core *core, const char *client)
 {
 	struct current_message will;
 
-	if (entry_id_is_zero(core->will_id)) mirror_will(core);
+	if (!core->will_mirrored) mirror_will(core);
 	if (entry_id_is_zero(core->will_id) || !devices_any_gated(core->devices)) return false;
 	will.id = core->will_id;
 	will.message = *wills_kept(core->wills);
