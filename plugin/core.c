@@ -169,13 +169,21 @@ static bool will_read_check(struct core *core, const char *client)
 	return devices_hold(core->devices, client, &will);
 }
 
+/* The broker's own pointers, all four: an address alone may have been freed and used for another message meanwhile. */
+static bool is_current(const struct core *core, struct slice topic, struct slice payload)
+{
+	const struct message *m = &core->current.message;
+
+	return core->current_valid && m->topic.data == topic.data && m->topic.len == topic.len
+		&& m->payload.len == payload.len && (payload.len == 0 || m->payload.data == payload.data);
+}
+
 bool core_read_check(struct core *core, const char *client, struct slice topic, struct slice payload, uint8_t qos)
 {
 	struct entry_id id;
 
 	if (core->watch.pending || core->will_granted) settle(core);
-	if (core->current_valid && core->current.message.topic.data == topic.data
-		&& core->current.message.payload.len == payload.len)
+	if (is_current(core, topic, payload))
 		return devices_any_gated(core->devices) && devices_hold(core->devices, client, &core->current);
 	if (wills_is(core->wills, topic, payload)) return will_read_check(core, client);
 	if (qos == 2 && qos2_find(core->qos2, topic.data, &id)) return devices_hold_released(core->devices, client, id);
