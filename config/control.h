@@ -71,7 +71,8 @@ void control_refused(struct buf *out, const char *reason);
 void control_ack(struct buf *out, struct slice device, struct entry_id generation, uint32_t sequence,
 	enum control_result result, struct entry_id head);
 
-/* A batch is begun, filters are added, then messages, then ended (which fills in the counts). */
+/* A batch is begun, filters are added, then messages, then ended (which fills in the counts). More than the maximum of
+ * either, or a filter behind a message, sets out->failed. */
 struct control_batch {
 	struct buf *out;
 	size_t counts_at;

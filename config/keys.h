@@ -30,7 +30,8 @@ struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, s
  *   f:<filter>    cursor of that topic filter: an entry id, everything up to which the device has had */
 
 /* Member of the index: kind 's' (stream) or 'l' (json list), the key, NUL, and a hint: the topic when the key has one
- * topic only (its template contains %t), else the topic filter of the mirror rule. */
+ * topic only (its template contains %t), else the topic filter of the mirror rule. Made in `out`, which is cleared
+ * first; parsing borrows, and is false for what index_member_make cannot have made. */
 void index_member_make(struct buf *out, char kind, struct slice key, struct slice hint);
 bool index_member_parse(struct slice member, char *kind, struct slice *key, struct slice *hint);
 

@@ -1,6 +1,6 @@
 /*
  * Where log lines go. Each program gives a sink once at start. Lines are one sentence: object, what happened, numbers;
- * never a payload, password or token; control characters in foreign text are made visible by the sink.
+ * never a payload, password or token; log_to makes control characters visible and cuts at 2 KiB.
  */
 #ifndef MQR_CONFIG_LOG_H
 #define MQR_CONFIG_LOG_H

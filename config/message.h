@@ -4,7 +4,7 @@
  *   packed  little-endian binary, in the journal and on the control topic
  *   fields  the field/value pairs of a stream entry (README, "Record format")
  *   json    a list element with format=json
- * No function here blocks; any thread, one at a time per object.
+ * No function here blocks; any thread, one at a time per object (those that read JSON: one thread of a process).
  */
 #ifndef MQR_CONFIG_MESSAGE_H
 #define MQR_CONFIG_MESSAGE_H
@@ -16,6 +16,11 @@
 #include "config/entry_id.h"
 #include "config/slice.h"
 #include "config/status.h"
+#include "config/utf8.h"
+
+#define MESSAGE_TEXT_MAX 65535        /* bytes of a topic, client id, user name, property: MQTT 5 1.5.4, 1.5.6 */
+#define MESSAGE_PAYLOAD_MAX 268435455 /* bytes, also of all user properties together: MQTT 5 2.1.4 */
+#define MESSAGE_QOS_DEFAULT 1         /* of records that say nothing of it (written by others) */
 
 struct message {
 	struct entry_id id;
@@ -51,17 +56,22 @@ enum status message_unpack(struct slice packed, struct message *m) MUST_CHECK;
  * Numbers and user properties (JSON array of pairs) are written to `scratch`, which must outlive the slices and is
  * cleared first; on scratch->failed the result is 0. Invalid UTF-8 in user properties cannot occur (broker checks). */
 size_t message_to_fields(const struct message *m, struct slice *names, struct slice *values, struct buf *scratch);
-/* From the pairs of an entry, in any order; unknown fields are ignored. ST_INVALID with a reason in `why` (static text)
- * when topic is missing or a value cannot be. Decoded user properties go to `scratch` (appended; pointers into it are
- * resolved before return, so m->user_properties points into scratch->data and is valid until scratch changes). */
+/* From the pairs of an entry, in any order; only topic is required, unknown fields are ignored, one that occurs twice
+ * is refused. ST_INVALID with a reason in `why` (static text) when topic is missing or a value cannot be. Decoded user
+ * properties go to `scratch` (appended; pointers into it are resolved before return, so m->user_properties points into
+ * scratch->data and is valid until scratch changes). */
 enum status message_from_fields(struct entry_id id, const struct slice *names, const struct slice *values, size_t count,
 	struct message *m, struct buf *scratch, const char **why) MUST_CHECK;
 
 /* --- JSON --------------------------------------------------------------------------------------------------- */
-/* Appends one object: id, topic, payload | payload_base64, qos, retain, client, then as in fields order. */
+/* Appends one object: id, topic, payload | payload_base64, qos, retain, client, then as in fields order; `will` only
+ * when true. Payload and correlation are strings when utf8_valid(), else in payload_base64 and correlation_base64 (RFC 4648
+ * section 4, padded). The rest are UTF-8 strings by MQTT's rules; should one not be, each bad byte becomes U+FFFD. */
 void message_to_json(const struct message *m, struct buf *out);
-/* Parses such an object (also a backend's, where id may be missing: then ENTRY_ID_ZERO). All strings are copied into
- * `scratch` (cleared first), which *m borrows from. */
+/* Parses such an object (also a backend's, where id may be missing: then ENTRY_ID_ZERO). Only topic is required; null
+ * counts as missing, unknown members are ignored, one that occurs twice is refused, and so is the escape \u0000
+ * anywhere. ST_INVALID with a reason in `why` (static text). All strings are copied into `scratch` (cleared first),
+ * which *m borrows from. The topic is not checked for wildcards. */
 enum status message_from_json(struct slice text, struct message *m, struct buf *scratch, const char **why) MUST_CHECK;
 
 /* --- MQTT 5 user properties ---------------------------------------------------------------------------------- */
@@ -69,8 +79,5 @@ enum status message_from_json(struct slice text, struct message *m, struct buf *
 void user_property_append(struct buf *out, struct slice name, struct slice value);
 /* Steps through: false at the end or at damaged bytes. *rest starts as m->user_properties. */
 bool user_property_next(struct slice *rest, struct slice *name, struct slice *value);
-
-/* True for well-formed UTF-8 without U+0000 (MQTT 5 1.5.4). */
-bool utf8_valid(struct slice s);
 
 #endif

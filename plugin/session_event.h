@@ -42,9 +42,11 @@ struct session_event {
 	struct entry_id previous_boot, previous_last;
 };
 
+/* These two append. */
 void session_event_pack(struct buf *out, const struct session_event *e);
-enum status session_event_unpack(struct slice body, struct session_event *e) MUST_CHECK;
 void session_cursor_pack(struct buf *out, struct slice filter, struct entry_id cursor);
+/* Checks everything, the cursors too. ST_VERSION for a body of another version, else ST_CORRUPT. */
+enum status session_event_unpack(struct slice body, struct session_event *e) MUST_CHECK;
 bool session_cursor_next(struct slice *rest, struct slice *filter, struct entry_id *cursor);
 
 #endif
