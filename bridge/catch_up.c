@@ -443,7 +443,8 @@ bool catch_up_chunk(struct catch_up *c, size_t count, size_t bytes, struct entry
 	if (c->reading != READING_CHUNK || answered_late(c)) return false;
 	c->pass_messages += count;
 	c->pass_bytes += bytes;
-	if (count > 0) {
+	/* A long way without a message is told too, so that the plugin sees it move; the last stretch is told by the switch. */
+	if (count > 0 || !finished) {
 		c->chunk_ready = true;
 		c->chunk_upto = upto;
 		c->chunk_messages = count;
