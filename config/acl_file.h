@@ -19,5 +19,8 @@ void acl_file_free(struct acl_file *acl);
 /* What Mosquitto would answer for this client; `user` absent for anonymous ones. */
 bool acl_file_allows(const struct acl_file *acl, struct slice client, struct slice user, struct slice topic,
 	enum acl_access access);
+/* 2.1 replaces %c and %u in patterns only where they are a whole level, 2.0 anywhere. Loading chooses by the version of
+ * libmosquitto; this is for tests. */
+void acl_file_whole_levels(struct acl_file *acl, bool whole_levels);
 
 #endif

@@ -59,7 +59,14 @@ struct settings {
 };
 
 enum setting_type { SETTING_STRING, SETTING_PATH, SETTING_SIZE, SETTING_DURATION, SETTING_ENUM, SETTING_MIRROR,
-	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_BROKER_URL };
+	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_BROKER_URL, SETTING_PREFIX, SETTING_NODE };
+
+/* One accepted word of an ENUM, or of a STRING that has a list of them. */
+struct setting_word {
+	const char *name; /* one that ends in '=' stands for everything that begins with it */
+	int value;
+	bool supported;
+};
 
 /* One row of the table; tests hold README and config/mosquitto-redis.conf against it. */
 struct setting_row {
@@ -71,7 +78,13 @@ struct setting_row {
 	bool repeatable;
 	bool reloadable;
 	bool supported;           /* false: known by name, refused with "not supported yet" */
+	size_t offset;            /* of the member in struct settings; unused for repeatable ones */
+	uint64_t min, max;        /* SIZE in bytes, DURATION in milliseconds */
+	const struct setting_word *words; /* ends with a NULL name; NULL: any text */
 };
+
+#define SETTING_ROWS_MAX 40
+#define GRANT_COUNT_MAX 256
 
 const struct setting_row *settings_table(size_t *count);
 

@@ -7,6 +7,8 @@
 #include "config/buf.h"
 #include "config/slice.h"
 
+#define TOPIC_SLASHES_MAX 200 /* TOPIC_HIERARCHY_LIMIT: mosquitto refuses topics and filters with more */
+
 /* Mosquitto's own matcher (mosquitto_topic_matches_sub2 of libmosquitto); false for an invalid filter or topic. */
 bool topic_matches(struct slice filter, struct slice topic);
 /* Could one topic match both filters? Exact by levels; '$' topics are not matched by a leading wildcard. */
@@ -17,7 +19,8 @@ bool filter_has_wildcard(struct slice filter);
 /* "$share/group/filter"? Then *inner is the filter behind the group. */
 bool filter_is_shared(struct slice filter, struct slice *inner);
 /* Replaces %c and %u in a pattern as mosquitto's ACL patterns do. False when a needed name is absent, or holds '+', '#'
- * or '/': such a client gets nothing by this pattern (mosquitto refuses '+' and '#'; '/' would reach another's level). */
+ * or '/', or leads with '$': such a client gets nothing by this pattern (mosquitto refuses '+' and '#'; '/' would reach
+ * another's level, '$' other topics). `out` is cleared first, and empty when the result is false. */
 bool pattern_expand(struct slice pattern, struct slice client, struct slice user, struct buf *out);
 
 #endif

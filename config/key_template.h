@@ -1,0 +1,24 @@
+/* Key templates of mirror rules (expansion: key_expand in config/rule.h). Pure; any thread. */
+#ifndef MQR_CONFIG_KEY_TEMPLATE_H
+#define MQR_CONFIG_KEY_TEMPLATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config/slice.h"
+#include "config/status.h"
+
+struct key_needs {
+	bool topic;  /* %t */
+	bool levels; /* %1..%9 */
+	bool device; /* %c or %u */
+};
+
+/* What the template needs; ST_INVALID with a reason for an empty one or an unknown escape. */
+enum status key_template_check(const char *tmpl, struct key_needs *needs, char *why, size_t size) MUST_CHECK;
+/* Does a key (or the fixed text a template begins with) stand where our own keys are, "<prefix>:dead" and the like? */
+bool key_reserved(const char *prefix, struct slice key);
+/* The fixed text that a template begins with, up to its first escape. */
+struct slice key_template_start(const char *tmpl);
+
+#endif
