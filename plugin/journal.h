@@ -2,15 +2,15 @@
  * The journal: a fixed-size file, mapped; a ring of checksummed records with one producer (the broker thread) and one
  * consumer (the writer thread). It is the queue, the disk spill and the crash log in one, and gives every record its id.
  *
- * File, version 1, native byte order (a foreign order is refused by the magic number):
- *   page 0         header: magic, version, node, ring size, boot id; two consumer slots {released position, id, checksum},
- *                  written in turn so that one is whole after a crash
- *   64 KiB         rule table: u32 length, u32 checksum, text; appended, never changed while records refer to it
+ * File, version 1, native byte order (a foreign order is refused by the magic number); layout in plugin/journal_format.h:
+ *   64 KiB         header: magic, version, node, ring size, twice; slots with checksums for the released position (two,
+ *                  written in turn so that one is whole after a crash), the boot id (likewise) and the last closing
+ *   256 KiB        rule table: up to 1024 texts by number; never changed while records refer to it
  *   ring           mapped twice in a row, so that a record never wraps; positions count bytes since the file was made
- * A record: struct {u64 position, u64 ms, u64 seq, u32 length, u32 previous, u32 type and flags, u32 reserved, u64
- * checksum (XXH3 over the header without the checksum, and the body)}, the body, padding to 8 bytes. Because a record
- * carries its own position, stale bytes of an earlier round are never taken for a record, and the reader finds the next
- * intact one behind a damaged one.
+ * A record: struct {u64 checksum (XXH3 over all behind it), u64 position, u64 ms, u64 seq, u32 length, u32 previous,
+ * u32 type, u32 tag of the file}, the body, padding to 8 bytes. Because a record carries its own position, stale bytes of
+ * an earlier round are never taken for a record, and recovery finds the next intact one behind a damaged one. The tag is
+ * random, so that no payload can pass for a record. A record with its header takes at most half the ring, and 1 GiB.
  *
  * Crash: pages of a killed process stay with the kernel. open() finds the end by walking from the released position,
  * drops a torn last record, skips damaged ones (counted), and never gives out an id at or below one seen before.
@@ -54,9 +54,10 @@ struct journal_report {
 	bool torn;                    /* the last record was incomplete: it had not been acknowledged */
 	struct entry_id last;         /* newest id in file; zero when there is none */
 	struct entry_id previous_boot;
+	char note[160];               /* what was found or put right, in words; empty when there is nothing to say */
 };
 
-/* Opens or makes the file, `size` bytes of ring (rounded up to pages; from 1 MiB). Space is allocated at once, so that a
+/* Opens or makes the file, `size` bytes of ring (rounded up to 64 KiB; from 1 MiB). Space is allocated at once, so that a
  * full disk is an error here and not a SIGBUS later. A size other than the file's is taken over when no unsent record is
  * lost by it (records are moved), else ST_FULL. A lock on the file keeps a second process out (ST_DENIED).
  * Reports faults in words in `why`. Blocks. */
@@ -65,13 +66,14 @@ enum status journal_open(const char *path, uint64_t size, const char *node, stru
 void journal_close(struct journal *j); /* bears NULL */
 
 /* --- producer: broker thread ------------------------------------------------------------------------------------ */
-/* Number of a rule in the file's rule table, added when it is not there. ST_FULL when the table is full and records are
- * unsent (it is emptied when none are). Blocks shortly (file pages only). */
+/* Number of a rule in the file's rule table, added when it is not there; the number stays good while the journal is open.
+ * ST_FULL when the table is full (open() empties it when no record is unsent). Blocks shortly (file pages only). */
 enum status journal_rule(struct journal *j, const char *text, uint16_t *number) MUST_CHECK;
 /* Room for a body of `len` bytes: returns where to write it, or NULL when the ring has no room. Messages leave a reserve
  * (1/16 of the ring) to session events, which may use all. No lock, no system call. */
 char *journal_reserve(struct journal *j, enum journal_type type, size_t len);
-/* Completes the record just reserved: gives it the next id, makes it visible to the consumer. *wake is true when the
+/* A second reserve without a commit replaces the first.
+ * Completes the record just reserved: gives it the next id, makes it visible to the consumer. *wake is true when the
  * consumer sleeps and must be woken. The body may be shorter than reserved. */
 struct entry_id journal_commit(struct journal *j, size_t len, bool *wake);
 /* Newest id given out. */
@@ -80,7 +82,7 @@ struct entry_id journal_head_id(const struct journal *j);
 bool journal_fits(const struct journal *j, size_t len);
 /* Walks back from the newest record to the first one with an id above `after`, at most `max_records` and `max_bytes`.
  * ST_OK: *position is where to begin (equal to the head when there is none above). ST_TOO_LARGE: further than allowed,
- * or already overwritten. Then journal_at(position) reads forward; producer's side only. */
+ * already overwritten, or before this boot. Then journal_at(position) reads forward; producer's side only. */
 enum status journal_find_after(struct journal *j, struct entry_id after, uint64_t max_records, uint64_t max_bytes,
 	uint64_t *position) MUST_CHECK;
 /* Record at a position that journal_find_after or a record's `next` gave; ST_END at the head. */

@@ -1,0 +1,95 @@
+/*
+ * The writer's step machine: builds transactions from journal records, interprets replies, decides what comes next. No
+ * I/O: bytes out, redisReply in; tested by tables. Writer thread.
+ *
+ * How exactly once comes about. A transaction writes, with everything else, the mark: the id of its last record. Redis
+ * applies it whole or not at all, so after a lost reply the mark says which: equal to the transaction's last id, it was
+ * applied; anything else, it was not. What a dead connection still has under way could be applied after the mark was
+ * read: therefore each transaction is guarded by a WATCH of the mark that was answered before the transaction was sent.
+ * Whichever of two copies comes second finds the mark changed and is refused by Redis.
+ *
+ * Phases of what is being sent:
+ *   MARK     MULTI, EXEC, WATCH, GET, GET: may we use transactions, and how far is Redis? After each (re)connect, and when
+ *            EXEC found the mark changed
+ *   MAIN     the transaction itself (plugin/transaction.h)
+ *   VERIFY   applied, but its replies were lost: an XRANGE or TYPE for each write finds those refused by WRONGTYPE
+ *   LETTERS  MULTI, an XADD to <prefix>:dead for each message and rule refused, SET <prefix>:mark:<node>:dead, EXEC, WATCH.
+ *            That second mark, the id of the last message in it, says after a lost reply whether the letters are written;
+ *            it counts only up to the first mark, so that a stale one hides nothing
+ */
+#ifndef MQR_PLUGIN_PIPELINE_H
+#define MQR_PLUGIN_PIPELINE_H
+
+#include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/buf.h"
+#include "config/entry_id.h"
+#include "config/log.h"
+#include "config/status.h"
+#include "plugin/journal.h"
+#include "plugin/rule_cache.h"
+
+struct pipeline;
+
+struct pipeline_config {
+	const char *prefix;
+	const char *node;
+	struct rule_cache *rules;
+	const struct log_sink *log;
+	uint64_t position;          /* in the journal, of the first record to come */
+	struct entry_id boot;       /* run that the first records belong to */
+	/* Is there an unreleased record with exactly this id? */
+	bool (*has_record)(void *ctx, struct entry_id id);
+	uint64_t (*now_ms)(void *ctx); /* for durations in log lines */
+	void *ctx;
+};
+
+enum pipeline_action {
+	PIPELINE_IDLE,    /* nothing gathered: add records */
+	PIPELINE_SEND,    /* send what pipeline_send gives */
+	PIPELINE_WAIT,    /* replies are to come */
+	PIPELINE_PAUSE,   /* call pipeline_resume after pipeline_pause_ms */
+	PIPELINE_RELEASE, /* confirmed: act on pipeline_outcome, then pipeline_released */
+};
+
+struct pipeline_outcome {
+	uint64_t position;  /* everything before it is done with */
+	struct entry_id id; /* of the last record */
+	size_t records;
+	uint64_t stored, dead, damaged; /* messages and rules */
+};
+
+enum status pipeline_new(const struct pipeline_config *config, struct pipeline **out) MUST_CHECK;
+void pipeline_free(struct pipeline *p); /* bears NULL */
+
+/* Where in the journal to take the next record for pipeline_add. */
+uint64_t pipeline_position(const struct pipeline *p);
+/* Gathers a record for the next transaction, while another may be under way. ST_FULL: later. ST_AGAIN: the mark is not
+ * known yet. ST_NOMEM: what was gathered is dropped and pipeline_position steps back to it. */
+enum status pipeline_add(struct pipeline *p, const struct journal_record *record) MUST_CHECK;
+
+/* What to do now; the same answer until an event below. Only to be asked while the link is ready. */
+enum pipeline_action pipeline_step(struct pipeline *p);
+/* PIPELINE_SEND: the bytes (borrowed until the next call of any function here) and the number of replies they bring. */
+const struct buf *pipeline_send(struct pipeline *p, size_t *replies);
+/* Reply `index` to what was sent. */
+void pipeline_reply(struct pipeline *p, const redisReply *reply, size_t index);
+/* The connection went: what was sent may have been applied or not. Also when nothing was sent. */
+void pipeline_lost(struct pipeline *p);
+/* It could not be sent for want of memory: pauses. */
+void pipeline_unsent(struct pipeline *p);
+unsigned pipeline_pause_ms(const struct pipeline *p);
+void pipeline_resume(struct pipeline *p);
+struct pipeline_outcome pipeline_outcome(const struct pipeline *p);
+void pipeline_released(struct pipeline *p);
+
+bool pipeline_empty(const struct pipeline *p); /* nothing gathered, nothing under way */
+uint64_t pipeline_retries(const struct pipeline *p);
+
+#define PIPELINE_PAUSE_MIN_MS 50
+#define PIPELINE_PAUSE_MAX_MS 1000
+
+#endif

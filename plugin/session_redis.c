@@ -1,0 +1,280 @@
+/*
+ * Turns session records into Redis commands: the device's hash, the set of sessions, and the entry in the events stream
+ * that the bridge reads. Writer thread; no I/O. Never writes a cursor that takes a device backwards past what it had, other
+ * than by the overlap it asked for.
+ */
+#include "plugin/session_redis.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "config/event_fields.h"
+#include "config/keys.h"
+#include "config/resp.h"
+#include "plugin/session_event.h"
+
+/* KEYS: session hash, boots hash. ARGV: present boot id, cursor field, initial cursor.
+ * A device that is marked live in an earlier run of the broker was live until that run ended, which no GONE told: its
+ * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are no
+ * ids yet ("last=N@id") are left to the bridge. */
+static const char subscribed_script[] =
+	"local function id(text) local ms, seq = string.match(text, '^(%d+)-(%d+)$')\n"
+	" if ms then return tonumber(ms), tonumber(seq) end end\n"
+	"local live = redis.call('HGET', KEYS[1], '" SESSION_LIVE "')\n"
+	"if live and live ~= ARGV[1] then\n"
+	" local last = redis.call('HGET', KEYS[2], live)\n"
+	" local ms, seq\n"
+	" if last then ms, seq = id(last) end\n"
+	" if ms then\n"
+	"  local overlap = tonumber(redis.call('HGET', KEYS[1], '" SESSION_OVERLAP "') or '0') or 0\n"
+	"  if overlap > 0 then\n"
+	"   ms = ms - overlap\n"
+	"   if ms < 0 then ms = 0 end\n"
+	"   seq = 0\n"
+	"   last = string.format('%.0f-0', ms)\n"
+	"  end\n"
+	"  local all = redis.call('HGETALL', KEYS[1])\n"
+	"  for i = 1, #all, 2 do\n"
+	"   if string.sub(all[i], 1, 2) == '" SESSION_FILTER_PREFIX "' then\n"
+	"    local m, s = id(all[i + 1])\n"
+	"    if m and (m < ms or (m == ms and s < seq)) then redis.call('HSET', KEYS[1], all[i], last) end\n"
+	"   end\n"
+	"  end\n"
+	" end\n"
+	" redis.call('HDEL', KEYS[1], '" SESSION_LIVE "')\n"
+	"end\n"
+	"return redis.call('HSETNX', KEYS[1], ARGV[2], ARGV[3])";
+
+struct writer_of_events {
+	struct buf *out;
+	struct buf *scratch;
+	const struct session_names *names;
+	const struct journal_record *record;
+	size_t *commands;
+};
+
+static void begin(const struct writer_of_events *w, size_t argc, const char *name)
+{
+	resp_begin(w->out, argc);
+	resp_arg_str(w->out, name);
+	(*w->commands)++;
+}
+
+static void arg_key(const struct writer_of_events *w, enum key_kind kind, struct slice last)
+{
+	struct slice key = key_make(w->scratch, w->names->prefix, kind, last);
+	if (w->scratch->failed) w->out->failed = true;
+	resp_arg(w->out, key);
+}
+
+static void arg_filter_field(const struct writer_of_events *w, struct slice filter)
+{
+	buf_clear(w->scratch);
+	buf_append_str(w->scratch, SESSION_FILTER_PREFIX);
+	buf_append_slice(w->scratch, filter);
+	if (w->scratch->failed) w->out->failed = true;
+	resp_arg(w->out, slice_of(w->scratch->data, w->scratch->len));
+}
+
+/* --- the entry in the events stream --------------------------------------------------------------------------- */
+
+struct event_field {
+	const char *name;
+	struct slice value;
+};
+
+static void add_event(const struct writer_of_events *w, const struct event_field *fields, size_t count)
+{
+	char maxlen[24];
+	int len = snprintf(maxlen, sizeof(maxlen), "%d", EVENT_STREAM_MAXLEN);
+	begin(w, 6 + 2 * count, "XADD");
+	arg_key(w, KEY_EVENTS, slice_str(w->names->node));
+	resp_arg_str(w->out, "MAXLEN");
+	resp_arg_str(w->out, "~");
+	resp_arg(w->out, slice_of(maxlen, (size_t)len));
+	resp_arg_id(w->out, w->record->id);
+	for (size_t i = 0; i < count; i++) {
+		resp_arg_str(w->out, fields[i].name);
+		resp_arg(w->out, fields[i].value);
+	}
+}
+
+/* Texts that field values point to. */
+struct event_texts {
+	char generation[ENTRY_ID_TEXT_MAX], from[ENTRY_ID_TEXT_MAX], upto[ENTRY_ID_TEXT_MAX];
+	char rate[16];
+	char qos[2];
+};
+
+static struct slice id_text(struct entry_id id, char out[ENTRY_ID_TEXT_MAX])
+{
+	return slice_of(out, entry_id_format(id, out));
+}
+
+static void device_event(const struct writer_of_events *w, const struct session_event *e, const char *op)
+{
+	struct event_texts t;
+	struct event_field f[11];
+	size_t n = 0;
+	bool subscribed = w->record->type == JOURNAL_SUBSCRIBED;
+	struct entry_id generation = entry_id_is_zero(e->generation) ? w->record->id : e->generation;
+	f[n++] = (struct event_field){EVENT_OP, slice_str(op)};
+	f[n++] = (struct event_field){EVENT_CLIENT, e->client};
+	f[n++] = (struct event_field){EVENT_GENERATION, id_text(generation, t.generation)};
+	if (subscribed || w->record->type == JOURNAL_UNSUBSCRIBED) f[n++] = (struct event_field){EVENT_FILTER, e->filter};
+	if (subscribed) {
+		t.qos[0] = (char)('0' + e->qos % 3);
+		f[n++] = (struct event_field){EVENT_QOS, slice_of(t.qos, 1)};
+		if (e->user.data) f[n++] = (struct event_field){EVENT_USER, e->user};
+		if (e->rate > 0) {
+			int len = snprintf(t.rate, sizeof(t.rate), "%" PRIu32, e->rate);
+			f[n++] = (struct event_field){EVENT_RATE, slice_of(t.rate, (size_t)len)};
+		}
+		if (e->again) f[n++] = (struct event_field){EVENT_AGAIN, slice_str("1")};
+		if (e->broker_queued) f[n++] = (struct event_field){EVENT_QUEUED, slice_str("1")};
+		if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
+	}
+	bool owed = subscribed ? e->again && !entry_id_is_zero(e->upto) : w->record->type == JOURNAL_LIVE && e->late;
+	if (owed) f[n++] = (struct event_field){EVENT_UPTO, id_text(e->upto, t.upto)};
+	add_event(w, f, n);
+}
+
+/* --- the device's hash ---------------------------------------------------------------------------------------- */
+
+static void seen(const struct writer_of_events *w, const struct session_event *e)
+{
+	begin(w, 4, "ZADD");
+	arg_key(w, KEY_SESSIONS, (struct slice){0});
+	resp_arg_u64(w->out, w->record->id.ms);
+	resp_arg(w->out, e->client);
+}
+
+static void forget_live(const struct writer_of_events *w, const struct session_event *e)
+{
+	begin(w, 3, "HDEL");
+	arg_key(w, KEY_SESSION, e->client);
+	resp_arg_str(w->out, SESSION_LIVE);
+}
+
+/* The first cursor of a filter that the device never had. */
+static struct slice initial_text(const struct writer_of_events *w, const struct initial_cursor *initial, char *out,
+	size_t size)
+{
+	struct entry_id id = w->record->id;
+	char text[ENTRY_ID_TEXT_MAX];
+	switch (initial->policy) {
+	case NEW_ALL:
+		id = ENTRY_ID_ZERO;
+		break;
+	case NEW_SINCE:
+		id = entry_id_back(id, initial->since_ms);
+		break;
+	case NEW_NONE:
+	case NEW_LAST:
+		break;
+	}
+	(void)entry_id_format(id, text);
+	int len = initial->policy == NEW_LAST ? snprintf(out, size, "last=%" PRIu64 "@%s", initial->count, text) :
+		snprintf(out, size, "%s", text);
+	return slice_of(out, (size_t)len);
+}
+
+static void subscribed(const struct writer_of_events *w, const struct session_event *e)
+{
+	char initial[ENTRY_ID_TEXT_MAX + 32];
+	begin(w, 8, "EVAL");
+	resp_arg(w->out, slice_of(subscribed_script, sizeof(subscribed_script) - 1));
+	resp_arg_str(w->out, "2");
+	arg_key(w, KEY_SESSION, e->client);
+	arg_key(w, KEY_BOOTS, slice_str(w->names->node));
+	resp_arg_id(w->out, w->names->boot);
+	arg_filter_field(w, e->filter);
+	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
+
+	bool named = e->user.data != NULL;
+	begin(w, named ? 6 : 4, "HSET");
+	arg_key(w, KEY_SESSION, e->client);
+	resp_arg_str(w->out, SESSION_OVERLAP);
+	resp_arg_u64(w->out, e->overlap_ms);
+	if (named) {
+		resp_arg_str(w->out, SESSION_USER);
+		resp_arg(w->out, e->user);
+	} else {
+		begin(w, 3, "HDEL");
+		arg_key(w, KEY_SESSION, e->client);
+		resp_arg_str(w->out, SESSION_USER);
+	}
+	seen(w, e);
+}
+
+static void gone(const struct writer_of_events *w, const struct session_event *e)
+{
+	if (e->cursor_count > 0) {
+		struct slice rest = e->cursors, filter;
+		struct entry_id cursor;
+		begin(w, 2 + 2 * (size_t)e->cursor_count, "HSET");
+		arg_key(w, KEY_SESSION, e->client);
+		while (session_cursor_next(&rest, &filter, &cursor)) {
+			arg_filter_field(w, filter);
+			resp_arg_id(w->out, cursor);
+		}
+	}
+	forget_live(w, e);
+	seen(w, e);
+}
+
+static void boot(const struct writer_of_events *w, const struct session_event *e)
+{
+	if (!entry_id_is_zero(e->previous_boot)) {
+		begin(w, 4, "HSET");
+		arg_key(w, KEY_BOOTS, slice_str(w->names->node));
+		resp_arg_id(w->out, e->previous_boot);
+		resp_arg_id(w->out, e->previous_last);
+	}
+	struct event_field op = {EVENT_OP, slice_str(EVENT_OP_BOOT)};
+	add_event(w, &op, 1);
+}
+
+static void append(const struct writer_of_events *w, const struct session_event *e)
+{
+	switch (w->record->type) {
+	case JOURNAL_BOOT:
+		boot(w, e);
+		break;
+	case JOURNAL_SUBSCRIBED:
+		if (!e->again) subscribed(w, e);
+		device_event(w, e, EVENT_OP_SUBSCRIBED);
+		break;
+	case JOURNAL_UNSUBSCRIBED:
+		begin(w, 3, "HDEL");
+		arg_key(w, KEY_SESSION, e->client);
+		arg_filter_field(w, e->filter);
+		device_event(w, e, EVENT_OP_UNSUBSCRIBED);
+		break;
+	case JOURNAL_LIVE:
+		begin(w, 4, "HSET");
+		arg_key(w, KEY_SESSION, e->client);
+		resp_arg_str(w->out, SESSION_LIVE);
+		resp_arg_id(w->out, w->names->boot);
+		device_event(w, e, EVENT_OP_LIVE);
+		break;
+	case JOURNAL_GONE:
+		gone(w, e);
+		device_event(w, e, EVENT_OP_GONE);
+		break;
+	case JOURNAL_MESSAGE:
+		break;
+	}
+}
+
+enum status session_redis_append(struct buf *out, struct buf *scratch, const struct session_names *names,
+	const struct journal_record *record, size_t *commands)
+{
+	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_BOOT) return ST_UNSUPPORTED;
+	struct session_event e;
+	enum status st = session_event_unpack(record->body, &e);
+	if (st != ST_OK) return st;
+	struct writer_of_events w = {out, scratch, names, record, commands};
+	append(&w, &e);
+	return out->failed ? ST_NOMEM : ST_OK;
+}

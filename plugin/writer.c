@@ -1,0 +1,435 @@
+/*
+ * The writer thread: its loop, its link to Redis, its timers. It carries records from the journal to the pipeline and bytes
+ * from the pipeline to the link; what to send and what a reply means is decided in pipeline.c. Everything but writer_start,
+ * writer_wake and writer_stop runs on that thread. Never calls the broker; blocks only in the look-up of a host name.
+ */
+#include "plugin/writer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "config/keys.h"
+#include "config/redis_link.h"
+#include "config/resp.h"
+#include "plugin/pipeline.h"
+#include "plugin/redis_checks.h"
+#include "plugin/session_event.h"
+#include "plugin/status_redis.h"
+
+#define STATUS_EVERY_MS 1000
+#define STATUS_AT_LEAST_MS 5000
+
+struct writer {
+	const struct settings *settings;
+	struct journal *journal;
+	struct report *report;
+	struct log_sink log;
+	char *token;
+	pthread_t thread;
+	uv_loop_t loop;
+	uv_async_t async;
+	uv_timer_t retry_timer, status_timer, stop_timer;
+	struct redis_link *link;
+	struct rule_cache *rules;
+	struct pipeline *pipeline;
+	size_t replies;      /* of what the pipeline has sent */
+	bool was_ready;
+	/* the token, INFO and the status hash: beside the messages */
+	struct redis_checks checks;
+	struct buf side, scratch;
+	bool token_written;
+	bool status_pending;
+	uint64_t status_fingerprint, status_sent_ms;
+	/* stopping */
+	atomic_bool stop;
+	unsigned drain_ms;   /* written before `stop` */
+	bool stopping, final_status, finished;
+};
+
+static void pump(struct writer *w);
+static void send_status(struct writer *w, bool always);
+
+/* --- the end -------------------------------------------------------------------------------------------------- */
+
+static void finish(struct writer *w)
+{
+	if (w->finished) return;
+	w->finished = true;
+	if (w->link) redis_link_close(w->link, NULL, NULL); /* none when its making failed */
+	uv_close((uv_handle_t *)&w->async, NULL);
+	uv_close((uv_handle_t *)&w->retry_timer, NULL);
+	uv_close((uv_handle_t *)&w->status_timer, NULL);
+	uv_close((uv_handle_t *)&w->stop_timer, NULL);
+}
+
+/* Nothing is left to write: the last word is the counters. */
+static void drained(struct writer *w)
+{
+	if (!w->final_status && !w->status_pending) {
+		w->final_status = true;
+		send_status(w, true);
+	}
+	if (!w->status_pending) finish(w);
+}
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+	finish(timer->data);
+}
+
+static void on_async(uv_async_t *async)
+{
+	struct writer *w = async->data;
+	if (atomic_load_explicit(&w->stop, memory_order_acquire) && !w->stopping) {
+		w->stopping = true;
+		uv_update_time(&w->loop);
+		(void)uv_timer_start(&w->stop_timer, on_stop_timer, w->drain_ms, 0);
+		if (!redis_link_is_ready(w->link)) finish(w);
+	}
+	pump(w);
+}
+
+/* --- messages ------------------------------------------------------------------------------------------------- */
+
+static void on_retry_timer(uv_timer_t *timer)
+{
+	struct writer *w = timer->data;
+	pipeline_resume(w->pipeline);
+	pump(w);
+}
+
+/* ST_END: all of the journal is gathered. ST_FULL, ST_AGAIN: more later. ST_NOMEM. */
+static enum status gather(struct writer *w)
+{
+	while (true) { /* ends: the pipeline is full some time */
+		struct journal_record record;
+		enum status st = journal_next(w->journal, pipeline_position(w->pipeline), &record);
+		if (st == ST_OK) st = pipeline_add(w->pipeline, &record);
+		if (st != ST_OK) return st;
+	}
+}
+
+static void on_reply(void *ctx, const redisReply *reply, size_t index)
+{
+	struct writer *w = ctx;
+	pipeline_reply(w->pipeline, reply, index);
+	if (reply && index + 1 == w->replies) pump(w);
+}
+
+static void send_from_pipeline(struct writer *w)
+{
+	const struct buf *commands = pipeline_send(w->pipeline, &w->replies);
+	enum status st = redis_link_send(w->link, commands, w->replies, 0, on_reply, w);
+	report_set(w->report, retries, pipeline_retries(w->pipeline));
+	if (st == ST_NOMEM) pipeline_unsent(w->pipeline);
+}
+
+static void release(struct writer *w)
+{
+	struct pipeline_outcome o = pipeline_outcome(w->pipeline);
+	report_add(w->report, stored, o.stored);
+	report_add(w->report, dead, o.dead);
+	report_add(w->report, dropped_damaged, o.damaged);
+	report_add(w->report, batches, 1);
+	pipeline_released(w->pipeline); /* before: it reads the records */
+	journal_release(w->journal, o.position, o.id);
+}
+
+static void retry_in(struct writer *w, unsigned ms)
+{
+	if (!uv_is_active((uv_handle_t *)&w->retry_timer)) (void)uv_timer_start(&w->retry_timer, on_retry_timer, ms, 0);
+}
+
+/* Does everything that can be done now. Ends, since each turn sends, releases, or returns. */
+static void pump(struct writer *w)
+{
+	while (!w->finished && redis_link_is_ready(w->link)) {
+		enum status gathered = gather(w);
+		switch (pipeline_step(w->pipeline)) {
+		case PIPELINE_SEND:
+			send_from_pipeline(w);
+			break;
+		case PIPELINE_RELEASE:
+			release(w);
+			break;
+		case PIPELINE_PAUSE:
+			retry_in(w, pipeline_pause_ms(w->pipeline));
+			return;
+		case PIPELINE_WAIT:
+			return;
+		case PIPELINE_IDLE:
+			if (gathered != ST_END) {
+				retry_in(w, PIPELINE_PAUSE_MIN_MS); /* no memory for a single record */
+				return;
+			}
+			if (w->stopping) {
+				drained(w);
+				return;
+			}
+			if (journal_sleep(w->journal, pipeline_position(w->pipeline))) return;
+			break;
+		}
+	}
+}
+
+static bool has_record(void *ctx, struct entry_id id)
+{
+	struct writer *w = ctx;
+	struct journal_record r = {.next = journal_released(w->journal)};
+	while (journal_next(w->journal, r.next, &r) == ST_OK) { /* bounded by the journal; in practice by one transaction */
+		int order = entry_id_compare(r.id, id);
+		if (order >= 0) return order == 0;
+	}
+	return false;
+}
+
+/* --- beside the messages -------------------------------------------------------------------------------------- */
+
+static void on_status_reply(void *ctx, const redisReply *reply, size_t index)
+{
+	struct writer *w = ctx;
+	(void)index;
+	/* An error means that Redis takes no writes, which the messages find out and tell. */
+	w->status_pending = false;
+	if (reply && w->stopping) pump(w);
+}
+
+static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
+{
+	struct writer *w = ctx;
+	if (!reply) return;
+	if (index == 0) {
+		w->token_written = reply->type != REDIS_REPLY_ERROR;
+	} else {
+		redis_checks_reply(&w->checks, &w->log, reply, index - 1);
+	}
+}
+
+static void append_token(struct writer *w)
+{
+	struct slice key = key_make(&w->scratch, w->settings->prefix, KEY_TOKEN, slice_str(w->settings->node));
+	resp_begin(&w->side, 3);
+	resp_arg_str(&w->side, "SET");
+	resp_arg(&w->side, key);
+	resp_arg_str(&w->side, w->token);
+	if (w->scratch.failed) w->side.failed = true;
+}
+
+static void send_token(struct writer *w, bool with_checks)
+{
+	buf_clear(&w->side);
+	append_token(w);
+	if (with_checks) redis_checks_ask(&w->side);
+	size_t replies = with_checks ? 1 + REDIS_CHECKS_REPLIES : 1;
+	/* Without success the status timer tries the token again; the checks are only advice. */
+	if (redis_link_send(w->link, &w->side, replies, 0, on_token_reply, w) != ST_OK) return;
+}
+
+static void send_status(struct writer *w, bool always)
+{
+	uint64_t now = uv_now(&w->loop);
+	if (w->status_pending || !redis_link_is_ready(w->link)) return;
+	uint64_t fingerprint = status_redis_build(&w->side, &w->scratch, w->settings->prefix, w->settings->node, w->report,
+		w->journal);
+	if (!always && fingerprint == w->status_fingerprint && now - w->status_sent_ms < STATUS_AT_LEAST_MS) return;
+	if (redis_link_send(w->link, &w->side, 1, 0, on_status_reply, w) != ST_OK) return;
+	w->status_pending = true;
+	w->status_fingerprint = fingerprint;
+	w->status_sent_ms = now;
+}
+
+static void on_status_timer(uv_timer_t *timer)
+{
+	struct writer *w = timer->data;
+	if (redis_link_is_ready(w->link) && !w->token_written) send_token(w, false);
+	send_status(w, false);
+}
+
+/* --- the link ------------------------------------------------------------------------------------------------- */
+
+static void on_ready(void *ctx, struct redis_link *link)
+{
+	struct writer *w = ctx;
+	(void)link;
+	report_set(w->report, redis_ready, 1);
+	if (w->was_ready) report_add(w->report, reconnects, 1);
+	w->was_ready = true;
+	w->token_written = false;
+	send_token(w, true);
+	pump(w);
+}
+
+static void on_lost(void *ctx, struct redis_link *link, enum status st, const char *text)
+{
+	struct writer *w = ctx;
+	(void)link;
+	(void)st;
+	(void)text; /* the link has logged it */
+	report_set(w->report, redis_ready, 0);
+	w->status_pending = false;
+	(void)uv_timer_stop(&w->retry_timer);
+	pipeline_lost(w->pipeline);
+	if (w->stopping) finish(w);
+}
+
+/* --- start and stop ------------------------------------------------------------------------------------------- */
+
+/* What an earlier run left: counts it, and finds the run it belongs to. That run is named by the first BOOT behind it. */
+static struct entry_id look_at_journal(struct journal *journal, struct report *report)
+{
+	struct entry_id boot = journal_boot(journal);
+	bool boot_found = false;
+	struct entry_id first_boot = boot;
+	uint64_t recovered = 0;
+	struct journal_record r = {.next = journal_released(journal)};
+	while (journal_next(journal, r.next, &r) == ST_OK) { /* bounded by the journal */
+		if (r.type == JOURNAL_MESSAGE && (entry_id_is_zero(boot) || entry_id_compare(r.id, boot) < 0)) {
+			struct reader reader = reader_of(r.body);
+			recovered += reader_u16(&reader);
+		}
+		struct session_event e;
+		if (boot_found || r.type != JOURNAL_BOOT || session_event_unpack(r.body, &e) != ST_OK) continue;
+		boot_found = true;
+		first_boot = e.previous_boot;
+	}
+	report_set(report, recovered, recovered);
+	return first_boot;
+}
+
+static const char *rule_text(void *ctx, uint16_t number)
+{
+	return journal_rule_text(ctx, number);
+}
+
+static uint64_t now_ms(void *ctx)
+{
+	struct writer *w = ctx;
+	return uv_now(&w->loop);
+}
+
+static void *run(void *arg)
+{
+	struct writer *w = arg;
+	(void)uv_timer_start(&w->status_timer, on_status_timer, STATUS_EVERY_MS, STATUS_EVERY_MS);
+	redis_link_start(w->link);
+	(void)uv_run(&w->loop, UV_RUN_DEFAULT); /* returns when every handle is closed */
+	return NULL;
+}
+
+static enum status spawn(struct writer *w)
+{
+	sigset_t all, before;
+	(void)sigfillset(&all);
+	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0) return ST_IO;
+	int result = pthread_create(&w->thread, NULL, run, w);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL); /* the mask was valid a moment ago */
+	if (result != 0) return ST_NOMEM;
+	(void)pthread_setname_np(w->thread, "mqr-writer");
+	return ST_OK;
+}
+
+static enum status make_parts(struct writer *w)
+{
+	struct redis_link_events events = {on_ready, on_lost, w};
+	enum status st = rule_cache_new(rule_text, w->journal, &w->rules);
+	if (st != ST_OK) return st;
+	struct pipeline_config config = {
+		.prefix = w->settings->prefix,
+		.node = w->settings->node,
+		.rules = w->rules,
+		.log = &w->log,
+		.position = journal_released(w->journal),
+		.boot = look_at_journal(w->journal, w->report),
+		.has_record = has_record,
+		.now_ms = now_ms,
+		.ctx = w,
+	};
+	st = pipeline_new(&config, &w->pipeline);
+	if (st != ST_OK) return st;
+	return redis_link_new(&w->loop, w->settings, "plugin", &w->log, &events, &w->link);
+}
+
+static void free_parts(struct writer *w)
+{
+	pipeline_free(w->pipeline);
+	rule_cache_free(w->rules);
+	buf_free(&w->side);
+	buf_free(&w->scratch);
+	explicit_bzero(w->token, strlen(w->token));
+	free(w->token);
+	free(w);
+}
+
+static enum status init_loop(struct writer *w)
+{
+	if (uv_loop_init(&w->loop) != 0) return ST_NOMEM;
+	if (uv_async_init(&w->loop, &w->async, on_async) != 0) {
+		(void)uv_loop_close(&w->loop); /* nothing in it */
+		return ST_NOMEM;
+	}
+	(void)uv_timer_init(&w->loop, &w->retry_timer); /* these never fail */
+	(void)uv_timer_init(&w->loop, &w->status_timer);
+	(void)uv_timer_init(&w->loop, &w->stop_timer);
+	w->async.data = w->retry_timer.data = w->status_timer.data = w->stop_timer.data = w;
+	return ST_OK;
+}
+
+static void close_loop(struct writer *w)
+{
+	if (uv_loop_close(&w->loop) == 0) return;
+	log_to(&w->log, LOG_LEVEL_ERROR, "writer: a handle was left open in its loop");
+}
+
+enum status writer_start(const struct settings *settings, struct journal *journal, struct report *report,
+	const char *token, struct writer **out)
+{
+	struct writer *w = calloc(1, sizeof(*w));
+	if (!w) return ST_NOMEM;
+	w->settings = settings;
+	w->journal = journal;
+	w->report = report;
+	w->log = report_sink(report);
+	w->token = strdup(token);
+	if (!w->token) {
+		free(w);
+		return ST_NOMEM;
+	}
+	enum status st = init_loop(w);
+	if (st != ST_OK) {
+		free_parts(w);
+		return st;
+	}
+	st = make_parts(w);
+	if (st == ST_OK) st = spawn(w);
+	if (st == ST_OK) {
+		*out = w;
+		return ST_OK;
+	}
+	finish(w);
+	(void)uv_run(&w->loop, UV_RUN_DEFAULT);
+	close_loop(w);
+	free_parts(w);
+	return st;
+}
+
+void writer_wake(struct writer *w)
+{
+	(void)uv_async_send(&w->async); /* fails only on a handle that is closing */
+}
+
+/* The thread ends itself by its own timer. Only a look-up of a host name that hangs can hold it longer; give an address
+ * where name servers are not to be trusted. */
+void writer_stop(struct writer *w, unsigned drain_ms)
+{
+	if (!w) return;
+	w->drain_ms = drain_ms;
+	atomic_store_explicit(&w->stop, true, memory_order_release);
+	writer_wake(w);
+	(void)pthread_join(w->thread, NULL); /* our own thread, joined once */
+	close_loop(w);
+	free_parts(w);
+}

@@ -1,0 +1,383 @@
+/*
+ * Owns the server processes of a scene: how each kind is configured, started, asked whether it is ready, signalled and
+ * awaited. Runs on the test's thread. Must never leave a process behind, nor take a server that died for one that ended.
+ */
+#include "tests/harness/servers.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "tests/harness/scene_internal.h"
+#include "tests/harness/store.h"
+
+#define START_LIMIT_MS 20000
+#define STOP_LIMIT_MS 20000
+#define ARGS_MAX 16
+
+enum server_kind { SERVER_REDIS, SERVER_BROKER, SERVER_BRIDGE };
+
+struct server {
+	struct scene *scene;
+	enum server_kind kind;
+	const char *name, *dir, *log, *socket_path;
+	const char *argv[ARGS_MAX];
+	uint16_t port;
+	pid_t pid;   /* 0: not running */
+	bool paused;
+};
+
+/* --- processes ------------------------------------------------------------------------------------------------- */
+
+static pid_t spawn(const char *const argv[], const char *log)
+{
+	pid_t parent = getpid(), pid = fork();
+	int fd;
+
+	scene_require(pid >= 0, "fork: %s", strerror(errno));
+	if (pid > 0) return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent) _exit(127); /* died before the line above */
+	signal(SIGPIPE, SIG_DFL);
+	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0) _exit(127);
+	close(fd);
+	close(0);
+	if (open("/dev/null", O_RDONLY) != 0) _exit(127);
+	execvp(argv[0], (char *const *)(uintptr_t)argv);
+	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+/* Has it ended within the time? Then *status is waitpid's. */
+static bool await_end(pid_t pid, unsigned timeout_ms, int *status)
+{
+	uint64_t limit = now_ms() + timeout_ms;
+
+	for (;;) {
+		pid_t got = waitpid(pid, status, WNOHANG);
+		if (got == pid) return true;
+		scene_require(got == 0 || errno == EINTR, "waitpid: %s", strerror(errno));
+		if (now_ms() > limit) return false;
+		poll_pause();
+	}
+}
+
+static const char *status_words(struct scene *s, int status)
+{
+	if (WIFSIGNALED(status)) return scene_text(s, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	return scene_text(s, "exit status %d", WEXITSTATUS(status));
+}
+
+bool server_running(const struct server *v)
+{
+	return v->pid != 0;
+}
+
+void server_check_alive(struct server *v)
+{
+	int status;
+
+	scene_require(v->pid != 0, "%s is not started", v->name);
+	if (waitpid(v->pid, &status, WNOHANG) != v->pid) return;
+	v->pid = 0;
+	scene_fail(__FILE__, __LINE__, "%s ended by itself: %s", v->name, status_words(v->scene, status));
+}
+
+void server_end_now(struct server *v)
+{
+	int status;
+
+	if (v->pid == 0) return;
+	kill(v->pid, SIGKILL);
+	(void)waitpid(v->pid, &status, 0); /* SIGKILL ends stopped processes too */
+	v->pid = 0;
+}
+
+void server_free(struct server *v)
+{
+	server_end_now(v);
+	free(v);
+}
+
+/* --- ready? ---------------------------------------------------------------------------------------------------- */
+
+static bool redis_ready(const struct server *v)
+{
+	struct timeval limit = {1, 0};
+	redisContext *c = redisConnectWithTimeout("127.0.0.1", v->port, limit);
+	redisReply *reply = NULL;
+	bool ready = false;
+
+	if (c && !c->err && redisSetTimeout(c, limit) == REDIS_OK) {
+		reply = redisCommand(c, "PING");
+		ready = reply && reply->type == REDIS_REPLY_STATUS;
+	}
+	if (reply) freeReplyObject(reply);
+	if (c) redisFree(c);
+	return ready;
+}
+
+/* A whole CONNECT is answered, whatever the answer: the port alone is open before the plugins are loaded. */
+static bool broker_ready(const struct server *v)
+{
+	static const unsigned char hello[] = {0x10, 17, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 5, 'p', 'r', 'o', 'b', 'e'};
+	static const unsigned char goodbye[] = {0xe0, 0};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(v->port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct timeval limit = {1, 0};
+	unsigned char answer[4] = {0};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool ready = false;
+
+	if (fd < 0) return false;
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)); /* asked again anyway */
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+		write(fd, hello, sizeof(hello)) == (ssize_t)sizeof(hello) &&
+		recv(fd, answer, sizeof(answer), MSG_WAITALL) == (ssize_t)sizeof(answer) && answer[0] == 0x20) {
+		ready = true;
+		(void)!write(fd, goodbye, sizeof(goodbye)); /* closing says the same */
+	}
+	close(fd);
+	return ready;
+}
+
+static bool server_ready(struct server *v)
+{
+	switch (v->kind) {
+	case SERVER_REDIS: return redis_ready(v);
+	case SERVER_BROKER: return broker_ready(v);
+	case SERVER_BRIDGE: return true;
+	}
+	return false;
+}
+
+/* --- verbs ----------------------------------------------------------------------------------------------------- */
+
+void server_start(struct server *v)
+{
+	scene_require(v->pid == 0, "%s runs already", v->name);
+	v->pid = spawn(v->argv, v->log);
+	v->paused = false;
+	uint64_t limit = now_ms() + START_LIMIT_MS;
+	while (!server_ready(v)) {
+		server_check_alive(v);
+		scene_require(now_ms() < limit, "%s did not get ready", v->name);
+		poll_pause();
+	}
+	server_check_alive(v);
+}
+
+int server_start_refused(struct server *v)
+{
+	int status;
+
+	scene_require(v->pid == 0, "%s runs already", v->name);
+	v->pid = spawn(v->argv, v->log);
+	scene_require(await_end(v->pid, 10000, &status), "%s did not refuse to start", v->name);
+	v->pid = 0;
+	scene_require(WIFEXITED(status) && WEXITSTATUS(status) != 0, "%s: %s instead of a refusal", v->name,
+		status_words(v->scene, status));
+	return WEXITSTATUS(status);
+}
+
+void server_stop(struct server *v)
+{
+	int status;
+
+	server_check_alive(v);
+	if (v->paused) server_continue(v);
+	kill(v->pid, SIGTERM);
+	scene_require(await_end(v->pid, STOP_LIMIT_MS, &status), "%s did not stop", v->name);
+	v->pid = 0;
+	scene_require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s stopped with %s", v->name,
+		status_words(v->scene, status));
+}
+
+void server_kill(struct server *v)
+{
+	server_check_alive(v);
+	server_end_now(v);
+}
+
+void server_signal(struct server *v, int sig)
+{
+	server_check_alive(v);
+	scene_require(kill(v->pid, sig) == 0, "kill: %s", strerror(errno));
+}
+
+void server_pause(struct server *v)
+{
+	int status;
+
+	server_signal(v, SIGSTOP);
+	scene_require(waitpid(v->pid, &status, WUNTRACED) == v->pid && WIFSTOPPED(status), "%s did not pause", v->name);
+	v->paused = true;
+}
+
+void server_continue(struct server *v)
+{
+	server_signal(v, SIGCONT);
+	v->paused = false;
+}
+
+void server_restart(struct server *v)
+{
+	server_stop(v);
+	server_start(v);
+}
+
+/* --- asking ---------------------------------------------------------------------------------------------------- */
+
+uint16_t server_port(const struct server *v)
+{
+	return v->port;
+}
+
+const char *server_socket(const struct server *v)
+{
+	return v->socket_path;
+}
+
+int server_pid(const struct server *v)
+{
+	return (int)v->pid;
+}
+
+const char *server_dir(const struct server *v)
+{
+	return v->dir;
+}
+
+const char *server_log_path(const struct server *v)
+{
+	return v->log;
+}
+
+struct scene *server_scene(const struct server *v)
+{
+	return v->scene;
+}
+
+size_t server_log_size(const struct server *v)
+{
+	struct stat st;
+
+	return stat(v->log, &st) == 0 ? (size_t)st.st_size : 0;
+}
+
+bool server_log_has(struct server *v, size_t from, const char *text)
+{
+	int fd = open(v->log, O_RDONLY | O_CLOEXEC);
+	size_t size = server_log_size(v);
+	char *log;
+	bool has = false;
+
+	if (fd < 0) return false;
+	log = malloc(size + 1);
+	scene_require(log, "out of memory");
+	if (size > from) {
+		ssize_t got = pread(fd, log, size - from, (off_t)from);
+		has = got > 0 && memmem(log, (size_t)got, text, strlen(text)) != NULL;
+	}
+	free(log);
+	close(fd);
+	return has;
+}
+
+void server_log_wait(struct server *v, size_t from, const char *text, unsigned timeout_ms)
+{
+	uint64_t limit = now_ms() + timeout_ms;
+
+	while (!server_log_has(v, from, text)) {
+		scene_require(now_ms() < limit, "%s: no line with \"%s\" in its log", v->name, text);
+		poll_pause();
+	}
+}
+
+int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, const char **output)
+{
+	static unsigned runs;
+	const char *log = scene_path(s, scene_text(s, "run-%u.out", runs++));
+	pid_t pid = spawn(argv, log);
+	int status;
+
+	if (!await_end(pid, timeout_ms, &status)) {
+		kill(pid, SIGKILL);
+		(void)waitpid(pid, &status, 0); /* SIGKILL leaves no choice */
+		scene_fail(__FILE__, __LINE__, "%s did not end", argv[0]);
+	}
+	if (output) *output = scene_read(s, log, NULL);
+	scene_require(WIFEXITED(status), "%s: %s", argv[0], status_words(s, status));
+	return WEXITSTATUS(status);
+}
+
+/* --- making ---------------------------------------------------------------------------------------------------- */
+
+static struct server *server_new(struct scene *s, enum server_kind kind, const char *name)
+{
+	struct server *v = calloc(1, sizeof(*v));
+
+	scene_require(v, "out of memory");
+	scene_add_server(s, v);
+	v->scene = s;
+	v->kind = kind;
+	v->name = scene_text(s, "%s", name);
+	v->dir = scene_path(s, name);
+	v->log = scene_text(s, "%s.log", v->dir);
+	scene_require(mkdir(v->dir, 0755) == 0, "%s: %s", v->dir, strerror(errno));
+	return v;
+}
+
+struct server *redis_new(struct scene *s, const char *name, const char *options)
+{
+	struct server *v = server_new(s, SERVER_REDIS, name);
+
+	v->port = scene_port(s);
+	v->socket_path = scene_text(s, "%s/redis.sock", v->dir);
+	v->argv[0] = "redis-server";
+	v->argv[1] = scene_write(s, scene_text(s, "%s.conf", name),
+		scene_text(s, "bind 127.0.0.1\nport %u\nunixsocket %s\ndir %s\nsave \"\"\ndaemonize no\n%s\n", v->port,
+			v->socket_path, v->dir, options ? options : ""));
+	return v;
+}
+
+struct server *broker_new(struct scene *s, const char *name, const char *settings, const char *options)
+{
+	struct server *v = server_new(s, SERVER_BROKER, name);
+	const char *more = options ? options : "";
+	const char *plugin = "";
+
+	v->port = scene_port(s);
+	if (settings) plugin = scene_text(s, "plugin %s\nplugin_opt_config %s\n", PLUGIN_FILE, settings);
+	v->argv[0] = "mosquitto";
+	v->argv[1] = "-c";
+	v->argv[2] = scene_write(s, scene_text(s, "%s.conf", name),
+		scene_text(s, "log_dest stderr\nlog_type all\nset_tcp_nodelay true\n%s%s%s%s%slistener %u 127.0.0.1\n",
+			geteuid() == 0 ? "user root\n" : "", strstr(more, "allow_anonymous") ? "" : "allow_anonymous true\n",
+			plugin, more, more[0] ? "\n" : "", v->port));
+	return v;
+}
+
+struct server *bridge_new(struct scene *s, const char *name, const char *settings)
+{
+	struct server *v = server_new(s, SERVER_BRIDGE, name);
+
+	v->argv[0] = BRIDGE_PROGRAM;
+	v->argv[1] = "-c";
+	v->argv[2] = settings;
+	return v;
+}

@@ -1,0 +1,71 @@
+/*
+ * Real servers in a scene: redis-server, mosquitto, mosquitto-redis-bridge. They die with the test process. Logs go to
+ * <folder>/<name>.log, over restarts. Starting waits until the server answers, stopping until it has ended; both have
+ * a limit and end the test when it passes.
+ */
+#ifndef MQR_TESTS_HARNESS_SERVERS_H
+#define MQR_TESTS_HARNESS_SERVERS_H
+
+#include <hiredis/hiredis.h>
+
+#include "tests/harness/scene.h"
+
+struct server;
+
+/* Made, not yet started. `name` distinguishes several of a kind (log file, folder). */
+/* `options`: lines of redis.conf, e.g. "appendonly yes\nappendfsync always\n". Listens on TCP and a unix socket. */
+struct server *redis_new(struct scene *s, const char *name, const char *options);
+/* `options`: lines of mosquitto.conf behind the listener and common lines. With `settings` (a path) the plugin is
+ * loaded with it, before the options. Without an allow_anonymous line in the options anonymous clients are let in. */
+struct server *broker_new(struct scene *s, const char *name, const char *settings, const char *options);
+struct server *bridge_new(struct scene *s, const char *name, const char *settings);
+
+void server_start(struct server *v);
+/* For a server that must refuse to start: its exit status (not 0), within 10 seconds. */
+int server_start_refused(struct server *v);
+void server_stop(struct server *v);     /* SIGTERM; it must have been alive and end with 0 */
+void server_kill(struct server *v);     /* SIGKILL */
+void server_pause(struct server *v);    /* SIGSTOP */
+void server_continue(struct server *v); /* SIGCONT */
+void server_restart(struct server *v);  /* stop, start */
+void server_signal(struct server *v, int sig);
+/* Ends the test when the server is not running any more. */
+void server_check_alive(struct server *v);
+bool server_running(const struct server *v);
+
+uint16_t server_port(const struct server *v);
+const char *server_socket(const struct server *v); /* Redis: path of its unix socket */
+int server_pid(const struct server *v);
+const char *server_dir(const struct server *v);
+const char *server_log_path(const struct server *v);
+/* Does the log hold this text, behind `from` bytes? */
+size_t server_log_size(const struct server *v);
+bool server_log_has(struct server *v, size_t from, const char *text);
+void server_log_wait(struct server *v, size_t from, const char *text, unsigned timeout_ms);
+
+/* Runs a program to its end: exit status, with stdout and stderr in *output (owned by the scene). argv NULL-terminated. */
+int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, const char **output);
+/* What the plugin logs when it has accepted the bridge's greeting. */
+#define BRIDGE_GREETED "bridge: connected"
+#define BRIDGE_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-bridge"
+#define CTL_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-ctl"
+#define PLUGIN_FILE TEST_BUILD_DIR "/plugin/mosquitto_redis.so"
+
+/* The usual: one Redis (AOF on, everysec), one broker with the plugin, perhaps a bridge, one settings file:
+ *   redis_url, journal <folder>/journal, journal_size 4M, node test, broker_url, and `lines`. */
+#define WORLD_BRIDGE 1u       /* with a bridge, which has greeted the plugin when world_start returns */
+#define WORLD_NO_START 2u     /* only make them; the test starts them */
+#define WORLD_REDIS_ALWAYS 4u /* appendfsync always */
+struct world {
+	struct scene *scene;
+	struct server *redis, *broker, *bridge; /* bridge NULL without WORLD_BRIDGE */
+	redisContext *db;                       /* NULL until Redis was started */
+	const char *settings;                   /* path */
+};
+void world_start(struct world *w, struct scene *s, const char *lines, unsigned flags);
+/* With lines for mosquitto.conf, e.g. "acl_file PATH\n"; max_queued_messages 0 is set unless they set it. */
+void world_start_with(struct world *w, struct scene *s, const char *lines, const char *broker_options, unsigned flags);
+/* Waits until the bridge's greeting was accepted, behind `from` bytes of the broker's log. */
+void world_wait_bridge(struct world *w, size_t from);
+
+#endif

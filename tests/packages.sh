@@ -1,0 +1,50 @@
+#!/bin/sh
+# Installs the Debian packages that building and testing need, and any named on the command line; only what is missing.
+# Needs root only when something is. Starts no service, and needs no init system.
+set -eu
+
+wanted="gcc libc6-dev cmake ninja-build make pkg-config mosquitto libmosquitto-dev mosquitto-clients redis-server redis-tools
+	libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev $*"
+# Part of libmosquitto-dev in some releases; installed where the name exists.
+where_known="mosquitto-dev"
+
+installed() {
+	dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed$'
+}
+
+list_missing() {
+	for package in "$@"; do
+		installed "$package" || printf '%s ' "$package"
+	done
+}
+
+missing=$(list_missing $wanted)
+known_missing=$(list_missing $where_known)
+if [ -n "$known_missing" ] && [ -z "$missing" ] && [ -f /usr/include/mosquitto_plugin.h ]; then
+	known_missing=""
+fi
+[ -n "$missing$known_missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+	echo "packages.sh: missing: $missing$known_missing- run it as root" >&2
+	exit 1
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# RUNLEVEL=1: invoke-rc.d then starts nothing.
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+quietly() {
+	"$@" >"$log" 2>&1 </dev/null || {
+		cat "$log" >&2
+		echo "packages.sh: failed: $*" >&2
+		exit 1
+	}
+}
+quietly apt-get update
+for package in $known_missing; do
+	if apt-cache show "$package" >/dev/null 2>&1; then missing="$missing $package"; fi
+done
+[ -n "$missing" ] || exit 0
+echo "installing: $missing"
+quietly apt-get install -y --no-install-recommends $missing

@@ -1,0 +1,150 @@
+#!/bin/sh
+# Packages, build, all tests. The last line is "N passed, N failed"; the status is 0 when none failed.
+set -eu
+
+usage() {
+	cat <<'END'
+usage: sh tests/run.sh [--quick] [--matrix] [--help]
+  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no example
+  --matrix  then the same on the other Debian releases too (tests/matrix.sh; root, debootstrap)
+With CI=true a skipped test counts as failed.
+END
+}
+
+quick=${MQR_QUICK:-0}
+matrix=0
+for option in "$@"; do
+	case $option in
+	--quick) quick=1 ;;
+	--matrix) matrix=1 ;;
+	--help) usage; exit 0 ;;
+	*) usage >&2; exit 2 ;;
+	esac
+done
+
+cd "$(dirname "$0")/.."
+jobs=$(nproc)
+passed=0
+failed=0
+# Where addresses are randomised more than a sanitizer knows, it does not start; setarch -R turns that off.
+plain=""
+if setarch -R true 2>/dev/null; then plain="setarch -R"; fi
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+trap 'exit 130' INT TERM
+
+step() {
+	printf '\n== %s\n' "$*"
+}
+
+# one_failed WHAT: something that is not a ctest test went wrong.
+one_failed() {
+	echo "FAILED: $1"
+	failed=$((failed + 1))
+}
+
+# build DIRECTORY CMAKE_OPTIONS TARGET...: false when it does not build.
+build() {
+	directory=$1
+	options=$2
+	shift 2
+	generator=""
+	if [ ! -f "$directory/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator="-G Ninja"; fi
+	if ! cmake -S . -B "$directory" $generator -DWERROR=ON -DTESTS=ON $options >"$out/cmake" 2>&1; then
+		cat "$out/cmake"
+		return 1
+	fi
+	if ! cmake --build "$directory" -j "$jobs" ${1:+--target "$@"} >"$out/build" 2>&1; then
+		cat "$out/build"
+		return 1
+	fi
+}
+
+# run_tests DIRECTORY JOBS CTEST_OPTION...: adds to the counts.
+run_tests() {
+	directory=$1
+	parallel=$2
+	shift 2
+	status=0
+	(cd "$directory" && $plain ctest --output-on-failure -j "$parallel" "$@") >"$out/ctest" 2>&1 || status=$?
+	cat "$out/ctest"
+	line=$(sed -n 's/^.* tests passed, \([0-9]*\) tests* failed out of \([0-9]*\)$/\1 \2/p' "$out/ctest")
+	if [ -z "$line" ]; then
+		one_failed "no tests were run in $directory"
+		return
+	fi
+	bad=${line% *}
+	all=${line#* }
+	if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+	failed=$((failed + bad))
+	passed=$((passed + all - bad))
+	if [ "${CI:-}" = true ]; then
+		skipped=$(grep -c '^\[  SKIPPED \] [^0-9]' "$directory/Testing/Temporary/LastTest.log" || true)
+		if [ "${skipped:-0}" -gt 0 ]; then
+			echo "FAILED: $skipped skipped tests"
+			failed=$((failed + skipped))
+		fi
+	fi
+}
+
+# targets PATTERN...: names of the test programs behind source files.
+targets() {
+	for file in "$@"; do
+		if [ -f "$file" ]; then basename "$file" .c; fi
+	done
+}
+
+step packages
+sh tests/packages.sh
+
+step "build (warnings are errors)"
+if build build ""; then
+	step "unit tests"
+	run_tests build 2 -L unit
+	step "scenario tests"
+	run_tests build 1 -L scenario
+	if [ "$quick" != 1 ]; then
+		step "example"
+		if sh examples/quickstart.sh >"$out/example" 2>&1; then
+			echo "examples/quickstart.sh: passed"
+			passed=$((passed + 1))
+		else
+			cat "$out/example"
+			one_failed examples/quickstart.sh
+		fi
+	fi
+else
+	one_failed build
+fi
+
+if [ "$quick" != 1 ]; then
+	step "unit tests with AddressSanitizer and UndefinedBehaviorSanitizer"
+	if build build-address -DSANITIZE=address,undefined $(targets tests/unit/test_*.c); then
+		run_tests build-address 2 -L unit
+	else
+		one_failed "build with -DSANITIZE=address,undefined"
+	fi
+	step "journal and report with ThreadSanitizer"
+	if build build-thread -DSANITIZE=thread $(targets tests/unit/test_journal*.c tests/unit/test_report*.c); then
+		run_tests build-thread 2 -L unit -R 'journal|report'
+	else
+		one_failed "build with -DSANITIZE=thread"
+	fi
+fi
+
+if [ "$matrix" = 1 ]; then
+	step "other Debian releases"
+	sh tests/matrix.sh >"$out/matrix" 2>&1 || true
+	cat "$out/matrix"
+	line=$(tail -n 1 "$out/matrix" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
+	if [ -n "$line" ]; then
+		passed=$((passed + ${line% *}))
+		failed=$((failed + ${line#* }))
+	else
+		one_failed tests/matrix.sh
+	fi
+fi
+
+step result
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,136 @@
+/*
+ * The harness itself, with a broker without the plugin: what the other scenarios rest on. One thread, the test's.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tests/harness/guest.h"
+#include "tests/harness/store.h"
+
+static struct world plain_world(struct scene *scene)
+{
+	struct world w = {.scene = scene};
+
+	w.broker = broker_new(scene, "broker", NULL, "max_queued_messages 0");
+	server_start(w.broker);
+	return w;
+}
+
+static void test_peers(void **state)
+{
+	struct scene *scene = *state;
+	struct world w = plain_world(scene);
+	struct guest *a = guest_join(&w, "a", &(struct guest_options){.v5 = true});
+	struct guest *b = guest_join(&w, "b", NULL);
+
+	guest_subscribe(a, "t/#", 2);
+	guest_publish(b, "t/1", "one", 0);
+	guest_publish(b, "t/1", "two", 1);
+	guest_publish_bytes(b, "t/2", "th\0ree", 6, 2, false, NULL);
+	guest_wait(a, 3, 5000);
+	guest_settle(a);
+	guest_expect(a, 0, "one", "two", "th", NULL);
+	assert_int_equal(guest_message(a, 2).len, 6);
+	assert_int_equal(guest_message(a, 2).qos, 2);
+	assert_int_equal(guest_acked_count(b), 3);
+	guest_unsubscribe(a, "t/#");
+	guest_publish(b, "t/1", "four", 1);
+	guest_settle(a);
+	assert_int_equal(guest_count(a), 3);
+	scene_end(scene);
+}
+
+static void test_connections(void **state)
+{
+	struct scene *scene = *state;
+	struct world w = plain_world(scene);
+	struct guest *watcher = guest_join(&w, "watcher", NULL);
+	struct guest *p = guest_join(&w, "p", &(struct guest_options){.keep_session = true, .will_topic = "will",
+		.will_payload = "gone", .will_qos = 1});
+
+	guest_subscribe(watcher, "will", 1);
+	guest_subscribe(p, "t", 1);
+	assert_false(guest_session_present(p));
+	guest_disconnect(p);
+	guest_settle(watcher);
+	assert_int_equal(guest_count(watcher), 0);
+	guest_connect(p);
+	assert_true(guest_session_present(p));
+	guest_drop(p);
+	guest_wait(watcher, 1, 5000);
+	assert_string_equal(guest_message(watcher, 0).payload, "gone");
+	server_kill(w.broker);
+	wait_until(!guest_connected(watcher), 5000, "the end of the connection");
+	assert_int_equal(guest_connect_code(p), -1);
+	server_start(w.broker);
+	guest_connect(watcher);
+	scene_end(scene);
+}
+
+static void test_window(void **state)
+{
+	struct scene *scene = *state;
+	struct world w = plain_world(scene);
+	struct guest *from = guest_join(&w, "from", NULL), *to = guest_join(&w, "to", NULL);
+	enum { COUNT = 70000 }; /* packet ids wrap at 65536 */
+
+	guest_subscribe(to, "t", 1);
+	for (int i = 0; i < COUNT; i++) {
+		const char *text = i % 7 ? "x" : "seventh";
+		assert_int_equal(guest_send(from, "t", text, strlen(text), i % 2, false, 20), i);
+	}
+	assert_true(guest_flush(from, 20000));
+	assert_int_equal(guest_acked_count(from), COUNT);
+	guest_wait(to, COUNT, 20000);
+	scene_end(scene);
+}
+
+static void test_redis(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", "appendonly yes\nappendfsync always\n");
+	redisContext *c;
+
+	server_start(redis);
+	c = store_open(redis);
+	store_query(c, "XADD", "s", "5-1", "a", "1", "b", "2", NULL);
+	stored_expect(stored_stream(c, "s")->element[0], "a", "1", "b", "*", NULL);
+	assert_string_equal(stored_id(stored_stream(c, "s")->element[0]), "5-1");
+	server_kill(redis);
+	server_start(redis);
+	store_reopen(c);
+	store_wait_stream(c, "s", 1, 1000);
+	server_pause(redis);
+	server_continue(redis);
+	store_query(c, "LPUSH", "l", "x", NULL);
+	store_wait_list(c, "l", 1, 1000);
+	assert_int_equal(store_try(c, "XADD", "l", "*", "a", "b", NULL)->type, REDIS_REPLY_ERROR);
+	scene_end(scene);
+}
+
+static void test_refused(void **state)
+{
+	struct scene *scene = *state;
+	struct server *broker = broker_new(scene, "broker", NULL, "no_such_line true");
+
+	assert_int_not_equal(server_start_refused(broker), 0);
+	assert_true(server_log_has(broker, 0, "no_such_line"));
+	scene_end(scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scene_test(test_peers),
+		scene_test(test_connections),
+		scene_test(test_window),
+		scene_test(test_redis),
+		scene_test(test_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
