@@ -1,0 +1,244 @@
+/*
+ * The seam of a device: what is held back, what the bridge hands over, and the switch to live. Broker thread.
+ * Must never let a live message pass one that was handed over before it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "config/topic.h"
+#include "plugin/device.h"
+
+/* One switch hands over at most this much from the journal, so that the broker's loop is not kept from others. */
+#define FLUSH_RECORDS_MAX 4096
+#define FLUSH_BYTES_MAX (2u * 1024 * 1024)
+
+bool devices_any_gated(const struct devices *d)
+{
+	return d->gated_count > 0;
+}
+
+static bool deliver(struct devices *d, const struct device *dev, const struct message *m, int subscribed_qos,
+	enum delivery kind)
+{
+	const struct outlet *out = d->deps.outlet;
+	uint8_t qos = m->qos < subscribed_qos ? m->qos : (uint8_t)subscribed_qos;
+
+	return out->deliver(out->ctx, dev->client, m, qos, kind, dev->v5) == ST_OK;
+}
+
+bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
+{
+	struct device *dev = device_find(d, client);
+	int qos;
+
+	if (!dev || (dev->state != DEVICE_CATCHING && dev->state != DEVICE_PASS)) return false;
+	qos = device_covers(d, dev, current->message.topic);
+	if (qos < 0) return false;
+	if (dev->state == DEVICE_CATCHING) {
+		report_add(d->deps.report, held, 1);
+		return true;
+	}
+	if (entry_id_compare(dev->last_passed, current->id) >= 0) return true; /* another of its subscriptions */
+	if (!deliver(d, dev, &current->message, qos, DELIVERY_HELD)) return false;
+	dev->last_passed = current->id;
+	report_add(d->deps.report, held, 1);
+	return true;
+}
+
+bool devices_hold_released(struct devices *d, const char *client, struct entry_id id)
+{
+	struct device *dev = device_find(d, client);
+
+	if (!dev || dev->late) return false;
+	/* Published before this connection subscribed: the broker knew it then, the cursor may be past it. */
+	if (entry_id_compare(id, dev->since) <= 0) return false;
+	if (dev->state == DEVICE_CATCHING) return true;
+	return dev->state != DEVICE_AWAY && entry_id_compare(id, dev->seam) <= 0;
+}
+
+static struct device *device_of(struct devices *d, const struct control_command *c)
+{
+	struct device *dev;
+
+	buf_clear(&d->scratch);
+	buf_append_slice(&d->scratch, c->device);
+	buf_u8(&d->scratch, 0);
+	if (d->scratch.failed || memchr(c->device.data, 0, c->device.len)) return NULL;
+	dev = device_find(d, d->scratch.data);
+	if (!dev || entry_id_is_zero(dev->generation) || entry_id_compare(dev->generation, c->generation) != 0) return NULL;
+	return dev->state == DEVICE_CATCHING || dev->late ? dev : NULL;
+}
+
+static uint64_t wall_ms(struct devices *d)
+{
+	return append_head(d->deps.append).ms; /* the newest id is the time of day to within a message */
+}
+
+static void note_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto)
+{
+	uint64_t now = wall_ms(d);
+
+	if (f->positioned && entry_id_compare(upto, f->pos) <= 0) return;
+	f->pos = upto;
+	f->positioned = true;
+	if (f->samples[1].at_ms != 0 && now - f->samples[1].at_ms < dev->overlap_ms) return;
+	f->samples[0] = f->samples[1];
+	f->samples[1] = (struct progress){now, upto};
+}
+
+/* A late device had everything behind owed_upto live. */
+static bool owed(const struct device *dev, const struct message *m)
+{
+	if (!dev->late) return true;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && entry_id_compare(m->id, f->owed_upto) <= 0 && topic_matches(slice_str(f->filter), m->topic))
+			return true;
+	}
+	return false;
+}
+
+enum control_result devices_batch(struct devices *d, const struct control_command *c)
+{
+	struct device *dev = device_of(d, c);
+	struct slice rest = c->messages, filter;
+	struct message m;
+
+	if (!dev) return CONTROL_GONE;
+	while (control_message_next(&rest, &m)) {
+		int qos = device_covers(d, dev, m.topic);
+
+		if (qos < 0 || !owed(dev, &m)) continue;
+		if (deliver(d, dev, &m, qos, DELIVERY_BACKLOG)) report_add(d->deps.report, redelivered, 1);
+	}
+	rest = c->filters;
+	while (control_filter_next(&rest, &filter)) {
+		for (struct device_filter *f = dev->filters; f; f = f->next) {
+			if (!f->implied && slice_equal(slice_str(f->filter), filter)) note_progress(d, dev, f, c->upto);
+		}
+	}
+	dev->waiting_since_ms = d->deps.now_ms();
+	return CONTROL_DONE;
+}
+
+static bool record_message(struct devices *d, const struct journal_record *r, struct message *m)
+{
+	uint16_t count;
+
+	if (r->type != JOURNAL_MESSAGE || r->body.len < sizeof count) return false;
+	memcpy(&count, r->body.data, sizeof count);
+	if (r->body.len < sizeof count * (1u + count)) return false;
+	for (uint16_t i = 0; i < count; i++) {
+		uint16_t number;
+
+		memcpy(&number, r->body.data + sizeof count * (1u + i), sizeof number);
+		if (!routes_readable(d->deps.routes, &number, 1)) continue;
+		if (message_unpack(slice_of(r->body.data + sizeof count * (1u + count),
+				r->body.len - sizeof count * (1u + count)), m) != ST_OK) return false;
+		m->id = r->id;
+		return true;
+	}
+	return false;
+}
+
+/* Hands over what was held back since `upto`, from the journal. */
+static enum status flush(struct devices *d, struct device *dev, struct entry_id upto)
+{
+	struct journal_record r;
+	struct message m;
+	uint64_t position;
+	enum status st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
+
+	if (st != ST_OK) return st;
+	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {
+		int qos;
+
+		position = r.next;
+		if (!record_message(d, &r, &m)) continue;
+		qos = device_covers(d, dev, m.topic);
+		if (qos >= 0) (void)deliver(d, dev, &m, qos, DELIVERY_HELD); /* out of memory: said by the outlet */
+	}
+	return st == ST_END ? ST_OK : st;
+}
+
+static void write_live(struct devices *d, struct device *dev)
+{
+	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .late = dev->late};
+
+	if (dev->late) e.upto = append_head(d->deps.append);
+	if (append_event(d->deps.append, JOURNAL_LIVE, &e) != ST_OK)
+		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+			"device is live, but this could not be kept: after a crash of the broker it is given more than it missed");
+}
+
+enum control_result devices_switch(struct devices *d, const struct control_command *c)
+{
+	struct device *dev = device_of(d, c);
+	enum status st;
+
+	if (!dev) return CONTROL_GONE;
+	if (dev->late) { /* has been live for long; now it owes nothing any more */
+		device_move(d, dev, DEVICE_LIVE, false);
+		write_live(d, dev);
+		return CONTROL_DONE;
+	}
+	st = flush(d, dev, c->upto);
+	if (st != ST_OK) {
+		dev->waiting_since_ms = d->deps.now_ms();
+		return CONTROL_TOO_FAR;
+	}
+	dev->seam = dev->last_passed = append_head(d->deps.append);
+	device_move(d, dev, DEVICE_PASS, false);
+	write_live(d, dev);
+	return CONTROL_DONE;
+}
+
+static void announce_device(struct devices *d, struct device *dev)
+{
+	dev->generation = ENTRY_ID_ZERO;
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && device_announce(d, dev, f, true) != ST_OK) {
+			dev->generation = ENTRY_ID_ZERO; /* no room: once more at a later tick */
+			return;
+		}
+	}
+}
+
+void devices_announce(struct devices *d)
+{
+	struct device *dev, *tmp;
+
+	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
+		if (dev->state == DEVICE_CATCHING || dev->late) announce_device(d, dev);
+	}
+}
+
+static void go_late(struct devices *d, struct device *dev)
+{
+	struct entry_id head = append_head(d->deps.append);
+	char name[128];
+
+	for (struct device_filter *f = dev->filters; f; f = f->next) f->owed_upto = head;
+	device_move(d, dev, DEVICE_LIVE, true);
+	write_live(d, dev);
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"device %s goes live without its backlog: bridge or Redis was away for hold_timeout; it follows when they are back",
+		log_printable(dev->client, strlen(dev->client), name, sizeof name));
+}
+
+void devices_tick(struct devices *d, bool away)
+{
+	struct device *dev, *tmp;
+	uint64_t now = d->deps.now_ms();
+
+	append_flush(d->deps.append);
+	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
+		if (dev->state == DEVICE_PASS) {
+			device_move(d, dev, DEVICE_LIVE, false);
+			continue;
+		}
+		if (entry_id_is_zero(dev->generation)) announce_device(d, dev);
+		if (dev->state == DEVICE_CATCHING && away
+			&& now - dev->waiting_since_ms >= d->deps.settings->hold_timeout_ms) go_late(d, dev);
+	}
+}
