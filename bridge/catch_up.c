@@ -335,7 +335,7 @@ static struct catch_up_action switch_now(struct catch_up *c)
 	return (struct catch_up_action){.verb = CATCH_UP_SEND_SWITCH, .sequence = c->sent, .upto = c->pass_upto};
 }
 
-static struct catch_up_action fetch(struct catch_up *c, uint64_t now_ms)
+static struct catch_up_action fetch_on(struct catch_up *c, uint64_t now_ms)
 {
 	struct catch_up_action a = {.verb = CATCH_UP_FETCH, .begin = c->begin, .upto = c->pass_upto};
 
@@ -367,7 +367,7 @@ struct catch_up_action catch_up_next(struct catch_up *c, uint64_t now_ms)
 		c->cursor_filter = i;
 		return (struct catch_up_action){.verb = CATCH_UP_READ_CURSOR, .filter = i};
 	}
-	if (c->in_pass) return fetch(c, now_ms);
+	if (c->in_pass) return fetch_on(c, now_ms);
 	if (c->settled || c->filter_count == 0) return catch_up_unacked(c) ? idle : switch_now(c);
 	c->reading = READING_MARK;
 	return (struct catch_up_action){.verb = CATCH_UP_READ_MARK};
@@ -462,6 +462,12 @@ void catch_up_read_failed(struct catch_up *c, uint64_t retry_ms)
 	c->begin = true;
 	c->not_before_ms = retry_ms;
 	(void)answered_late(c); /* whatever changed, it is asked anew */
+}
+
+void catch_up_defer(struct catch_up *c, const struct catch_up_action *fetch)
+{
+	c->begin = c->begin || fetch->begin;
+	(void)answered_late(c); /* nothing was read, so nothing is out of date */
 }
 
 void catch_up_rewind(struct catch_up *c)

@@ -84,6 +84,8 @@ void catch_up_mark(struct catch_up *c, struct entry_id mark, uint64_t now_ms);
 bool catch_up_chunk(struct catch_up *c, size_t count, size_t bytes, struct entry_id upto, bool finished);
 /* The read asked for did not succeed; it is asked for again at `retry_ms`. A fetch begins anew. */
 void catch_up_read_failed(struct catch_up *c, uint64_t retry_ms);
+/* The fetch just asked for cannot be done now: it is asked for again at the next call. */
+void catch_up_defer(struct catch_up *c, const struct catch_up_action *fetch);
 /* What was fetched beyond the last chunk is no longer held: the next fetch begins anew. Not while a read is under way. */
 void catch_up_rewind(struct catch_up *c);
 void catch_up_ack(struct catch_up *c, uint32_t sequence, enum control_result result, struct entry_id head);
