@@ -1,0 +1,713 @@
+/* The pipeline by tables: commands as text, replies as text, decisions. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugin/transaction.h"
+#include "tests/harness/pipeline_bench.h"
+#include "tests/harness/resp_text.h"
+
+#define S(text) slice_of(text, strlen(text))
+#define WATCH_LINE "WATCH p:mark:n p:mark:n:dead\n"
+#define FIELDS(topic, payload) " topic " topic " payload " payload " qos 1 retain 0 client c\n"
+#define ANSWER(b, ...) \
+	do { \
+		const char *const answers_[] = {__VA_ARGS__}; \
+		bench_replies((b), answers_, sizeof(answers_) / sizeof(answers_[0])); \
+	} while (0)
+
+static const char *const rules[] = {
+	"# stream s:%t",            /* 0 */
+	"# list l:%t",              /* 1 */
+	"# list raw format=raw",    /* 2 */
+	"a/# stream s:%t",          /* 3: the key of 0 for topics below a */
+	"# stream all maxlen=100",  /* 4 */
+	"# stream old maxage=10s",  /* 5 */
+	"# stream both maxlen=50 maxage=10s", /* 6 */
+	"# list short maxlen=10",   /* 7 */
+	NULL,                       /* 8 */
+	"# heap x",                 /* 9: no rule */
+};
+
+static struct bench bench;
+
+static void expect_sent(struct bench *b, const char *expected)
+{
+	char *text = bench_sent(b);
+	assert_string_equal(text, expected);
+	free(text);
+}
+
+static struct bench *fresh(void)
+{
+	bench_open(&bench, rules, sizeof(rules) / sizeof(rules[0]));
+	return &bench;
+}
+
+/* Past the first mark, nothing in Redis yet. */
+static struct bench *ready(void)
+{
+	struct bench *b = fresh();
+	bench_mark(b, "", "");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	return b;
+}
+
+static void expect_released(struct bench *b, size_t records, uint64_t stored, uint64_t dead, uint64_t damaged)
+{
+	assert_int_equal(pipeline_step(b->p), PIPELINE_RELEASE);
+	struct pipeline_outcome o = pipeline_outcome(b->p);
+	assert_int_equal(o.records, records);
+	assert_int_equal(o.stored, stored);
+	assert_int_equal(o.dead, dead);
+	assert_int_equal(o.damaged, damaged);
+	b->released += records;
+	assert_int_equal(o.position, b->released * 10);
+	assert_int_equal(entry_id_compare(o.id, b->records[b->released - 1].id), 0);
+	pipeline_released(b->p);
+}
+
+/* One message of rule 0 on topic "t", sent. */
+static void send_one(struct bench *b)
+{
+	bench_message(b, 1000, "0", "t", S("x"));
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+}
+
+/* --- what is sent --------------------------------------------------------------------------------------------- */
+
+static void nothing_before_the_mark(void **state)
+{
+	(void)state;
+	struct bench *b = fresh();
+	bench_message(b, 1000, "0", "t", S("x"));
+	assert_int_equal(bench_gather(b), ST_AGAIN);
+	bench_mark(b, "", "");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	assert_int_equal(bench_gather(b), ST_END);
+	assert_int_equal(pipeline_step(b->p), PIPELINE_SEND);
+	bench_close(b);
+}
+
+static void stream_and_lists(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, "012", "t/1", S("hi"));
+	bench_message(b, 1000, "0", "t/2", slice_of("a\0b", 3));
+	bench_message(b, 1001, "0", "t/1", S(""));
+	assert_int_equal(bench_gather(b), ST_END);
+	expect_sent(b,
+		"MULTI\n"
+		"XADD s:t/1 1000-0" FIELDS("t/1", "hi")
+		"LPUSH l:t/1 {\"id\":\"1000-0\",\"topic\":\"t/1\",\"payload\":\"hi\",\"qos\":1,\"retain\":false,\"client\":\"c\"}\n"
+		"LPUSH raw hi\n"
+		"XADD s:t/2 1000-1" FIELDS("t/2", "a\\0b")
+		"XADD s:t/1 1001-2" FIELDS("t/1", "")
+		"ZADD p:index GT 1001 ss:t/1\\0t/1 1000 ll:t/1\\0t/1 1000 ss:t/2\\0t/2\n"
+		"SET p:mark:n 1001-2\n"
+		"EXEC\n" WATCH_LINE);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED",
+		"*7|$6|1000-0|:1|:1|$6|1000-1|$6|1001-2|:3|+OK", "+OK");
+	expect_released(b, 3, 5, 0, 0);
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	assert_true(pipeline_empty(b->p));
+	assert_string_equal(b->log, "");
+	bench_close(b);
+}
+
+static void same_key_is_written_once(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, "03", "a/b", S("x"));
+	bench_message(b, 1000, "30", "a/b", S("y"));
+	assert_int_equal(bench_gather(b), ST_END);
+	expect_sent(b,
+		"MULTI\n"
+		"XADD s:a/b 1000-0" FIELDS("a/b", "x")
+		"XADD s:a/b 1000-1" FIELDS("a/b", "y")
+		"ZADD p:index GT 1000 ss:a/b\\0a/b\n"
+		"SET p:mark:n 1000-1\n"
+		"EXEC\n" WATCH_LINE);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|$1|x|:1|+OK", "+OK");
+	expect_released(b, 2, 4, 0, 0);
+	bench_close(b);
+}
+
+static void trimming(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 15000, "4567", "t", S("x"));
+	bench_message(b, 15001, "67", "t", S("y"));
+	assert_int_equal(bench_gather(b), ST_END);
+	char *text = bench_sent(b);
+	assert_non_null(strstr(text, "XADD all MAXLEN ~ 100 15000-0 topic"));
+	assert_non_null(strstr(text, "XADD old MINID ~ 5000-0 15000-0 topic"));
+	assert_non_null(strstr(text, "XADD both MINID ~ 5000-0 15000-0 topic"));
+	assert_non_null(strstr(text, "XADD both MINID ~ 5001-0 15001-1 topic"));
+	assert_non_null(strstr(text, "\nXTRIM both MAXLEN ~ 50\nLTRIM short 0 9\nZADD p:index GT 15000 sall\\0# 15000 sold\\0#"));
+	assert_null(strstr(strstr(text, "XTRIM") + 1, "XTRIM"));
+	assert_null(strstr(strstr(text, "LTRIM") + 1, "LTRIM"));
+	free(text);
+	bench_close(b);
+}
+
+static void session_events_in_order(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	struct session_event e = {.client = S("d"), .filter = S("f")};
+	struct session_event boot = {.previous_boot = {77, 0}, .previous_last = {999, 0}};
+	bench_event(b, 1000, JOURNAL_LIVE, &e);
+	bench_message(b, 1000, "2", "t", S("x"));
+	bench_event(b, 1001, JOURNAL_BOOT, &boot);
+	bench_event(b, 1002, JOURNAL_LIVE, &e);
+	assert_int_equal(bench_gather(b), ST_END);
+	expect_sent(b,
+		"MULTI\n"
+		"HSET p:session:d live 77-0\n"
+		"XADD p:events:n MAXLEN ~ 100000 1000-0 op live client d generation 1000-0\n"
+		"LPUSH raw x\n"
+		"HSET p:boots:n 77-0 999-0\n"
+		"XADD p:events:n MAXLEN ~ 100000 1001-2 op boot\n"
+		"HSET p:session:d live 1001-2\n"
+		"XADD p:events:n MAXLEN ~ 100000 1002-3 op live client d generation 1002-3\n"
+		"SET p:mark:n 1002-3\n"
+		"EXEC\n" WATCH_LINE);
+	/* An error of a session command is told, and no message's. */
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED",
+		"*8|-WRONGTYPE bad hash|$1|x|:1|:1|$1|x|:1|$1|x|+OK", "+OK");
+	expect_released(b, 4, 1, 0, 0);
+	assert_non_null(strstr(b->log, "bad hash"));
+	bench_close(b);
+}
+
+static void damaged_records_are_counted(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, "8", "t", S("x"));
+	bench_message(b, 1000, "90", "t", S("x"));
+	bench_message(b, 1000, "2", "t", S("x"));
+	struct slice whole = b->records[2].body;
+	for (size_t len = 0; len < whole.len; len++) {
+		bench_body(b, 1000, JOURNAL_MESSAGE, slice_of(whole.data, len));
+	}
+	bench_body(b, 1000, JOURNAL_GONE, S("nonsense"));
+	bench_body(b, 1000, (enum journal_type)99, S(""));
+	assert_int_equal(bench_gather(b), ST_END);
+	char *text = bench_sent(b);
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|:1|:1|+OK", "+OK");
+	expect_released(b, b->count, 2, 0, 2 + whole.len);
+	assert_non_null(strstr(b->log, "dropped"));
+	bench_close(b);
+}
+
+/* --- limits --------------------------------------------------------------------------------------------------- */
+
+static size_t send_and_confirm(struct bench *b)
+{
+	free(bench_sent(b));
+	size_t commands = b->replies - 3;
+	char *exec = malloc(16 + commands * 4);
+	size_t len = (size_t)sprintf(exec, "*%zu", commands);
+	for (size_t i = 0; i < commands; i++) {
+		len += (size_t)sprintf(exec + len, "|:1");
+	}
+	bench_reply(b, 0, "+OK");
+	for (size_t i = 1; i <= commands; i++) {
+		bench_reply(b, i, "+QUEUED");
+	}
+	bench_reply(b, commands + 1, exec);
+	bench_reply(b, commands + 2, "+OK");
+	free(exec);
+	assert_int_equal(pipeline_step(b->p), PIPELINE_RELEASE);
+	struct pipeline_outcome o = pipeline_outcome(b->p);
+	b->released += o.records;
+	pipeline_released(b->p);
+	return o.records;
+}
+
+static void limit_of_records(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	for (size_t i = 0; i < 1100; i++) {
+		bench_message(b, 1000, "2", "t", S("x"));
+	}
+	assert_int_equal(bench_gather(b), ST_FULL);
+	assert_int_equal(pipeline_step(b->p), PIPELINE_SEND);
+	assert_int_equal(bench_gather(b), ST_FULL); /* the one behind it is gathered meanwhile */
+	assert_int_equal(pipeline_position(b->p), 10240);
+	assert_int_equal(send_and_confirm(b), 512);
+	assert_int_equal(bench_gather(b), ST_FULL);
+	assert_int_equal(send_and_confirm(b), 512);
+	assert_int_equal(bench_gather(b), ST_END);
+	assert_int_equal(send_and_confirm(b), 76);
+	assert_true(pipeline_empty(b->p));
+	bench_close(b);
+}
+
+static void limit_of_bytes(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	size_t size = 3u * 1024 * 1024;
+	char *payload = malloc(size);
+	memset(payload, 'p', size);
+	bench_message(b, 1000, "2", "t", S("x"));
+	bench_message(b, 1000, "2", "t", slice_of(payload, size)); /* alone */
+	for (int i = 0; i < 30; i++) {
+		bench_message(b, 1000, "2", "t", slice_of(payload, 100000));
+	}
+	size_t sizes[8], n = 0, sum = 0;
+	while (sum < b->count) {
+		(void)bench_gather(b);
+		sizes[n] = send_and_confirm(b);
+		assert_true(b->sent.len < TRANSACTION_BYTES_MAX + 4096 || sizes[n] == 1);
+		sum += sizes[n++];
+		assert_true(n < 8);
+	}
+	assert_int_equal(sizes[0], 1);
+	assert_int_equal(sizes[1], 1);
+	assert_int_equal(sizes[2], 10);
+	free(payload);
+	bench_close(b);
+}
+
+static void thousands_of_keys(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	char topic[32];
+	for (int i = 0; i < 2000; i++) {
+		snprintf(topic, sizeof(topic), "k/%d", i);
+		bench_message(b, 1000, "01", topic, S("x"));
+	}
+	size_t sum = 0;
+	while (sum < 2000) {
+		(void)bench_gather(b);
+		(void)pipeline_step(b->p);
+		sum += send_and_confirm(b);
+	}
+	bench_close(b);
+}
+
+/* --- refusals ------------------------------------------------------------------------------------------------- */
+
+static void refused_whole_is_sent_again(void **state)
+{
+	(void)state;
+	static const char *const errors[] = {
+		"-OOM command not allowed when used memory > 'maxmemory'.",
+		"-READONLY You can't write against a read only replica.",
+		"-LOADING Redis is loading the dataset in memory",
+		"-MISCONF Redis is configured to save RDB snapshots",
+		"-NOAUTH Authentication required.",
+		"-NOPERM this user has no permissions",
+		"-CLUSTERDOWN Hash slot not served",
+		"-TRYAGAIN Multiple keys request during rehashing of slot",
+		"-BUSY Redis is busy running a script.",
+		"-MASTERDOWN Link with MASTER is down",
+		"-NOREPLICAS Not enough good replicas to write.",
+		"-ERR something never heard of",
+	};
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		struct bench *b = ready();
+		unsigned pause_ms = 50;
+		send_one(b);
+		struct buf first = {0};
+		buf_append(&first, b->sent.data, b->sent.len);
+		for (int turn = 0; turn < 8; turn++) {
+			ANSWER(b, "+OK", errors[i], "+QUEUED", "+QUEUED", "-EXECABORT Transaction discarded because of previous errors.",
+				"+OK");
+			assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+			assert_int_equal(pipeline_pause_ms(b->p), pause_ms);
+			pause_ms = pause_ms * 2 > 1000 ? 1000 : pause_ms * 2;
+			pipeline_resume(b->p);
+			b->clock_ms += 100;
+			free(bench_sent(b));
+			assert_true(slice_equal(slice_of(first.data, first.len), slice_of(b->sent.data, b->sent.len)));
+		}
+		/* said once, and again when over */
+		assert_non_null(strstr(b->log, errors[i] + 1));
+		assert_null(strstr(strstr(b->log, errors[i] + 1) + 1, errors[i] + 1));
+		assert_null(strstr(b->log, "again after"));
+		ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK");
+		assert_non_null(strstr(b->log, "again after 0.8 s and 8 attempts"));
+		expect_released(b, 1, 1, 0, 0);
+		assert_int_equal(pipeline_retries(b->p), 8);
+		buf_free(&first);
+		bench_close(b);
+	}
+}
+
+static void exec_refused(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	send_one(b);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "-EXECABORT Transaction discarded because of: OOM x", "+OK");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	assert_non_null(strstr(b->log, "because of: OOM x"));
+	bench_close(b);
+}
+
+/* Commands behind a refused MULTI may have been carried out: the mark must tell. */
+static void multi_refused(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	send_one(b);
+	ANSWER(b, "-NOPERM no multi", "$1|x", ":1", "+OK", "-ERR EXEC without MULTI", "+OK");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	bench_mark(b, "1000-0", "");
+	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\n");
+	ANSWER(b, "*1|*2|$6|1000-0|*0");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
+static void mark_refused(void **state)
+{
+	(void)state;
+	struct bench *b = fresh();
+	free(bench_sent(b));
+	ANSWER(b, "+OK", "*0", "+OK", "-LOADING Redis is loading", "-LOADING Redis is loading");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	free(bench_sent(b));
+	ANSWER(b, "-NOPERM no multi", "-ERR EXEC without MULTI", "+OK", "$-1", "$-1");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	assert_non_null(strstr(b->log, "LOADING"));
+	assert_non_null(strstr(b->log, "NOPERM"));
+	pipeline_resume(b->p);
+	bench_mark(b, "", "");
+	assert_non_null(strstr(b->log, "takes writes again"));
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	bench_close(b);
+}
+
+/* --- single refusals ------------------------------------------------------------------------------------------ */
+
+static void wrong_type_goes_to_the_dead_letters(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, "2", "t", S("x"));
+	bench_message(b, 1000, "032", "a/b", S("y")); /* two rules, one key */
+	bench_message(b, 1000, "0", "ok", S("z"));
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED",
+		"*6|:1|-WRONGTYPE wrong kind|:2|$1|x|:2|+OK", "+OK");
+	expect_sent(b,
+		"MULTI\n"
+		"XADD p:dead * error WRONGTYPE wrong kind source # stream s:%t key s:a/b id 1000-1" FIELDS("a/b", "y")
+		"XADD p:dead * error WRONGTYPE wrong kind source a/# stream s:%t key s:a/b id 1000-1" FIELDS("a/b", "y")
+		"SET p:mark:n:dead 1000-1\n"
+		"EXEC\n" WATCH_LINE);
+	/* Not confirmed: sent again. */
+	ANSWER(b, "+OK", "-OOM no", "+QUEUED", "+QUEUED", "-EXECABORT x", "+OK");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	free(bench_sent(b));
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|-WRONGTYPE not a stream|-WRONGTYPE not a stream|+OK", "+OK");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	free(bench_sent(b));
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|$1|x|+OK", "+OK");
+	expect_released(b, 3, 3, 2, 0);
+	assert_non_null(strstr(b->log, "wrong kind"));
+	bench_close(b);
+}
+
+static void smaller_id_is_never_taken_for_stored(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	const char *error = "-ERR The ID specified in XADD is equal or smaller than the target stream top item";
+	char exec[256];
+	send_one(b);
+	snprintf(exec, sizeof(exec), "*3|%s|:0|+OK", error);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", exec, "+OK");
+	char *text = bench_sent(b);
+	assert_non_null(strstr(text, "XADD p:dead * error ERR The ID specified in XADD is equal or smaller"));
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
+	expect_released(b, 1, 0, 1, 0);
+	assert_non_null(strstr(b->log, "equal or smaller"));
+	bench_close(b);
+}
+
+/* --- lost replies --------------------------------------------------------------------------------------------- */
+
+static void lost_and_not_applied(void **state)
+{
+	(void)state;
+	static const char *const marks[] = {"", "999-5", "nonsense"};
+	for (size_t i = 0; i < 3; i++) {
+		struct bench *b = ready();
+		send_one(b);
+		bench_reply(b, 0, "+OK");
+		pipeline_lost(b->p);
+		bench_mark(b, marks[i], "");
+		char *text = bench_sent(b);
+		assert_non_null(strstr(text, "XADD s:t 1000-0"));
+		free(text);
+		ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK");
+		expect_released(b, 1, 1, 0, 0);
+		assert_int_equal(pipeline_retries(b->p), 1);
+		bench_close(b);
+	}
+}
+
+static void lost_and_applied(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, "012", "t", S("x"));
+	bench_message(b, 1001, "012", "t", S("x"));
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+	pipeline_lost(b->p);
+	bench_mark(b, "1001-1", "");
+	expect_sent(b,
+		"XRANGE s:t 1000-0 1000-0 COUNT 1\n"
+		"TYPE l:t\n"
+		"TYPE raw\n"
+		"XRANGE s:t 1001-1 1001-1 COUNT 1\n"
+		"TYPE l:t\n"
+		"TYPE raw\n");
+	/* An error that says nothing: ask again. */
+	ANSWER(b, "-LOADING x", "-LOADING x", "-LOADING x", "-LOADING x", "-LOADING x", "-LOADING x");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	free(bench_sent(b));
+	ANSWER(b, "-WRONGTYPE w", "+list", "+none", "-WRONGTYPE w", "+string", "+none");
+	char *text = bench_sent(b);
+	assert_non_null(strstr(text, "error WRONGTYPE w source # stream s:%t key s:t id 1000-0"));
+	assert_non_null(strstr(text, "error WRONGTYPE w source # stream s:%t key s:t id 1001-1"));
+	assert_non_null(strstr(text, "wrong kind of value source # list l:%t key l:t id 1001-1"));
+	assert_non_null(strstr(text, "SET p:mark:n:dead 1001-1"));
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|$1|x|$1|x|+OK", "+OK");
+	expect_released(b, 2, 3, 3, 0);
+	bench_close(b);
+}
+
+static void lost_dead_letters(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *mark, *dead;
+		int next; /* 0: done, 1: letters again, 2: the whole again */
+	} rows[] = {
+		{"1000-0", "1000-0", 0},
+		{"1000-0", "", 1},
+		{"1000-0", "900-0", 1},
+		{"1000-0", "2000-0", 1}, /* of another history */
+		{"900-0", "", 2},        /* failover */
+		{"", "1000-0", 2},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct bench *b = ready();
+		send_one(b);
+		ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|-WRONGTYPE w|:0|+OK", "+OK");
+		free(bench_sent(b));
+		pipeline_lost(b->p);
+		bench_mark(b, rows[i].mark, rows[i].dead);
+		if (rows[i].next == 0) {
+			expect_released(b, 1, 0, 1, 0);
+		} else {
+			char *text = bench_sent(b);
+			assert_true((strstr(text, "XADD p:dead") != NULL) == (rows[i].next == 1));
+			assert_true((strstr(text, "XADD s:t") != NULL) == (rows[i].next == 2));
+			free(text);
+		}
+		bench_close(b);
+	}
+}
+
+/* EXEC was refused by its WATCH: what an earlier connection had under way came through. */
+static void mark_moved(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	send_one(b);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*-1", "+OK");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	bench_mark(b, "1000-0", "");
+	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\n");
+	ANSWER(b, "*0");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
+static void watch_refused(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	send_one(b);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "-NOPERM no watch");
+	bench_mark(b, "1000-0", "");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
+static void gathered_while_lost_is_kept(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	send_one(b);
+	bench_message(b, 1001, "0", "t", S("y"));
+	assert_int_equal(bench_gather(b), ST_END);
+	pipeline_lost(b->p);
+	bench_mark(b, "1000-0", "");
+	free(bench_sent(b));
+	ANSWER(b, "*0");
+	expect_released(b, 1, 1, 0, 0);
+	char *text = bench_sent(b);
+	assert_non_null(strstr(text, "XADD s:t 1001-1"));
+	assert_null(strstr(text, "1000-0"));
+	free(text);
+	bench_close(b);
+}
+
+static void lost_confirmed_writes_are_told(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	send_one(b);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK");
+	expect_released(b, 1, 1, 0, 0);
+	pipeline_lost(b->p);
+	bench_mark(b, "1000-0", "");
+	assert_string_equal(b->log, "");
+	pipeline_lost(b->p);
+	bench_mark(b, "900-0", "");
+	assert_non_null(strstr(b->log, "lost writes"));
+	assert_non_null(strstr(b->log, "(900-0, 1000-0)"));
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	bench_message(b, 1001, "0", "t", S("y"));
+	assert_int_equal(bench_gather(b), ST_END);
+	assert_int_equal(pipeline_step(b->p), PIPELINE_SEND);
+	bench_close(b);
+}
+
+/* --- at start ------------------------------------------------------------------------------------------------- */
+
+static void records_of_an_earlier_run(void **state)
+{
+	(void)state;
+	struct bench *b = fresh();
+	for (uint64_t i = 0; i < 4; i++) {
+		bench_message(b, 1000 + i, "0", "t", S("x"));
+	}
+	bench_mark(b, "1001-1", "1000-0"); /* the first two are there, a letter for the first was written */
+	assert_int_equal(bench_gather(b), ST_FULL);
+	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\nXRANGE s:t 1001-1 1001-1 COUNT 1\n");
+	ANSWER(b, "*0", "*1|*2|$6|1001-1|*0");
+	expect_released(b, 2, 2, 0, 0);
+	assert_int_equal(bench_gather(b), ST_END);
+	char *text = bench_sent(b);
+	assert_non_null(strstr(text, "XADD s:t 1002-2"));
+	assert_null(strstr(text, "XADD s:t 1001"));
+	free(text);
+	assert_string_equal(b->log, "");
+	bench_close(b);
+}
+
+static void letters_of_an_earlier_run(void **state)
+{
+	(void)state;
+	static const char *const dead[] = {"1001-1", "1000-0"};
+	for (int i = 0; i < 2; i++) {
+		struct bench *b = fresh();
+		bench_message(b, 1000, "0", "t", S("x"));
+		bench_message(b, 1001, "0", "t", S("x"));
+		bench_mark(b, "1001-1", dead[i]);
+		assert_int_equal(bench_gather(b), ST_END);
+		free(bench_sent(b));
+		ANSWER(b, "-WRONGTYPE w", "-WRONGTYPE w");
+		if (i == 0) {
+			expect_released(b, 2, 0, 2, 0);
+		} else {
+			assert_int_equal(pipeline_step(b->p), PIPELINE_SEND);
+		}
+		bench_close(b);
+	}
+}
+
+static void foreign_marks_hide_nothing(void **state)
+{
+	(void)state;
+	static const char *const marks[] = {"1000-9", "5000-0", "1000-3"}; /* no record has any of these ids */
+	for (int i = 0; i < 3; i++) {
+		struct bench *b = fresh();
+		bench_message(b, 1000, "0", "t", S("x"));
+		bench_mark(b, marks[i], "");
+		assert_int_equal(bench_gather(b), ST_END);
+		char *text = bench_sent(b);
+		assert_non_null(strstr(text, "XADD s:t 1000-0"));
+		free(text);
+		assert_non_null(strstr(b->log, "another broker"));
+		bench_close(b);
+	}
+}
+
+static void damage_only(void **state)
+{
+	(void)state;
+	struct bench *b = fresh();
+	bench_message(b, 1000, "8", "t", S("x"));
+	bench_mark(b, "1000-0", ""); /* applied, and nothing to verify */
+	assert_int_equal(bench_gather(b), ST_END);
+	expect_released(b, 1, 0, 0, 1);
+	bench_close(b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_before_the_mark),
+		cmocka_unit_test(stream_and_lists),
+		cmocka_unit_test(same_key_is_written_once),
+		cmocka_unit_test(trimming),
+		cmocka_unit_test(session_events_in_order),
+		cmocka_unit_test(damaged_records_are_counted),
+		cmocka_unit_test(limit_of_records),
+		cmocka_unit_test(limit_of_bytes),
+		cmocka_unit_test(thousands_of_keys),
+		cmocka_unit_test(refused_whole_is_sent_again),
+		cmocka_unit_test(exec_refused),
+		cmocka_unit_test(multi_refused),
+		cmocka_unit_test(mark_refused),
+		cmocka_unit_test(wrong_type_goes_to_the_dead_letters),
+		cmocka_unit_test(smaller_id_is_never_taken_for_stored),
+		cmocka_unit_test(lost_and_not_applied),
+		cmocka_unit_test(lost_and_applied),
+		cmocka_unit_test(lost_dead_letters),
+		cmocka_unit_test(mark_moved),
+		cmocka_unit_test(watch_refused),
+		cmocka_unit_test(gathered_while_lost_is_kept),
+		cmocka_unit_test(lost_confirmed_writes_are_told),
+		cmocka_unit_test(records_of_an_earlier_run),
+		cmocka_unit_test(letters_of_an_earlier_run),
+		cmocka_unit_test(foreign_marks_hide_nothing),
+		cmocka_unit_test(damage_only),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
