@@ -250,21 +250,21 @@ enum status catch_up_event(struct catch_up *c, const struct device_event *e)
 	size_t i;
 
 	switch (e->op) {
-	case DEVICE_SUBSCRIBED:
+	case DEVICE_OP_SUBSCRIBED:
 		return subscribed(c, e);
-	case DEVICE_UNSUBSCRIBED:
+	case DEVICE_OP_UNSUBSCRIBED:
 		i = filter_find(c, e->filter);
 		if (i < c->filter_count) filter_remove(c, i);
 		/* Nothing is owed any more; the plugin is told where that was. */
 		if (c->filter_count == 0) c->pass_upto = e->id;
 		break;
-	case DEVICE_LIVE:
+	case DEVICE_OP_LIVE:
 		live(c, e);
 		break;
-	case DEVICE_GONE:
+	case DEVICE_OP_GONE:
 		c->forget = true;
 		break;
-	case DEVICE_BOOT:
+	case DEVICE_OP_BOOT:
 		break;
 	}
 	return ST_OK;

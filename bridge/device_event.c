@@ -86,15 +86,15 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 static const char *check_whole(struct device_event *e, const struct seen *seen)
 {
 	if (!seen->op) return "no op";
-	if (e->op == DEVICE_BOOT) return NULL;
+	if (e->op == DEVICE_OP_BOOT) return NULL;
 	if (e->client.len == 0) return "no client";
 	/* The first subscription may name itself by leaving it out. */
-	if (!seen->generation && e->op == DEVICE_SUBSCRIBED) e->generation = e->id;
+	if (!seen->generation && e->op == DEVICE_OP_SUBSCRIBED) e->generation = e->id;
 	if (entry_id_is_zero(e->generation)) return "no generation";
-	if (e->op != DEVICE_SUBSCRIBED && e->op != DEVICE_UNSUBSCRIBED) return NULL;
+	if (e->op != DEVICE_OP_SUBSCRIBED && e->op != DEVICE_OP_UNSUBSCRIBED) return NULL;
 	if (e->filter.len == 0) return "no filter";
 	if (e->filter.len > FILTER_BYTES_MAX || !filter_valid(e->filter)) return "bad filter";
-	if (e->op == DEVICE_SUBSCRIBED && !seen->qos) return "no qos";
+	if (e->op == DEVICE_OP_SUBSCRIBED && !seen->qos) return "no qos";
 	return NULL;
 }
 

@@ -10,7 +10,7 @@
 #include "config/slice.h"
 #include "config/status.h"
 
-enum device_op { DEVICE_BOOT, DEVICE_SUBSCRIBED, DEVICE_UNSUBSCRIBED, DEVICE_LIVE, DEVICE_GONE };
+enum device_op { DEVICE_OP_BOOT, DEVICE_OP_SUBSCRIBED, DEVICE_OP_UNSUBSCRIBED, DEVICE_OP_LIVE, DEVICE_OP_GONE };
 
 struct device_event {
 	enum device_op op;
