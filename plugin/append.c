@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define WAITING_MAX 65536 /* events; a device has at most a few, so this is tens of thousands of devices */
+#define WAITING_BYTES_MAX (64u * 1024 * 1024) /* their bodies: filters may be long */
 
 struct waiting_event {
 	struct waiting_event *next;
@@ -22,7 +23,7 @@ struct append {
 	void (*wake)(void *ctx);
 	void *ctx;
 	struct waiting_event *first, **last;
-	size_t waiting;
+	size_t waiting, waiting_bytes;
 	struct buf scratch;
 };
 
@@ -95,10 +96,12 @@ enum status append_event_now(struct append *a, enum journal_type type, const str
 	struct entry_id *id)
 {
 	append_flush(a);
-	if (a->first) return ST_FULL;
 	buf_clear(&a->scratch);
 	session_event_pack(&a->scratch, e);
 	if (a->scratch.failed) return ST_NOMEM;
+	/* Waiting for room that never comes, it would keep all others waiting too. */
+	if (!journal_fits(a->journal, a->scratch.len)) return ST_TOO_LARGE;
+	if (a->first) return ST_FULL;
 	return write_body(a, type, a->scratch.data, a->scratch.len, id);
 }
 
@@ -108,11 +111,8 @@ enum status append_event(struct append *a, enum journal_type type, const struct 
 	struct waiting_event *w;
 	enum status st = append_event_now(a, type, e, &id);
 
-	if (st != ST_FULL) return st;
-	if (a->waiting >= WAITING_MAX) return ST_FULL;
-	buf_clear(&a->scratch);
-	session_event_pack(&a->scratch, e);
-	if (a->scratch.failed) return ST_NOMEM;
+	if (st != ST_FULL) return st; /* now the scratch holds its body */
+	if (a->waiting >= WAITING_MAX || a->waiting_bytes >= WAITING_BYTES_MAX) return ST_FULL;
 	w = malloc(sizeof *w + a->scratch.len);
 	if (!w) return ST_NOMEM;
 	w->next = NULL;
@@ -122,6 +122,7 @@ enum status append_event(struct append *a, enum journal_type type, const struct 
 	*a->last = w;
 	a->last = &w->next;
 	a->waiting++;
+	a->waiting_bytes += w->len;
 	return ST_OK;
 }
 
@@ -135,6 +136,7 @@ void append_flush(struct append *a)
 		a->first = e->next;
 		if (!a->first) a->last = &a->first;
 		a->waiting--;
+		a->waiting_bytes -= e->len;
 		free(e);
 	}
 }

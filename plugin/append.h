@@ -21,10 +21,11 @@ void append_free(struct append *a);
 /* Journals `m` for the rules; *id is its identity. ST_FULL: no room now; ST_TOO_LARGE: there never will be. */
 enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,
 	struct entry_id *id) MUST_CHECK;
-/* Journals an event at once, or ST_FULL. For events whose id is needed. */
+/* Journals an event at once, or ST_FULL; ST_TOO_LARGE: it can never be. For events whose id is needed. */
 enum status append_event_now(struct append *a, enum journal_type type, const struct session_event *e,
 	struct entry_id *id) MUST_CHECK;
-/* Journals an event now or as soon as there is room, in order. ST_FULL only when too many wait already. */
+/* Journals an event now or as soon as there is room, in order. ST_FULL only when too many wait already; ST_TOO_LARGE: it
+ * can never be. */
 enum status append_event(struct append *a, enum journal_type type, const struct session_event *e) MUST_CHECK;
 /* Writes what waits, as far as there is room. */
 void append_flush(struct append *a);

@@ -92,6 +92,7 @@ static void mirror_will(struct core *core)
 	const struct message *will = wills_kept(core->wills);
 
 	core->will_granted = false;
+	core->will_mirrored = true;
 	core->will_id = ENTRY_ID_ZERO;
 	if (!mirror(core, will)) return; /* counted as refused; a will has no publisher left to tell */
 	if (core->current_valid) core->will_id = core->current.id;
@@ -112,6 +113,7 @@ static void deliveries_over(struct core *core)
 	core->current_valid = false;
 	core->will_granted = false;
 	wills_drop(core->wills);
+	qos2_over(core->qos2);
 }
 
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties)
@@ -123,7 +125,7 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
 		return without_room(core, m, 1, ST_NOMEM);
 	if (!mirror(core, m)) return false;
-	if (m->qos == 2 && core->current_valid) qos2_put(core->qos2, m->topic.data, core->current.id);
+	if (m->qos == 2 && core->current_valid) qos2_put(core->qos2, m->topic, core->current.id);
 	return true;
 }
 
@@ -140,6 +142,7 @@ void core_write_check(struct core *core, const void *handle, const struct client
 	if (properties && properties_read(properties, wall_ms(), &will, &core->properties) != ST_OK) return;
 	if (wills_keep(core->wills, &will) != ST_OK) return;
 	core->will_handle = handle;
+	core->will_mirrored = false;
 	core->will_id = ENTRY_ID_ZERO;
 	if (core->acl)
 		core->will_granted = acl_file_allows(core->acl, slice_str(client->id), slice_str(client->user), m->topic,
@@ -151,7 +154,7 @@ void core_write_check(struct core *core, const void *handle, const struct client
 
 void core_write_granted(struct core *core, const void *handle)
 {
-	if (wills_kept(core->wills) && core->will_handle == handle) core->will_granted = true;
+	if (wills_kept(core->wills) && core->will_handle == handle && !core->will_mirrored) core->will_granted = true;
 }
 
 /* A read check of the will under way proves that it was allowed. */
@@ -159,7 +162,7 @@ static bool will_read_check(struct core *core, const char *client)
 {
 	struct current_message will;
 
-	if (entry_id_is_zero(core->will_id)) mirror_will(core);
+	if (!core->will_mirrored) mirror_will(core);
 	if (entry_id_is_zero(core->will_id) || !devices_any_gated(core->devices)) return false;
 	will.id = core->will_id;
 	will.message = *wills_kept(core->wills);
@@ -167,17 +170,26 @@ static bool will_read_check(struct core *core, const char *client)
 	return devices_hold(core->devices, client, &will);
 }
 
+/* The broker's own pointers, all four: an address alone may have been freed and used for another message meanwhile. */
+static bool is_current(const struct core *core, struct slice topic, struct slice payload)
+{
+	const struct message *m = &core->current.message;
+
+	return core->current_valid && m->topic.data == topic.data && m->topic.len == topic.len
+		&& m->payload.len == payload.len && (payload.len == 0 || m->payload.data == payload.data);
+}
+
 bool core_read_check(struct core *core, const char *client, struct slice topic, struct slice payload, uint8_t qos)
 {
 	struct entry_id id;
+	bool released;
 
 	if (core->watch.pending || core->will_granted) settle(core);
-	if (core->current_valid && core->current.message.topic.data == topic.data
-		&& core->current.message.payload.len == payload.len)
+	released = qos == 2 && qos2_released(core->qos2, topic, &id);
+	if (is_current(core, topic, payload))
 		return devices_any_gated(core->devices) && devices_hold(core->devices, client, &core->current);
 	if (wills_is(core->wills, topic, payload)) return will_read_check(core, client);
-	if (qos == 2 && qos2_find(core->qos2, topic.data, &id)) return devices_hold_released(core->devices, client, id);
-	return false;
+	return released && devices_hold_released(core->devices, client, topic, id);
 }
 
 void core_subscribe_check(struct core *core, const void *handle, const struct client_info *client, const char *filter,

@@ -45,7 +45,8 @@ struct core {
 	struct buf properties;            /* what `current` borrows */
 	const void *will_handle;
 	bool will_granted;
-	struct entry_id will_id;          /* zero: not journalled (yet) */
+	bool will_mirrored;               /* tried once, with whatever result */
+	struct entry_id will_id;          /* zero: not journalled for a rule that redelivery can read */
 	struct full_episode full;
 
 	bool booted;                      /* the boot record is journalled */

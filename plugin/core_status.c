@@ -22,12 +22,16 @@ static void publish(struct core *core, const char *name, uint64_t value)
 void core_status(struct core *core, uint64_t now_ms)
 {
 	struct report *r = &core->report;
-	uint64_t in = report_get(r, in), stored = report_get(r, stored), dead = report_get(r, dead);
-	uint64_t dropped = report_get(r, dropped_full) + report_get(r, dropped_oversize) + report_get(r, dropped_damaged);
-	struct devices_counts devices = devices_count(core->devices);
+	uint64_t in, stored, dead, dropped;
+	struct devices_counts devices;
 
 	if (core->status_ms != 0 && now_ms - core->status_ms < STATUS_GAP_MS) return;
 	core->status_ms = now_ms;
+	in = report_get(r, in);
+	stored = report_get(r, stored);
+	dead = report_get(r, dead);
+	dropped = report_get(r, dropped_full) + report_get(r, dropped_oversize) + report_get(r, dropped_damaged);
+	devices = devices_count(core->devices); /* walks the list: not at every tick */
 	publish(core, "in", in);
 	publish(core, "stored", stored);
 	publish(core, "dropped", dropped);
