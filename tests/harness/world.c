@@ -1,6 +1,6 @@
 /*
- * Owns nothing: puts together what most scenarios need, one Redis, one broker, one bridge, one settings file. Runs on the
- * test's thread.
+ * Owns nothing: puts together what most scenarios need, one Redis, one broker, one bridge, one settings file. Runs on
+ * the test's thread.
  */
 #include <stdio.h>
 #include <string.h>

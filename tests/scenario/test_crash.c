@@ -83,7 +83,7 @@ static struct load *loads_new(struct world *w)
 	return loads;
 }
 
-/* Broker killed in mid-load, in every other round with a Redis that takes nothing, so that the journal is all there is. */
+/* Broker killed in mid-load, in every other round with a Redis that takes nothing: the journal is all there is. */
 static void test_broker_killed(void **state)
 {
 	struct scene *scene = *state;

@@ -39,7 +39,8 @@ static void test_fields(void **state)
 	stored_expect(all->element[0], "topic", topic, "payload", "*", "qos", "1", "retain", "0", "client", "sensor {1}",
 		"user", "anna", NULL);
 	stored_expect(all->element[1], "topic", topic, "payload", "", "qos", "2", "retain", "1", "client", "nobody", NULL);
-	stored_expect(all->element[2], "topic", topic, "payload", "zero", "qos", "0", "retain", "0", "client", "nobody", NULL);
+	stored_expect(all->element[2], "topic", topic, "payload", "zero", "qos", "0", "retain", "0", "client", "nobody",
+		NULL);
 	const redisReply *found = stored_field(all->element[0], "payload");
 	assert_int_equal(found->len, sizeof(payload));
 	assert_memory_equal(found->str, payload, sizeof(payload));
@@ -83,8 +84,8 @@ static void test_properties(void **state)
 	if (broker_has_events(scene)) {
 		long long ms = expiry ? strtoll(expiry->str, NULL, 10) : 0, now = (long long)time(NULL) * 1000;
 		assert_true(ms > now + 540000 && ms < now + 602000);
-		stored_expect(entry, "topic", "t", "payload", "body", "qos", "1", "retain", "0", "client", "five", "expiry", "*",
-			"payload_format", "1", "content_type", "text/plain", "response_topic", "answers/5", "correlation", "*",
+		stored_expect(entry, "topic", "t", "payload", "body", "qos", "1", "retain", "0", "client", "five", "expiry",
+			"*", "payload_format", "1", "content_type", "text/plain", "response_topic", "answers/5", "correlation", "*",
 			"user_properties", pairs, NULL);
 	} else {
 		stored_expect(entry, "topic", "t", "payload", "body", "qos", "1", "retain", "0", "client", "five",
