@@ -171,7 +171,7 @@ publish greenhouse/3/roof/set "open 15"
 say "They are in Redis: redis-cli XRANGE history:greenhouse/3/roof/set - +"
 wait_for 10 "two entries in Redis" sh -c \
 	"[ \$(redis-cli -p $redis_port XLEN history:greenhouse/3/roof/set) -eq 2 ]"
-redis XRANGE history:greenhouse/3/roof/set - + | sed 's/^/  /'
+redis --no-raw XRANGE history:greenhouse/3/roof/set - + | sed 's/^/  /'
 
 say "The controller is back: same clean session, same subscription; then one live command"
 device_on "$dir/second.txt"

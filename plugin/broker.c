@@ -268,11 +268,15 @@ static int on_disconnect(int event, void *event_data, void *userdata)
 	const struct mosquitto_evt_disconnect *ed = event_data;
 	struct client_info client;
 
-	(void)event;
 	(void)userdata;
 	if (!attached.core || !ed->client) return MOSQ_ERR_SUCCESS;
 	client = info_of(ed->client);
+#if BROKER_HAS_EVENTS
+	core_disconnected(attached.core, ed->client, client.id, client.v5, event == MOSQ_EVT_CLIENT_OFFLINE);
+#else
+	(void)event;
 	core_disconnected(attached.core, ed->client, client.id, client.v5, !client.clean);
+#endif
 	return MOSQ_ERR_SUCCESS;
 }
 

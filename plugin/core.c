@@ -113,6 +113,7 @@ static void deliveries_over(struct core *core)
 	core->current_valid = false;
 	core->will_granted = false;
 	wills_drop(core->wills);
+	qos2_over(core->qos2);
 }
 
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties)
@@ -124,7 +125,7 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
 		return without_room(core, m, 1, ST_NOMEM);
 	if (!mirror(core, m)) return false;
-	if (m->qos == 2 && core->current_valid) qos2_put(core->qos2, m->topic.data, core->current.id);
+	if (m->qos == 2 && core->current_valid) qos2_put(core->qos2, m->topic, core->current.id);
 	return true;
 }
 
@@ -181,13 +182,14 @@ static bool is_current(const struct core *core, struct slice topic, struct slice
 bool core_read_check(struct core *core, const char *client, struct slice topic, struct slice payload, uint8_t qos)
 {
 	struct entry_id id;
+	bool released;
 
 	if (core->watch.pending || core->will_granted) settle(core);
+	released = qos == 2 && qos2_released(core->qos2, topic, &id);
 	if (is_current(core, topic, payload))
 		return devices_any_gated(core->devices) && devices_hold(core->devices, client, &core->current);
 	if (wills_is(core->wills, topic, payload)) return will_read_check(core, client);
-	if (qos == 2 && qos2_find(core->qos2, topic.data, &id)) return devices_hold_released(core->devices, client, id);
-	return false;
+	return released && devices_hold_released(core->devices, client, topic, id);
 }
 
 void core_subscribe_check(struct core *core, const void *handle, const struct client_info *client, const char *filter,

@@ -12,12 +12,15 @@
 #include "config/topic.h"
 #include "plugin/device.h"
 
+#define GONE_BYTES_MAX (64u * 1024) /* of cursors in one event; one more filter may exceed it */
+
 enum status devices_new(const struct devices_deps *deps, struct devices **out)
 {
 	struct devices *d = calloc(1, sizeof *d);
 
 	if (!d) return ST_NOMEM;
 	d->deps = *deps;
+	d->turn = 1;
 	*out = d;
 	return ST_OK;
 }
@@ -44,6 +47,7 @@ static void filters_forget(struct device *dev)
 		dev->filters = f->next;
 		filter_free(f);
 	}
+	dev->filter_count = 0;
 }
 
 static void device_free(struct devices *d, struct device *dev)
@@ -149,7 +153,10 @@ static struct device *device_new(struct devices *d, const char *client)
 		return NULL;
 	}
 	HASH_ADD_KEYPTR(hh, d->by_client, dev->client, strlen(dev->client), dev);
-	return dev;
+	if (dev->hh.tbl) return dev;
+	free(dev->client);
+	free(dev);
+	return NULL;
 }
 
 /* A connection's first granted subscription: who it is, and what it may have. */
@@ -160,9 +167,9 @@ static enum status device_connect(struct devices *d, struct device *dev, const s
 	if (client->user && !dev->user) return ST_NOMEM;
 	dev->v5 = client->v5;
 	dev->clean = client->clean;
-	dev->generation = dev->since = dev->seam = dev->last_passed = ENTRY_ID_ZERO;
+	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
 	dev->overlap_ms = 0;
-	dev->seen = dev->resumed = false;
+	dev->seen = dev->resumed = dev->crowded_told = false;
 	return grants_load(d, dev);
 }
 
@@ -186,25 +193,28 @@ static struct device_filter *filter_add(struct device *dev, const char *filter)
 	}
 	f->next = dev->filters;
 	dev->filters = f;
+	dev->filter_count++;
 	return f;
 }
 
 static void filter_remove(struct device *dev, struct device_filter *gone)
 {
 	LL_DELETE(dev->filters, gone);
+	dev->filter_count--;
 	filter_free(gone);
 }
 
 /* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and where the
- * broker does not keep what was not acknowledged. */
+ * broker does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry interval, which
+ * the broker does not show, it keeps nothing of a session that was not started clean. */
 static uint64_t overlap_of(const struct device *dev, const struct grant *grant, const struct client_info *client,
 	uint8_t qos)
 {
-	if (qos == 0 || !dev->clean) return 0;
+	if (qos == 0 || (!dev->clean && !dev->v5)) return 0;
 	return grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
 }
 
-enum status device_announce(struct devices *d, struct device *dev, const struct device_filter *f, bool again)
+enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again)
 {
 	struct session_event e = {
 		.client = slice_str(dev->client), .user = slice_str(dev->user), .generation = dev->generation,
@@ -219,79 +229,134 @@ enum status device_announce(struct devices *d, struct device *dev, const struct 
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
 	if (st != ST_OK) return st;
 	if (entry_id_is_zero(dev->generation)) dev->generation = id;
+	f->told = id;
 	return ST_OK;
 }
 
+enum status device_announce_all(struct devices *d, struct device *dev)
+{
+	dev->generation = ENTRY_ID_ZERO;
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		enum status st = f->implied ? ST_OK : device_announce(d, dev, f, true);
+
+		if (st == ST_OK) continue;
+		dev->generation = ENTRY_ID_ZERO; /* those already told belong to a generation that nobody answers to */
+		return st;
+	}
+	return ST_OK;
+}
+
+/* Live for at least as long as an unclean end may reach back, so that nothing of the backlog can be unacknowledged. */
+static bool live_for_long(const struct devices *d, const struct device *dev, uint64_t overlap_ms)
+{
+	if (dev->state != DEVICE_LIVE || dev->late) return false;
+	return overlap_ms == 0 || d->deps.now_ms() - dev->live_since_ms >= overlap_ms;
+}
+
 /* Where a subscription's cursor belongs when its device is gone now. False: leave it where it is in Redis. */
-static bool cursor_at_end(const struct device *dev, const struct device_filter *f, struct entry_id head,
+static bool cursor_at_end(const struct devices *d, const struct device *dev, const struct device_filter *f,
 	uint64_t overlap_ms, struct entry_id *cursor)
 {
+	uint64_t now = d->deps.now_ms();
+	struct entry_id head = append_head(d->deps.append);
 	struct entry_id back = overlap_ms ? entry_id_back(head, overlap_ms) : head;
 
 	if (f->implied) {
 		*cursor = head;
 		return !f->owed;
 	}
-	if (dev->state != DEVICE_CATCHING && !dev->late) {
+	if (live_for_long(d, dev, overlap_ms)) {
 		*cursor = back;
 		return true;
 	}
-	if (f->was_live && entry_id_compare(back, f->live_until) < 0) {
+	if (f->was_live_long && entry_id_compare(back, f->live_until) < 0) {
 		*cursor = back;
 		return true;
 	}
-	if (!f->positioned) return false;
-	*cursor = f->pos;
-	if (overlap_ms == 0) return true;
+	if (overlap_ms == 0) { /* what was handed over in this turn has not been delivered */
+		bool undelivered = f->pos_turn == d->turn;
+
+		*cursor = undelivered ? f->was_pos : f->pos;
+		return undelivered ? f->was_positioned : f->positioned;
+	}
 	for (int i = 1; i >= 0; i--) {
-		if (f->samples[i].at_ms == 0 || f->samples[i].at_ms > back.ms) continue;
+		if (f->samples[i].at_ms == 0 || now - f->samples[i].at_ms < overlap_ms) continue;
 		*cursor = f->samples[i].pos;
 		return true;
 	}
 	*cursor = f->live_until;
-	return f->was_live;
+	return f->was_live_long;
 }
 
-/* Writes the cursors of a device that leaves, or starts over because a subscription joins it. */
-static void write_gone(struct devices *d, struct device *dev)
+/* How far an unclean end reaches back for this filter. */
+static uint64_t reach_of(const struct device *dev, const struct device_filter *f)
 {
-	struct entry_id head = append_head(d->deps.append);
-	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation};
-	struct buf cursors = {0};
+	return f->qos == 0 ? 0 : dev->overlap_ms;
+}
 
-	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		uint64_t overlap = f->qos == 0 ? 0 : dev->overlap_ms;
-		struct entry_id cursor;
+static void append_gone(struct devices *d, const struct device *dev, struct buf *cursors, uint16_t count)
+{
+	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .cursor_count = count,
+		.cursors = slice_of(cursors->data, cursors->len)};
 
-		if (!cursor_at_end(dev, f, head, overlap, &cursor)) continue;
-		session_cursor_pack(&cursors, slice_str(f->filter), cursor);
-		e.cursor_count++;
-	}
-	e.cursors = slice_of(cursors.data, cursors.len);
-	if (cursors.failed || append_event(d->deps.append, JOURNAL_GONE, &e) != ST_OK)
+	if (cursors->failed || append_event(d->deps.append, JOURNAL_GONE, &e) != ST_OK)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_ERROR,
 			"device left, but its cursors could not be kept: it will be given some messages again");
+	buf_clear(cursors);
+}
+
+/* Writes the cursors of a device that leaves, or starts over because a subscription joins it. Usually one event; several
+ * where long filters would make one that the journal cannot take. */
+static void write_gone(struct devices *d, struct device *dev)
+{
+	struct buf cursors = {0};
+	uint16_t count = 0;
+
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		struct entry_id cursor;
+
+		if (!cursor_at_end(d, dev, f, reach_of(dev, f), &cursor)) continue;
+		session_cursor_pack(&cursors, slice_str(f->filter), cursor);
+		count++;
+		if (cursors.len < GONE_BYTES_MAX) continue;
+		append_gone(d, dev, &cursors, count);
+		count = 0;
+	}
+	append_gone(d, dev, &cursors, count);
 	buf_free(&cursors);
 }
 
 /* A new subscription joins a device that is live: its live subscriptions wait with it, from here on. */
-static void rejoin(struct devices *d, struct device *dev)
+static enum status rejoin(struct devices *d, struct device *dev)
 {
 	struct entry_id head = append_head(d->deps.append);
 
-	write_gone(d, dev); /* should the broker crash before it is live again */
-	dev->generation = ENTRY_ID_ZERO;
-	device_move(d, dev, DEVICE_CATCHING, false);
+	write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
 		f->was_live = true;
+		f->was_live_long = live_for_long(d, dev, reach_of(dev, f));
 		f->live_until = f->pos = head;
 		f->positioned = true;
-		memset(f->samples, 0, sizeof f->samples);
-		if (device_announce(d, dev, f, true) == ST_OK) continue;
-		dev->generation = ENTRY_ID_ZERO; /* no room: all is told again at a later tick */
-		return;
+		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
 	}
+	device_move(d, dev, DEVICE_CATCHING, false);
+	dev->waiting_since_ms = d->deps.now_ms();
+	return device_announce_all(d, dev);
+}
+
+/* Every filter is looked at for every message, and the bridge takes no more. */
+static bool is_crowded(struct devices *d, struct device *dev)
+{
+	char name[128];
+
+	if (dev->filter_count < CONTROL_FILTERS_MAX) return false;
+	if (dev->crowded_told) return true;
+	dev->crowded_told = true;
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"device %s: more than %d subscriptions; there is no redelivery for those beyond",
+		log_printable(dev->client, strlen(dev->client), name, sizeof name), CONTROL_FILTERS_MAX);
+	return true;
 }
 
 static void tell_full_once(struct devices *d, const char *client)
@@ -311,27 +376,43 @@ static void fill_initial(struct device_filter *f, const struct grant *grant)
 	f->rate = grant->rate;
 }
 
+/* Brings a connected device into a generation that a further subscription can join. */
+static enum status make_ready(struct devices *d, struct device *dev)
+{
+	if ((dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS) return rejoin(d, dev);
+	if (dev->state == DEVICE_AWAY || !entry_id_is_zero(dev->generation)) return ST_OK;
+	return device_announce_all(d, dev); /* there was no room to tell of the others */
+}
+
 /* Adds a filter that this connection did not have; the device is held back from here on. */
 static enum status join(struct devices *d, struct device *dev, const struct client_info *client, const char *filter,
 	uint8_t qos, const struct grant *grant)
 {
-	struct device_filter *f = filter_find(dev, filter);
-	bool known = f != NULL;
+	struct device_filter *f, before = {0};
+	bool known;
 	uint64_t overlap;
-	enum status st;
+	enum status st = make_ready(d, dev);
 
-	if ((dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS) rejoin(d, dev);
+	if (st != ST_OK) return st;
+	f = filter_find(dev, filter);
+	known = f != NULL;
 	if (!known) f = filter_add(dev, filter);
 	if (!f) return ST_NOMEM;
+	before = *f;
 	f->qos = qos;
 	f->broker_queued = f->implied && !f->owed;
 	f->implied = f->owed = false;
-	f->owed_upto = append_head(d->deps.append);
 	fill_initial(f, grant);
 	overlap = overlap_of(dev, grant, client, qos);
 	if (overlap > dev->overlap_ms) dev->overlap_ms = overlap;
 	st = device_announce(d, dev, f, false);
-	if (st != ST_OK && !known) filter_remove(dev, f);
+	if (st == ST_OK) {
+		f->since = f->owed_upto = f->told;
+		f->seam = ENTRY_ID_ZERO;
+		return ST_OK;
+	}
+	if (known) *f = before;
+	else filter_remove(dev, f);
 	return st;
 }
 
@@ -372,12 +453,12 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 		held->qos = qos;
 		return;
 	}
+	if (!held && !filter_find(dev, filter) && is_crowded(d, dev)) goto drop;
 	if (join(d, dev, client, filter, qos, grant) != ST_OK) {
 		tell_full_once(d, client->id);
 		goto drop;
 	}
 	d->full_told = false;
-	if (fresh) dev->since = dev->generation;
 	dev->waiting_since_ms = d->deps.now_ms();
 	if (!dev->late) device_move(d, dev, DEVICE_CATCHING, false);
 	return;
@@ -406,8 +487,13 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
 			"device unsubscribed, but its cursor could not be deleted: a later subscription will be given what it missed");
 	filter_remove(dev, f);
-	if (!dev->filters) device_free(d, dev);
-	else if (!has_asked(dev)) device_move(d, dev, DEVICE_LIVE, false);
+	if (!dev->filters) {
+		if (dev->state != DEVICE_AWAY) write_gone(d, dev); /* else a crash would find it live still */
+		device_free(d, dev);
+		return;
+	}
+	/* One that has resumed its session and not subscribed stays as it is: its user is not known before. */
+	if (dev->state != DEVICE_AWAY && !has_asked(dev)) device_move(d, dev, DEVICE_LIVE, false);
 }
 
 void devices_disconnected(struct devices *d, const char *client, bool persistent)
@@ -415,15 +501,23 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	struct device *dev = device_find(d, client);
 
 	if (!dev) return;
+	if (dev->state == DEVICE_AWAY && !persistent) {
+		/* A clean session replaced the one that the broker kept, and what it had queued is gone: the cursors stay. */
+		device_free(d, dev);
+		return;
+	}
 	write_gone(d, dev);
-	if (!persistent) {
+	/* 2.0 calls a session clean that another connection takes over, although it lives on. If it does not, that shows at the
+	 * next subscription (devices_seen). */
+	if ((!persistent && dev->clean) || HASH_COUNT(d->by_client) > DEVICES_MAX) {
 		device_free(d, dev);
 		return;
 	}
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
 		f->implied = true;
-		f->positioned = f->was_live = false;
+		f->positioned = f->was_live = f->was_live_long = false;
+		f->pos_turn = 0;
 		memset(f->samples, 0, sizeof f->samples);
 	}
 	dev->seen = false;

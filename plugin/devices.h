@@ -42,6 +42,8 @@ struct current_message {
 	struct message message;        /* borrowed from the publish */
 };
 
+#define DEVICES_MAX 262144 /* with those that are away; more are only kept while they are connected */
+
 enum status devices_new(const struct devices_deps *deps, struct devices **out) MUST_CHECK;
 void devices_free(struct devices *d);
 /* After a reload: new settings, routes and ACL file. Grants of connected devices are looked up again at their next
@@ -63,7 +65,7 @@ bool devices_any_gated(const struct devices *d);
 /* Shall the broker not deliver this message to this client now? (Because it comes, or has come, another way.) */
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current);
 /* The same for a QoS 2 message published earlier and released now. */
-bool devices_hold_released(struct devices *d, const char *client, struct entry_id id);
+bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id);
 
 /* Commands of the bridge. */
 enum control_result devices_batch(struct devices *d, const struct control_command *c);

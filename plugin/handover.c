@@ -46,17 +46,6 @@ bool devices_hold(struct devices *d, const char *client, const struct current_me
 	return true;
 }
 
-bool devices_hold_released(struct devices *d, const char *client, struct entry_id id)
-{
-	struct device *dev = device_find(d, client);
-
-	if (!dev || dev->late) return false;
-	/* Published before this connection subscribed: the broker knew it then, the cursor may be past it. */
-	if (entry_id_compare(id, dev->since) <= 0) return false;
-	if (dev->state == DEVICE_CATCHING) return true;
-	return dev->state != DEVICE_AWAY && entry_id_compare(id, dev->seam) <= 0;
-}
-
 static struct device *device_of(struct devices *d, const struct control_command *c)
 {
 	struct device *dev;
@@ -70,16 +59,16 @@ static struct device *device_of(struct devices *d, const struct control_command 
 	return dev->state == DEVICE_CATCHING || dev->late ? dev : NULL;
 }
 
-static uint64_t wall_ms(struct devices *d)
+void device_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto)
 {
-	return append_head(d->deps.append).ms; /* the newest id is the time of day to within a message */
-}
-
-static void note_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto)
-{
-	uint64_t now = wall_ms(d);
+	uint64_t now = d->deps.now_ms();
 
 	if (f->positioned && entry_id_compare(upto, f->pos) <= 0) return;
+	if (f->pos_turn != d->turn) {
+		f->pos_turn = d->turn;
+		f->was_positioned = f->positioned;
+		f->was_pos = f->pos;
+	}
 	f->pos = upto;
 	f->positioned = true;
 	if (f->samples[1].at_ms != 0 && now - f->samples[1].at_ms < dev->overlap_ms) return;
@@ -114,7 +103,7 @@ enum control_result devices_batch(struct devices *d, const struct control_comman
 	rest = c->filters;
 	while (control_filter_next(&rest, &filter)) {
 		for (struct device_filter *f = dev->filters; f; f = f->next) {
-			if (!f->implied && slice_equal(slice_str(f->filter), filter)) note_progress(d, dev, f, c->upto);
+			if (!f->implied && slice_equal(slice_str(f->filter), filter)) device_progress(d, dev, f, c->upto);
 		}
 	}
 	dev->waiting_since_ms = d->deps.now_ms();
@@ -161,6 +150,47 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 	return st == ST_END ? ST_OK : st;
 }
 
+/* Has this filter's redelivery brought the message, or will it? */
+static bool redelivers(const struct device *dev, const struct device_filter *f, struct entry_id id)
+{
+	/* Published before the subscription: the cursor may be past it, and the broker delivers what it releases now. */
+	if (entry_id_compare(id, f->since) <= 0) return false;
+	if (entry_id_compare(id, f->seam) <= 0) return true;
+	/* Published while this subscription was live, before another one joined: the broker's, too. */
+	return dev->state == DEVICE_CATCHING && !(f->was_live && entry_id_compare(id, f->live_until) <= 0);
+}
+
+/* Released behind what was just handed over, so that it does not pass that. */
+static bool pass_released(struct devices *d, struct device *dev, struct entry_id id, int qos)
+{
+	struct entry_id before = id.seq > 0 ? (struct entry_id){id.ms, id.seq - 1}
+		: (struct entry_id){id.ms > 0 ? id.ms - 1 : 0, UINT64_MAX};
+	struct journal_record r;
+	struct message m;
+	uint64_t position;
+
+	if (entry_id_compare(dev->last_released, id) == 0) return true; /* another of its subscriptions */
+	if (journal_find_after(d->deps.journal, before, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position) != ST_OK
+		|| journal_at(d->deps.journal, position, &r) != ST_OK || entry_id_compare(r.id, id) != 0) return false;
+	if (!record_message(d, &r, &m) || !deliver(d, dev, &m, qos, DELIVERY_HELD)) return false;
+	dev->last_released = id;
+	return true;
+}
+
+bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id)
+{
+	struct device *dev = device_find(d, client);
+	int qos;
+
+	if (!dev || dev->state == DEVICE_AWAY) return false;
+	qos = device_covers(d, dev, topic);
+	if (qos < 0) return false;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
+	}
+	return dev->state == DEVICE_PASS && pass_released(d, dev, id, qos);
+}
+
 static void write_live(struct devices *d, struct device *dev)
 {
 	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .late = dev->late};
@@ -171,37 +201,48 @@ static void write_live(struct devices *d, struct device *dev)
 			"device is live, but this could not be kept: after a crash of the broker it is given more than it missed");
 }
 
+/* Does the bridge, which says that all is delivered up to `upto`, know of everything that is owed? A subscription may have
+ * joined, or the device gone late, since it sent that. */
+static bool settled(const struct device *dev, struct entry_id upto)
+{
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		struct entry_id need = dev->late ? f->owed_upto : f->told;
+
+		if (f->implied || entry_id_compare(upto, need) >= 0) continue;
+		if (!dev->late || !f->positioned || entry_id_compare(f->pos, need) < 0) return false;
+	}
+	return true;
+}
+
+static enum control_result too_far(struct devices *d, struct device *dev)
+{
+	dev->waiting_since_ms = d->deps.now_ms();
+	return CONTROL_TOO_FAR;
+}
+
 enum control_result devices_switch(struct devices *d, const struct control_command *c)
 {
 	struct device *dev = device_of(d, c);
-	enum status st;
+	struct entry_id head;
 
 	if (!dev) return CONTROL_GONE;
+	if (!settled(dev, c->upto)) return too_far(d, dev);
 	if (dev->late) { /* has been live for long; now it owes nothing any more */
+		dev->live_since_ms = d->deps.now_ms();
 		device_move(d, dev, DEVICE_LIVE, false);
 		write_live(d, dev);
 		return CONTROL_DONE;
 	}
-	st = flush(d, dev, c->upto);
-	if (st != ST_OK) {
-		dev->waiting_since_ms = d->deps.now_ms();
-		return CONTROL_TOO_FAR;
+	if (flush(d, dev, c->upto) != ST_OK) return too_far(d, dev);
+	head = dev->last_passed = append_head(d->deps.append);
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied) continue;
+		f->seam = head;
+		device_progress(d, dev, f, head);
 	}
-	dev->seam = dev->last_passed = append_head(d->deps.append);
 	device_move(d, dev, DEVICE_PASS, false);
 	write_live(d, dev);
 	return CONTROL_DONE;
-}
-
-static void announce_device(struct devices *d, struct device *dev)
-{
-	dev->generation = ENTRY_ID_ZERO;
-	for (struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && device_announce(d, dev, f, true) != ST_OK) {
-			dev->generation = ENTRY_ID_ZERO; /* no room: once more at a later tick */
-			return;
-		}
-	}
 }
 
 void devices_announce(struct devices *d)
@@ -209,7 +250,7 @@ void devices_announce(struct devices *d)
 	struct device *dev, *tmp;
 
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
-		if (dev->state == DEVICE_CATCHING || dev->late) announce_device(d, dev);
+		if (dev->state == DEVICE_CATCHING || dev->late) (void)device_announce_all(d, dev); /* else at a later tick */
 	}
 }
 
@@ -218,7 +259,7 @@ static void go_late(struct devices *d, struct device *dev)
 	struct entry_id head = append_head(d->deps.append);
 	char name[128];
 
-	for (struct device_filter *f = dev->filters; f; f = f->next) f->owed_upto = head;
+	for (struct device_filter *f = dev->filters; f; f = f->next) f->owed_upto = f->seam = head;
 	device_move(d, dev, DEVICE_LIVE, true);
 	write_live(d, dev);
 	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
@@ -231,13 +272,15 @@ void devices_tick(struct devices *d, bool away)
 	struct device *dev, *tmp;
 	uint64_t now = d->deps.now_ms();
 
+	d->turn++;
 	append_flush(d->deps.append);
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
 		if (dev->state == DEVICE_PASS) {
+			dev->live_since_ms = now;
 			device_move(d, dev, DEVICE_LIVE, false);
 			continue;
 		}
-		if (entry_id_is_zero(dev->generation)) announce_device(d, dev);
+		if (entry_id_is_zero(dev->generation)) (void)device_announce_all(d, dev); /* else at the next one */
 		if (dev->state == DEVICE_CATCHING && away
 			&& now - dev->waiting_since_ms >= d->deps.settings->hold_timeout_ms) go_late(d, dev);
 	}

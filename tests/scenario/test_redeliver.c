@@ -72,13 +72,14 @@ static void missed_and_live(void **state, int qos)
 	guest_expect(d, 0, "first", NULL);
 	guest_disconnect(d);
 	world_wait_event(&w, "gone", "d", 1);
-	guest_publish(p, "plant/1/t", "second", 1);
+	guest_publish(p, "plant/1/t", "second", qos == 2 ? 2 : 1);
 	guest_publish(p, "plant/2/t", "for another", 1);
 	guest_publish(p, "plant/1/t", "third", 2);
-	guest_publish(p, "plant/1/t", "fourth", 0);
+	/* A client shows QoS 2 messages one handshake later: order holds among them, not between them and others. */
+	guest_publish(p, "plant/1/t", "fourth", qos == 2 ? 2 : 0);
 	guest_connect(d);
 	guest_subscribe(d, "plant/1/t", qos);
-	guest_publish(p, "plant/1/t", "fifth", 1);
+	guest_publish(p, "plant/1/t", "fifth", qos == 2 ? 2 : 1);
 	guest_expect(d, 1, "second", "third", "fourth", "fifth", NULL);
 	world_wait_event(&w, "live", "d", 2);
 	guest_publish(p, "plant/1/t", "sixth", 1);
@@ -86,7 +87,7 @@ static void missed_and_live(void **state, int qos)
 	guest_settle(d);
 	assert_int_equal(guest_count(d), 6);
 	assert_int_equal(guest_message(d, 2).qos, qos); /* the lower of publish and subscription */
-	assert_int_equal(guest_message(d, 3).qos, 0);
+	assert_int_equal(guest_message(d, 3).qos, qos == 2 ? 2 : 0);
 	assert_string_equal(guest_message(d, 1).topic, "plant/1/t");
 	scene_end(scene);
 }
@@ -560,6 +561,8 @@ static void test_broker_restarted(void **state)
 		guest_connect(d);
 		guest_subscribe(d, "plant/#", 1);
 		guest_wait(d, (size_t)(20 + 10 * round), WAIT_MS);
+		/* A device that is live when the broker is killed is not told twice; one that catches up may be. */
+		world_wait_event(&w, "live", "d", (size_t)round + 2);
 	}
 	expect_numbers(d, 30);
 	scene_end(scene);

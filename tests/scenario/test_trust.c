@@ -18,10 +18,22 @@
 #define LINES "mirror plant/# stream s:%t\nredeliver plant/# overlap=0\n"
 #define REFUSED "control: refused"
 
+/* Sends and waits until the broker has dealt with it, be it by closing the connection. */
+static void send_forged(struct guest *forger, const char *topic, const void *bytes, size_t len)
+{
+	for (int tries = 0;; tries++) { /* the broker may be closing the connection for the one before */
+		scene_require(tries < 10, "the forger is not let in any more");
+		if (!guest_connected(forger)) guest_connect(forger);
+		if (guest_send(forger, topic, bytes, len, 1, false, 0) >= 0) break;
+		wait_until(!guest_connected(forger), WAIT_MS, "the end of the connection");
+	}
+	(void)guest_flush(forger, WAIT_MS); /* or closed */
+}
+
 static void send_command(struct guest *forger, const struct buf *command)
 {
 	assert_false(command->failed);
-	assert_true(guest_send(forger, CONTROL_TOPIC, command->data, command->len, 0, false, 0) >= 0);
+	send_forged(forger, CONTROL_TOPIC, command->data, command->len);
 }
 
 /* A batch that would hand a message to the device "victim". */
@@ -85,7 +97,6 @@ static void test_without_greeting(void **state)
 	struct guest *victim = live_victim(&w), *forger = guest_join(&w, "forger", NULL);
 	send_forged_batch(&w, forger);
 	server_log_wait(w.broker, 0, REFUSED, WAIT_MS);
-	guest_settle(forger);
 	guest_settle(victim);
 	assert_int_equal(guest_count(victim), 0);
 	check_redelivery(&w);
@@ -121,7 +132,6 @@ static void test_wrong_token(void **state)
 	free(wrong);
 	buf_free(&out);
 	server_log_wait(w.broker, 0, REFUSED, WAIT_MS);
-	guest_settle(forger);
 	guest_settle(victim);
 	assert_int_equal(guest_count(victim), 0);
 	/* The token itself is in no log. */
@@ -134,7 +144,7 @@ static void test_wrong_token(void **state)
 
 static void test_random_bytes(void **state)
 {
-	enum { SEED = 20240611, COUNT = 3000 };
+	enum { SEED = 20240611, COUNT = 1000 };
 	struct scene *scene = *state;
 	struct world w;
 	char bytes[512];
@@ -151,7 +161,7 @@ static void test_random_bytes(void **state)
 			bytes[1] = (char)(1 + rand() % 4);
 		}
 		const char *topic = i % 5 ? CONTROL_TOPIC : i % 3 ? CONTROL_TOPIC_BRIDGE : "$CONTROL/mosquitto-redis/v2";
-		assert_true(guest_send(forger, topic, bytes, len, i % 3 % 2, false, 0) >= 0);
+		send_forged(forger, topic, bytes, len);
 	}
 	server_log_wait(w.broker, 0, REFUSED, WAIT_MS);
 	server_check_alive(w.broker);
@@ -173,16 +183,16 @@ static void test_topic_taken(void **state)
 	server_start(w.redis);
 	w.db = store_open(w.redis);
 	server_start(w.broker);
-	struct guest *spy = guest_join(&w, "spy", NULL);
+	struct guest *spy = guest_join(&w, "spy", NULL), *liar = guest_join(&w, "liar", NULL);
 	(void)guest_subscribe_code(spy, CONTROL_TOPIC_BRIDGE, 2);
 	(void)guest_subscribe_code(spy, "$CONTROL/#", 2);
 	(void)guest_subscribe_code(spy, "#", 2);
 	server_start(w.bridge);
 	world_wait_bridge(&w, 0);
 	control_refused(&out, "go away");
-	assert_true(guest_send(spy, CONTROL_TOPIC_BRIDGE, out.data, out.len, 1, false, 0) >= 0);
+	send_forged(liar, CONTROL_TOPIC_BRIDGE, out.data, out.len);
 	control_welcome(&out, (struct entry_id){1, 1});
-	assert_true(guest_send(spy, CONTROL_TOPIC_BRIDGE, out.data, out.len, 1, false, 0) >= 0);
+	send_forged(liar, CONTROL_TOPIC_BRIDGE, out.data, out.len);
 	buf_free(&out);
 	check_redelivery(&w);
 	guest_settle(spy);
