@@ -129,7 +129,7 @@ bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const s
 		if (!f->known || !above(m->id, f->start) || above(m->id, f->end)) continue;
 		if (!topic_matches(slice_str(f->filter), m->topic)) continue;
 		if (!above(m->id, f->position)) return false;
-		if (f->queued && f->qos > 0 && m->qos > 0) continue;
+		if (!above(m->id, f->queued_upto) && f->qos > 0 && m->qos > 0) continue;
 		wanted = true;
 	}
 	return wanted;
@@ -179,7 +179,7 @@ static enum status filter_add(struct catch_up *c, const struct device_event *e)
 	f = &c->filters[c->filter_count];
 	*f = (struct catch_up_filter){
 		.qos = e->qos,
-		.queued = e->queued,
+		.queued_upto = e->queued_upto,
 		.rate = e->rate,
 		.subscribed = e->id,
 		.from = e->from,
@@ -212,7 +212,7 @@ static enum status subscribed(struct catch_up *c, const struct device_event *e)
 	f = &c->filters[i];
 	/* Subscribing again does not start it over; only how it is delivered may differ. */
 	f->qos = e->qos;
-	f->queued = e->queued;
+	f->queued_upto = e->queued_upto;
 	f->rate = e->rate;
 	f->subscribed = e->id;
 	f->from = larger(f->from, e->from);

@@ -32,7 +32,7 @@ struct catch_up;
 struct catch_up_filter {
 	char *filter;
 	uint8_t qos;
-	bool queued;                 /* the broker delivers QoS 1/2 by itself */
+	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
 	bool known;                  /* cursor was read: start and position hold */
 	uint32_t rate;               /* messages a second; 0: none */
 	struct entry_id subscribed;  /* id of the event that told of it */

@@ -357,15 +357,15 @@ static void joined_behind_the_switch(void **state)
 
 static void queued_wants_qos0_only(void **state)
 {
-	static const struct { uint8_t subscribed, published; bool queued, wanted; } table[] = {
-		{1, 1, true, false}, {1, 2, true, false}, {2, 1, true, false}, {1, 0, true, true}, {0, 1, true, true},
-		{0, 0, true, true}, {1, 1, false, true},
+	static const struct { uint8_t subscribed, published, queued_upto; bool wanted; } table[] = {
+		{1, 1, 5, false}, {1, 2, 5, false}, {2, 1, 9, false}, {1, 0, 5, true}, {0, 1, 5, true},
+		{0, 0, 5, true}, {1, 1, 0, true}, {1, 1, 4, true}, {2, 2, 4, true},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		struct catch_up_filter f = {.filter = (char *)(uintptr_t)"a/+", .qos = table[i].subscribed, .queued = table[i].queued,
-			.known = true, .end = ENTRY_ID_MAX};
+		struct catch_up_filter f = {.filter = (char *)(uintptr_t)"a/+", .qos = table[i].subscribed,
+			.queued_upto = at(table[i].queued_upto), .known = true, .end = ENTRY_ID_MAX};
 		struct message m = {.id = at(5), .topic = slice_str("a/b"), .qos = table[i].published};
 
 		assert_int_equal(catch_up_wants(&f, 1, &m), table[i].wanted);
