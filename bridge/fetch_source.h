@@ -31,7 +31,8 @@ struct fetch_source {
 	uint64_t index;         /* list: where we are, from the left */
 	uint64_t page_from;     /* list: first index of the page asked for */
 	uint64_t page_count;    /* elements asked for */
-	bool unanchored;        /* list: the element at `index` has no id of ours */
+	uint64_t wide;          /* list: least page, while a stretch of foreign elements must be spanned; else 0 */
+	bool unanchored;        /* list: the stretch was too wide; the element at `index` has no id of ours */
 };
 
 struct fetch_source_tally {
