@@ -253,14 +253,14 @@ static bool cursor_at_end(const struct device *dev, const struct device_filter *
 }
 
 /* Writes the cursors of a device that leaves, or starts over because a subscription joins it. */
-static void write_gone(struct devices *d, struct device *dev, bool clean_end)
+static void write_gone(struct devices *d, struct device *dev)
 {
 	struct entry_id head = append_head(d->deps.append);
 	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation};
 	struct buf cursors = {0};
 
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		uint64_t overlap = clean_end || f->qos == 0 ? 0 : dev->overlap_ms;
+		uint64_t overlap = f->qos == 0 ? 0 : dev->overlap_ms;
 		struct entry_id cursor;
 
 		if (!cursor_at_end(dev, f, head, overlap, &cursor)) continue;
@@ -279,7 +279,7 @@ static void rejoin(struct devices *d, struct device *dev)
 {
 	struct entry_id head = append_head(d->deps.append);
 
-	write_gone(d, dev, true);
+	write_gone(d, dev); /* should the broker crash before it is live again */
 	dev->generation = ENTRY_ID_ZERO;
 	device_move(d, dev, DEVICE_CATCHING, false);
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
@@ -415,7 +415,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	struct device *dev = device_find(d, client);
 
 	if (!dev) return;
-	write_gone(d, dev, false);
+	write_gone(d, dev);
 	if (!persistent) {
 		device_free(d, dev);
 		return;

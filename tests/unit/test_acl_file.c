@@ -147,7 +147,8 @@ static void decisions(void **state)
 		bool expected = i % 2 ? a->in_21 : a->in_20;
 
 		acl_file_whole_levels(acl, i % 2);
-		if (acl_file_allows(acl, slice_str(a->client), slice_str(a->user), slice_str(a->topic), a->access) == expected) {
+		if (acl_file_allows(acl, slice_str(a->client), slice_str(a->user), slice_str(a->topic),
+			a->access) == expected) {
 			continue;
 		}
 		fail_msg("2.%zu: client %s user %s topic %s access %d: expected %d", i % 2, a->client ? a->client : "-",
@@ -210,7 +211,8 @@ static void refused(void **state)
 	static const char *const cases[][2] = {
 		{"topic\n", ":1: the topic"}, {"\n\ntopic \n", ":3: the topic"}, {"pattern", ":1: the topic"},
 		{"user\n", "user name"}, {"user   \n", "user name"}, {"topic rw a\n", "\"rw\""}, {"topic a b\n", "\"a\""},
-		{"topic read a/#/b\n", "a/#/b"}, {"topic a+\n", "a+"}, {"pattern read +%c\n", "+%c"}, {"users bob\n", "\"users\""},
+		{"topic read a/#/b\n", "a/#/b"}, {"topic a+\n", "a+"}, {"pattern read +%c\n", "+%c"},
+		{"users bob\n", "\"users\""},
 		{"\ttopic a\n", "unknown"}, {" # comment\n", "\"#\""}, {"topic a\nx", ":2:"},
 	};
 	struct acl_file *acl = NULL;
@@ -242,7 +244,8 @@ static void refused(void **state)
 
 static void random_files_never_crash(void **state)
 {
-	static const char *const parts[] = {"topic", "user", "pattern", "read", "write", "deny", " ", " ", "\n", "\r\n", "\t", "#",
+	static const char *const parts[] = {"topic", "user", "pattern", "read", "write", "deny", " ", " ", "\n", "\r\n",
+		"\t", "#",
 		"+", "/", "a", "%c", "%u", "$SYS", "\xff", "%"};
 	unsigned seed = SEED;
 	size_t accepted = 0;
@@ -255,7 +258,9 @@ static void random_files_never_crash(void **state)
 		size_t count = (size_t)rand_r(&seed) % 24;
 
 		if (round % 2) strcat(text, "pattern read %c/%u/#\ntopic ");
-		for (size_t i = 0; i < count; i++) strcat(text, parts[(size_t)rand_r(&seed) % (sizeof(parts) / sizeof(parts[0]))]);
+		for (size_t i = 0; i < count; i++) {
+			strcat(text, parts[(size_t)rand_r(&seed) % (sizeof(parts) / sizeof(parts[0]))]);
+		}
 		file_is(text, strlen(text));
 		if (acl_file_load(path, &acl, why, sizeof(why)) != ST_OK) continue;
 		accepted++;

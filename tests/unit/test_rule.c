@@ -21,7 +21,7 @@ static struct slice S(const char *text)
 	return slice_str(text);
 }
 
-/* --- mirror --------------------------------------------------------------------------------------------------------- */
+/* --- mirror ------------------------------------------------------------------------------------------------------- */
 
 static void same_rule(const struct mirror_rule *a, const struct mirror_rule *b)
 {
@@ -136,7 +136,8 @@ static void mirror_bad(void **state)
 /* Whatever parses has a canonical text that parses to the same rule. */
 static void random_values(void **state)
 {
-	static const char *const parts[] = {"a", "/", "+", "#", "\"", "\\", " ", "stream", "list", "%t", "%1", "%c", "%", "maxlen=",
+	static const char *const parts[] = {"a", "/", "+", "#", "\"", "\\", " ", "stream", "list", "%t", "%1", "%c", "%",
+		"maxlen=",
 		"maxage=", "format=raw", "durability=async", "5", "d", "\t", "\xff", "new=", "last=", "since=", "overlap=", "0",
 		"rate=", "keepalive", "\xc3\xa9", "{", "="};
 	unsigned seed = SEED;
@@ -151,7 +152,9 @@ static void random_values(void **state)
 		size_t count = (size_t)rand_r(&seed) % 10;
 
 		if (round % 2) strcat(value, round % 4 == 1 ? "\"a b/#\" list " : "a/+ stream ");
-		for (size_t i = 0; i < count; i++) strcat(value, parts[(size_t)rand_r(&seed) % (sizeof(parts) / sizeof(parts[0]))]);
+		for (size_t i = 0; i < count; i++) {
+			strcat(value, parts[(size_t)rand_r(&seed) % (sizeof(parts) / sizeof(parts[0]))]);
+		}
 		if (mirror_rule_parse(value, &rule, why, sizeof(why)) == ST_OK) {
 			accepted++;
 			assert_int_equal(mirror_rule_parse(rule.text, &again, why, sizeof(why)), ST_OK);
@@ -171,7 +174,7 @@ static void random_values(void **state)
 	assert_true(accepted > 1000);
 }
 
-/* --- grants --------------------------------------------------------------------------------------------------------- */
+/* --- grants ------------------------------------------------------------------------------------------------------- */
 
 static struct grant grant(const char *value, const char *canonical)
 {
@@ -197,7 +200,8 @@ static void grants_good(void **state)
 	assert_true(g.new_policy == NEW_NONE && g.overlap_keepalive && g.rate == 0 && !g.replay);
 	grant_free(&g);
 	g = grant("%u/# rate=50 overlap=0 new=last=10 replay=no", "%u/# new=last=10 overlap=0 rate=50");
-	assert_true(g.new_policy == NEW_LAST && g.new_count == 10 && !g.overlap_keepalive && g.overlap_ms == 0 && g.rate == 50);
+	assert_true(g.new_policy == NEW_LAST && g.new_count == 10 && !g.overlap_keepalive && g.overlap_ms == 0 &&
+		g.rate == 50);
 	grant_free(&g);
 	g = grant("# new=since=90m overlap=90", "# new=since=90m overlap=90s");
 	assert_true(g.new_policy == NEW_SINCE && g.new_since_ms == 5400000 && g.overlap_ms == 90000);
@@ -232,7 +236,7 @@ static void grants_bad(void **state)
 	}
 }
 
-/* --- keys ----------------------------------------------------------------------------------------------------------- */
+/* --- keys --------------------------------------------------------------------------------------------------------- */
 
 static void expands(const char *tmpl, const char *topic, const char *user, const char *expected)
 {
@@ -266,7 +270,8 @@ static void reserved(void **state)
 {
 	static const char *const own[] = {"mqtt:mark:n", "mqtt:index", "mqtt:session:c", "mqtt:sessions", "mqtt:boots:n",
 		"mqtt:events:n", "mqtt:token:n", "mqtt:status:n", "mqtt:dead", "mqtt:deadly"};
-	static const char *const free_keys[] = {"", "mqtt", "mqtt:", "mqtt:mark", "mqtt:marks:n", "mqtt:stream:x", "other:dead",
+	static const char *const free_keys[] = {"", "mqtt", "mqtt:", "mqtt:mark", "mqtt:marks:n", "mqtt:stream:x",
+		"other:dead",
 		"mqttx:dead", "mqtt:%"};
 
 	(void)state;
@@ -278,7 +283,7 @@ static void reserved(void **state)
 	assert_int_equal(key_template_start("%t").len, 0);
 }
 
-/* --- units ---------------------------------------------------------------------------------------------------------- */
+/* --- units -------------------------------------------------------------------------------------------------------- */
 
 static void durations(void **state)
 {
@@ -289,7 +294,8 @@ static void durations(void **state)
 		{"0", 0}, {"10", 10000}, {"1500ms", 1500}, {"90s", 90000}, {"5m", 300000}, {"1h", 3600000}, {"7d", 604800000},
 		{"007s", 7000}, {"18446744073709551615ms", UINT64_MAX}, {"0d", 0},
 	};
-	static const char *const bad[] = {"", "s", "-1", "+1", " 1", "1 ", "1 s", "1.5h", "1S", "1w", "0x10", "18446744073709551616ms",
+	static const char *const bad[] = {"", "s", "-1", "+1", " 1", "1 ", "1 s", "1.5h", "1S", "1w", "0x10",
+		"18446744073709551616ms",
 		"18446744073709551615s", "213503982335d", "1sm", "ms"};
 	char text[DURATION_TEXT_MAX];
 	uint64_t ms;

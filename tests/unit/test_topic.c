@@ -39,7 +39,7 @@ static bool matches(const char *filter, const char *topic)
 	return result;
 }
 
-/* --- a plain model: levels are cut apart, wildcards compared level by level ---------------------------------------- */
+/* --- a plain model: levels are cut apart, wildcards compared level by level --------------------------------------- */
 
 static size_t levels(const char *text, char out[8][8])
 {
@@ -222,8 +222,10 @@ static void random_bytes_never_crash(void **state)
 
 static void validity(void **state)
 {
-	static const char *const good[] = {"a", "/", "//", "#", "+", "+/+", "a/#", "/#", "+/a/+", "$SYS/#", "a b", "\xc3\xa9"};
-	static const char *const bad[] = {"", "a#", "#a", "a/#/b", "a+", "+a", "a/b+/c", "##", "++", "a/#b", "\xff", "\xc3"};
+	static const char *const good[] = {"a", "/", "//", "#", "+", "+/+", "a/#", "/#", "+/a/+", "$SYS/#", "a b",
+		"\xc3\xa9"};
+	static const char *const bad[] = {"", "a#", "#a", "a/#/b", "a+", "+a", "a/b+/c", "##", "++", "a/#b", "\xff",
+		"\xc3"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) assert_true(filter_valid(S(good[i])));
