@@ -28,7 +28,8 @@ static void usage(void)
 
 static int wrong(const char *what, const char *argument)
 {
-	fprintf(stderr, PROGRAM ": %s%s%s%s\nTry '" PROGRAM " --help'.\n", what, argument ? " '" : "", argument ? argument : "",
+	fprintf(stderr, PROGRAM ": %s%s%s%s\nTry '" PROGRAM " --help'.\n", what, argument ? " '" : "",
+		argument ? argument : "",
 		argument ? "'" : "");
 	return CTL_USAGE;
 }

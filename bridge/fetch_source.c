@@ -163,7 +163,8 @@ static bool element_parse(const redisReply *element, struct message *m, struct b
 }
 
 /* Newest to oldest: the page order. */
-static void take_list_backwards(struct fetch_source *s, const redisReply *reply, struct merge *merge, struct buf *scratch,
+static void take_list_backwards(struct fetch_source *s, const redisReply *reply, struct merge *merge,
+	struct buf *scratch,
 	struct fetch_source_tally *tally)
 {
 	struct message m;

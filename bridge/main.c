@@ -82,7 +82,8 @@ static int serve(const char *path)
 	}
 	st = service_new(&p.loop, settings, &p.log, &p.bridge);
 	if (st == ST_OK && watch_signals(&p) == 0) {
-		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s", settings->node,
+		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s",
+			settings->node,
 			settings->redis_url, settings->broker_url);
 		service_start(p.bridge);
 		(void)uv_run(&p.loop, UV_RUN_DEFAULT);

@@ -1,6 +1,6 @@
 /*
- * Ties the bridge's parts together and takes them down in reverse. Owns all of them. Loop thread. It must not free a part
- * that another one may still call: the order of closing is commands, devices, links.
+ * Ties the bridge's parts together and takes them down in reverse. Owns all of them. Loop thread. It must not free a
+ * part that another one may still call: the order of closing is commands, devices, links.
  */
 #include "bridge/service.h"
 
@@ -168,7 +168,8 @@ static enum status make_scheduler(struct service *b, uv_loop_t *loop)
 	return scheduler_new(&deps, &b->scheduler);
 }
 
-enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log, struct service **out)
+enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
+	struct service **out)
 {
 	struct redis_link_events on_redis = {.ready = on_redis_ready, .lost = on_redis_lost};
 	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap};

@@ -1,4 +1,5 @@
-/* One device's redelivery: tables of single steps, and a random model of plugin, Redis and device around the machine. */
+/* One device's redelivery: tables of single steps, and a random model of plugin, Redis and device around the
+ * machine. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -127,7 +128,8 @@ static void missing_cursor(void **state)
 /* `from` of an again-event wins when it is larger, and only then. */
 static void from_wins(void **state)
 {
-	static const struct { uint64_t cursor, from, position; } table[] = {{10, 70, 70}, {70, 10, 70}, {0, 1, 1}, {5, 0, 5}};
+	static const struct { uint64_t cursor, from, position; } table[] = {{10, 70, 70}, {70, 10, 70}, {0, 1, 1}, {5,
+		0, 5}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -384,7 +386,8 @@ static void queued_wants_qos0_only(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		struct catch_up_filter f = {.filter = (char *)(uintptr_t)"a/+", .qos = table[i].subscribed, .queued = table[i].queued,
+		struct catch_up_filter f = {.filter = (char *)(uintptr_t)"a/+", .qos = table[i].subscribed,
+			.queued = table[i].queued,
 			.known = true, .end = ENTRY_ID_MAX};
 		struct message m = {.id = at(5), .topic = slice_str("a/b"), .qos = table[i].published};
 

@@ -120,7 +120,8 @@ static void empty(void **state)
 /* Whatever the bytes: it answers, and what it takes is whole. */
 static void foreign_bytes(void **state)
 {
-	static const char *const names[] = {"op", "client", "generation", "filter", "qos", "user", "rate", "again", "queued",
+	static const char *const names[] = {"op", "client", "generation", "filter", "qos", "user", "rate", "again",
+		"queued",
 		"from", "upto", ""};
 	static const char *const values[] = {"subscribed", "live", "c", "1-1", "a/#", "1", "0", ""};
 	unsigned seed = 20260101;

@@ -1,4 +1,5 @@
-/* Merging keys by id, reading streams and lists in pieces, and which keys are read. No server: replies are made here. */
+/* Merging keys by id, reading streams and lists in pieces, and which keys are read. No server: replies are made
+ * here. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -369,7 +370,8 @@ static struct settings settings = {.mirrors = rules, .prefix = prefix, .node = n
 
 static int load_rules(void **state)
 {
-	static const char *const texts[] = {"t/# stream s:%t", "t/# list l:%2:%n", "c/# stream by:%c", "raw/# list r format=raw"};
+	static const char *const texts[] = {"t/# stream s:%t", "t/# list l:%2:%n", "c/# stream by:%c",
+		"raw/# list r format=raw"};
 	char why[256];
 
 	(void)state;
@@ -469,7 +471,8 @@ static void indexed_keys(void **state)
 	buf_free(&b);
 }
 
-/* Pages by score, so that members that move meanwhile are met again; a score with more than a page makes larger pages. */
+/* Pages by score, so that members that move meanwhile are met again; a score with more than a page makes larger
+ * pages. */
 static void index_pages(void **state)
 {
 	struct catch_up_filter f[] = {filter("#", 0)};
