@@ -48,8 +48,8 @@ enum catch_up_verb {
 	CATCH_UP_READ_CURSOR, /* of filters[filter]; answer: catch_up_cursor */
 	CATCH_UP_READ_MARK,   /* answer: catch_up_mark */
 	CATCH_UP_FETCH,
-		/* at most `count` messages, up to `upto`; `begin`: with the filters as they are now, else read
-	                       * on; answer: catch_up_chunk */
+		/* at most `count` messages, up to `upto`; `begin`: with the filters as they are now, else
+	                       * read on; answer: catch_up_chunk */
 	CATCH_UP_SEND_BATCH,  /* the chunk just answered, `sequence`, `upto`, filters for which catch_up_advances */
 	CATCH_UP_SEND_SWITCH, /* `sequence`, `upto` */
 	CATCH_UP_FORGET,      /* the device is live or gone; free this */

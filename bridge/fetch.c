@@ -260,8 +260,8 @@ static void replies_over(struct fetch *f)
 		return;
 	}
 	for (size_t i = 0; i < f->source_count; i++) f->sources[i].asked = false;
-	if (f->count > 0) finish_step(f, ST_OK,
-		false); /* what was gathered is good; the next step meets the trouble again */
+	/* What was gathered is good; the next step meets the trouble again. */
+	if (f->count > 0) finish_step(f, ST_OK, false);
 	else finish_step(f, f->failed, false);
 }
 

@@ -528,7 +528,8 @@ static void publish(struct model *m)
 	if (m->count == HISTORY_MAX) return;
 	msg = &m->history[m->count++];
 	m->clock += 1 + roll(m, 3);
-	*msg = (struct message){.id = at(m->clock), .topic = slice_str(topics[roll(m, TOPICS)]), .qos = (uint8_t)roll(m, 3)};
+	*msg = (struct message){.id = at(m->clock), .topic = slice_str(topics[roll(m, TOPICS)]),
+		.qos = (uint8_t)roll(m, 3)};
 }
 
 static bool plugin_covers(const struct model *m, struct slice topic)
