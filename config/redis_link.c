@@ -39,6 +39,7 @@ struct conn {
 	struct redis_link *link;
 	bool poll_open;
 	bool piece_pending; /* hiredis holds bytes not yet written */
+	bool was_full;      /* the socket took no more */
 	size_t piece_len;
 };
 
@@ -64,7 +65,7 @@ struct redis_link {
 	struct buf out;
 	size_t out_at;
 	struct pending *first, *last;
-	uint64_t active_at; /* last byte in or out, or first pending send; milliseconds of the loop */
+	uint64_t active_at; /* last sign of life, or first pending send; milliseconds of the loop */
 	unsigned backoff_ms;
 	uint32_t jitter;
 	struct handshake handshake;
@@ -217,9 +218,14 @@ static enum status write_some(struct redis_link *link)
 		}
 		int done = 0;
 		if (redisBufferWrite(conn->context, &done) != REDIS_OK) return ST_LOST;
-		if (!done) return ST_AGAIN;
+		if (!done) {
+			conn->was_full = true;
+			return ST_AGAIN;
+		}
 		conn->piece_pending = false;
-		link->active_at = uv_now(link->loop);
+		/* Only room that the other side has made is a sign of life: the kernel takes a while for a stopped Redis too. */
+		if (conn->was_full) link->active_at = uv_now(link->loop);
+		conn->was_full = false;
 	}
 	if (unsent(link)) return ST_AGAIN;
 	out_done(link);

@@ -298,6 +298,15 @@ static void deadlines(void **state)
 	assert_int_equal(r.lost_status, ST_TIMEOUT);
 	server_continue(redis);
 	run_until(&r, r.ready == 2);
+	/* Sending more does not put it off. */
+	server_pause(redis);
+	began = now_ms();
+	while (r.lost == 2 && now_ms() < began + LIMIT_MS) {
+		assert_int_equal(send_command(&r, 0, "PING", NULL, NULL), ST_OK);
+		run_for(&r, 400);
+	}
+	assert_true(now_ms() - began < REDIS_LINK_TIMEOUT_MS + 1500);
+	server_continue(redis);
 	rig_close(&r);
 	scene_end(scene);
 }
