@@ -1,7 +1,8 @@
 /*
- * The writer thread: its loop, its link to Redis, its timers. It carries records from the journal to the pipeline and bytes
- * from the pipeline to the link; what to send and what a reply means is decided in pipeline.c. Everything but writer_start,
- * writer_wake and writer_stop runs on that thread. Never calls the broker; blocks only in the look-up of a host name.
+ * The writer thread: its loop, its link to Redis, its timers. It carries records from the journal to the pipeline and
+ * bytes from the pipeline to the link; what to send and what a reply means is decided in pipeline.c. Everything but
+ * writer_start, writer_wake and writer_stop runs on that thread. Never calls the broker; blocks only in the look-up of
+ * a host name.
  */
 #include "plugin/writer.h"
 
@@ -279,7 +280,8 @@ static void on_lost(void *ctx, struct redis_link *link, enum status st, const ch
 
 /* --- start and stop ------------------------------------------------------------------------------------------- */
 
-/* What an earlier run left: counts it, and finds the run it belongs to. That run is named by the first BOOT behind it. */
+/* What an earlier run left: counts it, and finds the run it belongs to. That run is named by the first BOOT behind
+ * it. */
 static struct entry_id look_at_journal(struct journal *journal, struct report *report)
 {
 	struct entry_id boot = journal_boot(journal);

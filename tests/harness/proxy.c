@@ -1,6 +1,6 @@
 /*
- * Owns a thread, a listening socket and up to PAIRS_MAX connections. Faults are decided by a seeded generator. The thread
- * must never call cmocka; what it cannot do it gives up by closing the connection.
+ * Owns a thread, a listening socket and up to PAIRS_MAX connections. Faults are decided by a seeded generator. The
+ * thread must never call cmocka; what it cannot do it gives up by closing the connection.
  */
 #include "tests/harness/proxy.h"
 

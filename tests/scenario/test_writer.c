@@ -93,8 +93,8 @@ static void run_begin(struct run *r, struct scene *scene, const char *url)
 	r->sink = (struct log_sink){log_line, r};
 	scene_require(settings_load(NULL, o, 3, &r->sink, &r->settings, why, sizeof(why)) == ST_OK, "%s", why);
 	r->log[0] = '\0';
-	scene_require(journal_open(scene_path(scene, "journal"), 4u << 20, "n", &r->journal, &found, why, sizeof(why)) == ST_OK,
-		"%s", why);
+	const char *path = scene_path(scene, "journal");
+	scene_require(journal_open(path, 4u << 20, "n", &r->journal, &found, why, sizeof(why)) == ST_OK, "%s", why);
 	scene_require(report_init(&r->report) == ST_OK, "report");
 	const char *texts[] = {RULE_STREAM_TEXT, RULE_JSON_TEXT, RULE_RAW_TEXT};
 	for (int i = 0; i < 3; i++) {
@@ -323,7 +323,8 @@ static void cut_at_random(void **state)
 	unsigned cuts = proxy_cuts(proxy);
 	proxy_faults(proxy, 0);
 	wait_done(r);
-	printf("%u cuts, %u messages, %llu sent again\n", cuts, r->sent, (unsigned long long)report_get(&r->report, retries));
+	printf("%u cuts, %u messages, %llu sent again\n", cuts, r->sent,
+		(unsigned long long)report_get(&r->report, retries));
 	assert_true(cuts >= 200);
 	check_exactly(db, r->sent);
 	check_books(r, 0);
@@ -424,10 +425,10 @@ static void wrong_type(void **state)
 	assert_int_equal(store_list_len(db, "raw"), 3);
 	const redisReply *dead = stored_stream(db, "p:dead");
 	assert_int_equal(dead->elements, 2);
-	stored_expect(dead->element[0], "error", "*", "source", RULE_STREAM_TEXT, "key", "s:t/bad", "id", "*", "topic", "t/bad",
-		"payload", "1", "qos", "1", "retain", "0", "client", "c", NULL);
-	stored_expect(dead->element[1], "error", "*", "source", RULE_JSON_TEXT, "key", "l:t/bad", "id", "*", "topic", "t/bad",
-		"payload", "1", "qos", "1", "retain", "0", "client", "c", NULL);
+	stored_expect(dead->element[0], "error", "*", "source", RULE_STREAM_TEXT, "key", "s:t/bad", "id", "*", "topic",
+		"t/bad", "payload", "1", "qos", "1", "retain", "0", "client", "c", NULL);
+	stored_expect(dead->element[1], "error", "*", "source", RULE_JSON_TEXT, "key", "l:t/bad", "id", "*", "topic",
+		"t/bad", "payload", "1", "qos", "1", "retain", "0", "client", "c", NULL);
 	check_books(r, 2);
 	/* With cuts: still a letter for each, once. */
 	proxy_faults(proxy, 10);
@@ -545,8 +546,8 @@ static const char *id_text(struct scene *s, struct entry_id id)
 
 static void subscribe(struct run *r, const char *filter, enum grant_new policy, uint64_t overlap_ms)
 {
-	struct session_event e = {.client = slice_str("dev"), .filter = slice_str(filter), .qos = 1, .overlap_ms = overlap_ms,
-		.initial = {policy, 5, 0}};
+	struct session_event e = {.client = slice_str("dev"), .filter = slice_str(filter), .qos = 1,
+		.overlap_ms = overlap_ms, .initial = {policy, 5, 0}};
 	(void)put_event(r, JOURNAL_SUBSCRIBED, &e);
 }
 
