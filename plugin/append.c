@@ -1,0 +1,147 @@
+/*
+ * Journal entries of the broker thread. Owns the queue of session events that wait for room.
+ * Must never block and never drop an event without saying so.
+ */
+#include "plugin/append.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WAITING_MAX 65536 /* events; a device has at most a few, so this is tens of thousands of devices */
+#define WAITING_BYTES_MAX (64u * 1024 * 1024) /* their bodies: filters may be long */
+
+struct waiting_event {
+	struct waiting_event *next;
+	enum journal_type type;
+	size_t len;
+	char body[];
+};
+
+struct append {
+	struct journal *journal;
+	struct report *report;
+	void (*wake)(void *ctx);
+	void *ctx;
+	struct waiting_event *first, **last;
+	size_t waiting, waiting_bytes;
+	struct buf scratch;
+};
+
+enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
+	struct append **out)
+{
+	struct append *a = calloc(1, sizeof *a);
+
+	if (!a) return ST_NOMEM;
+	a->journal = journal;
+	a->report = report;
+	a->wake = wake;
+	a->ctx = ctx;
+	a->last = &a->first;
+	*out = a;
+	return ST_OK;
+}
+
+void append_free(struct append *a)
+{
+	if (!a) return;
+	while (a->first) {
+		struct waiting_event *e = a->first;
+
+		a->first = e->next;
+		free(e);
+	}
+	buf_free(&a->scratch);
+	free(a);
+}
+
+static struct entry_id commit(struct append *a, size_t len)
+{
+	bool wake = false;
+	struct entry_id id = journal_commit(a->journal, len, &wake);
+
+	if (wake) a->wake(a->ctx);
+	return id;
+}
+
+enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,
+	struct entry_id *id)
+{
+	size_t head = sizeof(uint16_t) * (1u + rule_count);
+	size_t len = head + message_packed_size(m);
+	char *body;
+
+	if (!journal_fits(a->journal, len)) return ST_TOO_LARGE;
+	body = journal_reserve(a->journal, JOURNAL_MESSAGE, len);
+	if (!body) return ST_FULL;
+	memcpy(body, &rule_count, sizeof rule_count);
+	memcpy(body + sizeof rule_count, rules, sizeof *rules * rule_count);
+	message_pack(m, body + head);
+	*id = commit(a, len);
+	return ST_OK;
+}
+
+static enum status write_body(struct append *a, enum journal_type type, const char *data, size_t len,
+	struct entry_id *id)
+{
+	char *body = journal_reserve(a->journal, type, len);
+
+	if (!body) return ST_FULL;
+	memcpy(body, data, len);
+	*id = commit(a, len);
+	return ST_OK;
+}
+
+enum status append_event_now(struct append *a, enum journal_type type, const struct session_event *e,
+	struct entry_id *id)
+{
+	append_flush(a);
+	buf_clear(&a->scratch);
+	session_event_pack(&a->scratch, e);
+	if (a->scratch.failed) return ST_NOMEM;
+	/* Waiting for room that never comes, it would keep all others waiting too. */
+	if (!journal_fits(a->journal, a->scratch.len)) return ST_TOO_LARGE;
+	if (a->first) return ST_FULL;
+	return write_body(a, type, a->scratch.data, a->scratch.len, id);
+}
+
+enum status append_event(struct append *a, enum journal_type type, const struct session_event *e)
+{
+	struct entry_id id;
+	struct waiting_event *w;
+	enum status st = append_event_now(a, type, e, &id);
+
+	if (st != ST_FULL) return st; /* now the scratch holds its body */
+	if (a->waiting >= WAITING_MAX || a->waiting_bytes >= WAITING_BYTES_MAX) return ST_FULL;
+	w = malloc(sizeof *w + a->scratch.len);
+	if (!w) return ST_NOMEM;
+	w->next = NULL;
+	w->type = type;
+	w->len = a->scratch.len;
+	memcpy(w->body, a->scratch.data, w->len);
+	*a->last = w;
+	a->last = &w->next;
+	a->waiting++;
+	a->waiting_bytes += w->len;
+	return ST_OK;
+}
+
+void append_flush(struct append *a)
+{
+	while (a->first) {
+		struct waiting_event *e = a->first;
+		struct entry_id id;
+
+		if (write_body(a, e->type, e->body, e->len, &id) != ST_OK) return;
+		a->first = e->next;
+		if (!a->first) a->last = &a->first;
+		a->waiting--;
+		a->waiting_bytes -= e->len;
+		free(e);
+	}
+}
+
+struct entry_id append_head(const struct append *a)
+{
+	return journal_head_id(a->journal);
+}

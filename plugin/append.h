@@ -1,0 +1,35 @@
+/*
+ * What the broker thread writes into the journal: messages and session events, and waking the writer. Broker thread only;
+ * never blocks. Session events that find the journal full wait here in order, bounded, until there is room.
+ */
+#ifndef MQR_PLUGIN_APPEND_H
+#define MQR_PLUGIN_APPEND_H
+
+#include "config/message.h"
+#include "config/status.h"
+#include "plugin/journal.h"
+#include "plugin/report.h"
+#include "plugin/session_event.h"
+
+struct append;
+
+/* Borrows journal and report. `wake` is called when the consumer sleeps. */
+enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
+	struct append **out) MUST_CHECK;
+void append_free(struct append *a);
+
+/* Journals `m` for the rules; *id is its identity. ST_FULL: no room now; ST_TOO_LARGE: there never will be. */
+enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,
+	struct entry_id *id) MUST_CHECK;
+/* Journals an event at once, or ST_FULL; ST_TOO_LARGE: it can never be. For events whose id is needed. */
+enum status append_event_now(struct append *a, enum journal_type type, const struct session_event *e,
+	struct entry_id *id) MUST_CHECK;
+/* Journals an event now or as soon as there is room, in order. ST_FULL only when too many wait already; ST_TOO_LARGE: it
+ * can never be. */
+enum status append_event(struct append *a, enum journal_type type, const struct session_event *e) MUST_CHECK;
+/* Writes what waits, as far as there is room. */
+void append_flush(struct append *a);
+/* Newest id given out. */
+struct entry_id append_head(const struct append *a);
+
+#endif

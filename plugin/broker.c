@@ -1,0 +1,445 @@
+/*
+ * Between Mosquitto and our logic. Owns the one attached instance. Broker thread; must never bring the broker down.
+ *
+ * Access checks on 2.0.x: if every callback defers, access is denied, while without any callback it is granted. So that
+ * watching changes no decision, there are two callbacks: the first always defers (or holds a delivery back), the last,
+ * which is reached when nobody decided, says what the broker would have done without us. The last one is registered from
+ * inside the first one, because the list is walked live, and taken out at reload, when an ACL file's own callback is
+ * made anew and must come before it. 2.1 has MOSQ_ERR_PLUGIN_IGNORE instead.
+ */
+#include "plugin/broker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "config/control.h"
+#include "plugin/core.h"
+#include "plugin/neighbours.h"
+#include "plugin/properties.h"
+
+#define BROKER_HAS_EVENTS (LIBMOSQUITTO_VERSION_NUMBER >= 2001000) /* 2.1: SUBSCRIBE, UNSUBSCRIBE, CLIENT_OFFLINE */
+
+#if BROKER_HAS_EVENTS
+#define PASS_ON MOSQ_ERR_PLUGIN_IGNORE
+#define TICK_IDLE_MS 100
+#define TICK_BUSY_MS 5
+#else
+#define PASS_ON MOSQ_ERR_PLUGIN_DEFER
+#endif
+
+static struct {
+	mosquitto_plugin_id_t *id;
+	struct core *core;
+	struct buf topic;         /* for NUL-terminated texts */
+	bool neighbours_known, neighbours;
+	bool last_registered;
+} attached;
+
+/* --- outlet ------------------------------------------------------------------------------------------------------ */
+
+static void log_write(void *ctx, enum log_level level, const char *line)
+{
+	static const int levels[] = {MOSQ_LOG_ERR, MOSQ_LOG_WARNING, MOSQ_LOG_NOTICE, MOSQ_LOG_INFO, MOSQ_LOG_DEBUG};
+
+	(void)ctx; /* the broker has one log */
+	mosquitto_log_printf(levels[level], "mosquitto-redis: %s", line);
+}
+
+static uint64_t wall_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
+/* Takes `list` in any case. */
+static enum status publish(const char *client, const char *topic, struct slice payload, int qos, bool retain,
+	mosquitto_property *list)
+{
+	void *copy = payload.len > 0 ? mosquitto_malloc(payload.len) : NULL;
+	int rc = MOSQ_ERR_NOMEM;
+
+	if (copy) memcpy(copy, payload.data, payload.len);
+	if (copy || payload.len == 0)
+		rc = mosquitto_broker_publish(client, topic, (int)payload.len, copy, qos, retain, list);
+	if (rc == MOSQ_ERR_SUCCESS) return ST_OK;
+	if (copy) mosquitto_free(copy);
+	mosquitto_property_free_all(&list);
+	return ST_NOMEM;
+}
+
+static enum status outlet_deliver(void *ctx, const char *client, const struct message *m, uint8_t qos,
+	enum delivery kind, bool v5)
+{
+	mosquitto_property *list = NULL;
+	enum status st = ST_OK;
+
+	(void)ctx; /* the broker is one */
+	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, &list);
+	if (st == ST_END) return ST_OK; /* expired while it waited */
+	buf_clear(&attached.topic);
+	buf_append_slice(&attached.topic, m->topic);
+	buf_u8(&attached.topic, 0);
+	if (st == ST_OK && !attached.topic.failed)
+		return publish(client, attached.topic.data, m->payload, qos, false, list);
+	mosquitto_property_free_all(&list);
+	return ST_NOMEM;
+}
+
+static enum status outlet_tell_bridge(void *ctx, const char *client, const void *payload, size_t len)
+{
+	(void)ctx;
+	return publish(client, CONTROL_TOPIC_BRIDGE, slice_of(payload, len), 0, false, NULL);
+}
+
+static enum status outlet_publish_status(void *ctx, const char *topic, const char *text)
+{
+	(void)ctx;
+	return publish(NULL, topic, slice_str(text), 0, true, NULL);
+}
+
+static const struct outlet outlet = {
+	.deliver = outlet_deliver,
+	.tell_bridge = outlet_tell_bridge,
+	.publish_status = outlet_publish_status,
+	.log = {.write = log_write},
+};
+
+/* --- what the broker knows ------------------------------------------------------------------------------------------ */
+
+static struct client_info info_of(const struct mosquitto *client)
+{
+	return (struct client_info){
+		.id = mosquitto_client_id(client), .user = mosquitto_client_username(client),
+		.v5 = mosquitto_client_protocol_version(client) == 5, .clean = mosquitto_client_clean_session(client),
+		.keepalive_s = (uint32_t)mosquitto_client_keepalive(client),
+	};
+}
+
+static int subscription_count(const void *handle)
+{
+	return mosquitto_client_sub_count(handle);
+}
+
+/* Asked at the first access check, when every plugin of mosquitto.conf is loaded, and after each reload. */
+static bool others_loaded(void)
+{
+	char name[256];
+
+	if (attached.neighbours_known) return attached.neighbours;
+	attached.neighbours_known = true;
+	attached.neighbours = neighbours_count((const void *)(uintptr_t)broker_attach, name, sizeof name) > 0;
+	if (attached.neighbours)
+		log_to(&outlet.log, LOG_LEVEL_NOTICE, "access: another plugin is loaded (%s)", name);
+	return attached.neighbours;
+}
+
+static struct message message_of(const struct mosquitto *client, const char *topic, const void *payload,
+	uint32_t payloadlen, uint8_t qos, bool retain)
+{
+	const char *id = mosquitto_client_id(client);
+
+	return (struct message){
+		.topic = slice_str(topic), .payload = slice_of(payload ? payload : "", payloadlen),
+		.client = slice_str(id ? id : ""), .user = slice_str(mosquitto_client_username(client)), .qos = qos,
+		.retain = retain, .payload_format = -1,
+	};
+}
+
+/* --- access checks ---------------------------------------------------------------------------------------------------- */
+
+#if !BROKER_HAS_EVENTS
+static bool grants_when_undecided(void)
+{
+	static bool told;
+	enum acl_default setting = core_acl_default(attached.core);
+	bool allow = setting == ACL_DEFAULT_ALLOW || (setting == ACL_DEFAULT_DETECT && !others_loaded());
+
+	if (!told)
+		log_to(&outlet.log, LOG_LEVEL_NOTICE, "access: what nobody decides is %s (%s)", allow ? "allowed" : "denied",
+			setting != ACL_DEFAULT_DETECT ? "setting acl_default"
+			: allow ? "as without plugins" : "another plugin is loaded and denies by not deciding");
+	told = true;
+	return allow;
+}
+
+static int on_acl_last(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_acl_check *ed = event_data;
+
+	(void)event;
+	(void)userdata;
+	if (!attached.core || !grants_when_undecided()) return MOSQ_ERR_PLUGIN_DEFER;
+	if (ed->access == MOSQ_ACL_WRITE) core_write_granted(attached.core, ed->client);
+	return MOSQ_ERR_SUCCESS;
+}
+
+static void ensure_last(void)
+{
+	if (attached.last_registered) return;
+	attached.last_registered = mosquitto_callback_register(attached.id, MOSQ_EVT_ACL_CHECK, on_acl_last, NULL, NULL)
+		== MOSQ_ERR_SUCCESS;
+}
+
+static void remove_last(void)
+{
+	if (!attached.last_registered) return;
+	mosquitto_callback_unregister(attached.id, MOSQ_EVT_ACL_CHECK, on_acl_last, NULL);
+	attached.last_registered = false;
+}
+
+static void subscription_check(const struct mosquitto_evt_acl_check *ed)
+{
+	struct client_info client = info_of(ed->client);
+
+	if (ed->access == MOSQ_ACL_UNSUBSCRIBE)
+		core_unsubscribed(attached.core, client.id, ed->topic);
+	else
+		core_subscribe_check(attached.core, ed->client, &client, ed->topic, ed->qos,
+			mosquitto_client_sub_count(ed->client));
+}
+#endif
+
+static int on_acl_first(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_acl_check *ed = event_data;
+	const char *id = ed->client ? mosquitto_client_id(ed->client) : NULL;
+
+	(void)event;
+	(void)userdata;
+	if (!attached.core || !id) return PASS_ON;
+#if !BROKER_HAS_EVENTS
+	ensure_last();
+	if (ed->access == MOSQ_ACL_SUBSCRIBE || ed->access == MOSQ_ACL_UNSUBSCRIBE) subscription_check(ed);
+#endif
+	if (ed->access == MOSQ_ACL_READ
+		&& core_read_check(attached.core, id, slice_str(ed->topic), slice_of(ed->payload, ed->payloadlen), ed->qos))
+		return MOSQ_ERR_ACL_DENIED;
+	if (ed->access == MOSQ_ACL_WRITE) {
+		struct client_info client = info_of(ed->client);
+		struct message m = message_of(ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
+
+		core_write_check(attached.core, ed->client, &client, &m, ed->properties);
+	}
+	return PASS_ON;
+}
+
+/* --- other events ----------------------------------------------------------------------------------------------------- */
+
+/* The code that gives the publisher no success: MQTT 5 on 2.1 hears "quota exceeded"; everybody else loses the connection,
+ * since the broker would acknowledge a 3.1.1 publish all the same. */
+static int refusal(const struct mosquitto *client)
+{
+#if BROKER_HAS_EVENTS
+	if (mosquitto_client_protocol_version(client) == 5) return MOSQ_ERR_QUOTA_EXCEEDED;
+#endif
+	(void)client;
+	return MOSQ_ERR_UNKNOWN;
+}
+
+static int on_message(int event, void *event_data, void *userdata)
+{
+	struct mosquitto_evt_message *ed = event_data;
+	struct message m = message_of(ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
+
+	(void)event;
+	(void)userdata;
+	if (!attached.core || core_publish(attached.core, ed->client, &m, ed->properties)) return MOSQ_ERR_SUCCESS;
+	return refusal(ed->client);
+}
+
+static int on_control(int event, void *event_data, void *userdata)
+{
+	struct mosquitto_evt_control *ed = event_data;
+	const char *id = mosquitto_client_id(ed->client);
+
+	(void)event;
+	(void)userdata;
+	if (attached.core && id && core_control(attached.core, id, slice_of(ed->payload ? ed->payload : "", ed->payloadlen)))
+		return MOSQ_ERR_SUCCESS;
+	return MOSQ_ERR_ACL_DENIED; /* the broker closes the connection */
+}
+
+static int on_disconnect(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_disconnect *ed = event_data;
+	struct client_info client;
+
+	(void)userdata;
+	if (!attached.core || !ed->client) return MOSQ_ERR_SUCCESS;
+	client = info_of(ed->client);
+#if BROKER_HAS_EVENTS
+	core_disconnected(attached.core, ed->client, client.id, client.v5, event == MOSQ_EVT_CLIENT_OFFLINE);
+#else
+	(void)event;
+	core_disconnected(attached.core, ed->client, client.id, client.v5, !client.clean);
+#endif
+	return MOSQ_ERR_SUCCESS;
+}
+
+static int on_tick(int event, void *event_data, void *userdata)
+{
+	(void)event;
+	(void)userdata;
+	if (attached.core) core_tick(attached.core);
+#if BROKER_HAS_EVENTS
+	((struct mosquitto_evt_tick *)event_data)->next_ms = attached.core && core_busy(attached.core) ? TICK_BUSY_MS : TICK_IDLE_MS;
+#else
+	(void)event_data;
+#endif
+	return MOSQ_ERR_SUCCESS;
+}
+
+static int on_reload(int event, void *event_data, void *userdata)
+{
+	(void)event;
+	(void)event_data; /* the broker gives no options at reload */
+	(void)userdata;
+	attached.neighbours_known = false;
+#if !BROKER_HAS_EVENTS
+	remove_last();
+#endif
+	if (attached.core) core_reload(attached.core);
+#if BROKER_HAS_EVENTS
+	return MOSQ_ERR_SUCCESS;
+#else
+	return MOSQ_ERR_PLUGIN_DEFER; /* success would keep the reload from other plugins, an error would end the broker */
+#endif
+}
+
+#if BROKER_HAS_EVENTS
+static int on_subscribe(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_subscribe *ed = event_data;
+	struct client_info client = info_of(ed->client);
+
+	(void)event;
+	(void)userdata;
+	if (attached.core && client.id)
+		core_subscribed(attached.core, &client, ed->data.topic_filter, ed->data.options & 0x03,
+			mosquitto_client_sub_count(ed->client));
+	return MOSQ_ERR_SUCCESS;
+}
+
+static int on_unsubscribe(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_unsubscribe *ed = event_data;
+	const char *id = mosquitto_client_id(ed->client);
+
+	(void)event;
+	(void)userdata;
+	if (attached.core && id) core_unsubscribed(attached.core, id, ed->data.topic_filter);
+	return MOSQ_ERR_SUCCESS;
+}
+#endif
+
+/* --- attach ------------------------------------------------------------------------------------------------------------ */
+
+static const struct {
+	int event;
+	MOSQ_FUNC_generic_callback function;
+	const char *data;
+} callbacks[] = {
+	{MOSQ_EVT_RELOAD, on_reload, NULL},
+	{MOSQ_EVT_ACL_CHECK, on_acl_first, NULL},
+	{MOSQ_EVT_CONTROL, on_control, CONTROL_TOPIC},
+	{MOSQ_EVT_MESSAGE, on_message, NULL},
+	{MOSQ_EVT_TICK, on_tick, NULL},
+	{MOSQ_EVT_DISCONNECT, on_disconnect, NULL},
+#if BROKER_HAS_EVENTS
+	{MOSQ_EVT_CLIENT_OFFLINE, on_disconnect, NULL},
+	{MOSQ_EVT_SUBSCRIBE, on_subscribe, NULL},
+	{MOSQ_EVT_UNSUBSCRIBE, on_unsubscribe, NULL},
+#endif
+};
+
+#define CALLBACK_COUNT (sizeof callbacks / sizeof *callbacks)
+
+static void unregister_all(void)
+{
+#if !BROKER_HAS_EVENTS
+	remove_last();
+#endif
+	for (size_t i = 0; i < CALLBACK_COUNT; i++)
+		mosquitto_callback_unregister(attached.id, callbacks[i].event, callbacks[i].function, callbacks[i].data);
+}
+
+static int register_all(void)
+{
+	for (size_t i = 0; i < CALLBACK_COUNT; i++) {
+		int rc = mosquitto_callback_register(attached.id, callbacks[i].event, callbacks[i].function, callbacks[i].data,
+			NULL);
+
+		if (rc != MOSQ_ERR_SUCCESS) return rc;
+	}
+	return MOSQ_ERR_SUCCESS;
+}
+
+static void log_lines(const char *text)
+{
+	for (const char *line = text; *line;) {
+		size_t len = strcspn(line, "\n");
+
+		log_to(&outlet.log, LOG_LEVEL_ERROR, "%.*s", (int)len, line);
+		line += len + (line[len] == '\n');
+	}
+}
+
+static int start(struct mosquitto_opt *options, int count)
+{
+	static const struct core_broker broker = {
+		.outlet = &outlet, .subscription_count = subscription_count, .others_loaded = others_loaded,
+		.subscriptions_certain = BROKER_HAS_EVENTS,
+	};
+	struct setting_override *overrides = calloc((size_t)count + 1, sizeof *overrides);
+	char why[4096] = "";
+	enum status st;
+
+	if (!overrides) return MOSQ_ERR_NOMEM;
+	for (int i = 0; i < count; i++) overrides[i] = (struct setting_override){options[i].key, options[i].value};
+	st = core_start(&broker, overrides, (size_t)count, &attached.core, why, sizeof why);
+	free(overrides);
+	if (st == ST_OK) return MOSQ_ERR_SUCCESS;
+	log_lines(why);
+	return MOSQ_ERR_INVAL;
+}
+
+/* A plugin loaded before ours is asked before ours: on 2.1 our abstention would turn its deferral into a grant. */
+static bool loaded_in_order(void)
+{
+	char name[256];
+
+	if (neighbours_count((const void *)(uintptr_t)broker_attach, name, sizeof name) == 0) return true;
+	log_to(&outlet.log, BROKER_HAS_EVENTS ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+		"access: %s is loaded before mosquitto-redis, which then does not see what it decides; put the plugin line of "
+		"mosquitto-redis first", name);
+	return !BROKER_HAS_EVENTS;
+}
+
+int broker_attach(mosquitto_plugin_id_t *id, struct mosquitto_opt *options, int count)
+{
+	int rc;
+
+	if (attached.id) {
+		log_to(&outlet.log, LOG_LEVEL_ERROR, "there is a second plugin line for mosquitto-redis; one broker has one");
+		return MOSQ_ERR_ALREADY_EXISTS;
+	}
+	if (!loaded_in_order()) return MOSQ_ERR_INVAL;
+	attached.id = id;
+	rc = start(options, count);
+	if (rc == MOSQ_ERR_SUCCESS) rc = register_all();
+	if (rc != MOSQ_ERR_SUCCESS) broker_detach();
+	return rc;
+}
+
+void broker_detach(void)
+{
+	if (!attached.id) return;
+	unregister_all();
+	core_stop(attached.core);
+	buf_free(&attached.topic);
+	memset(&attached, 0, sizeof attached);
+}

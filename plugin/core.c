@@ -1,0 +1,265 @@
+/*
+ * The broker's events, one function each. Broker thread: no system call that can block, no Redis, no lock shared with
+ * the writer (but the report's, held for a copy).
+ */
+#include "plugin/core.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "plugin/core_state.h"
+#include "plugin/properties.h"
+
+#define TICK_GAP_MS 50 /* housekeeping; the switch to live is done at every tick */
+
+uint64_t core_monotonic_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
+static uint64_t wall_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
+static void episode_begin(struct core *core)
+{
+	if (core->full.active) return;
+	core->full = (struct full_episode){.active = true, .since_ms = core_monotonic_ms()};
+	log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
+		"journal: full (%llu of %llu bytes unsent); QoS 1 and 2 publishes are refused, QoS 0 ones are not mirrored",
+		(unsigned long long)journal_used(core->journal), (unsigned long long)journal_size(core->journal));
+}
+
+static void episode_end(struct core *core)
+{
+	core->full.active = false;
+	log_to(&core->broker.outlet->log, LOG_LEVEL_NOTICE,
+		"journal: has room again after %llu ms; %llu publishes were refused, %llu of QoS 0 not mirrored",
+		(unsigned long long)(core_monotonic_ms() - core->full.since_ms),
+		(unsigned long long)core->full.refused, (unsigned long long)core->full.dropped);
+}
+
+/* The journal had no room for m. True: let the publish pass (it is not mirrored). */
+static bool without_room(struct core *core, const struct message *m, uint16_t rules, enum status st)
+{
+	if (st == ST_TOO_LARGE)
+		log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
+			"journal: a message of %zu bytes is larger than it can ever hold (journal_size)", m->payload.len);
+	else
+		episode_begin(core);
+	if (m->qos > 0) {
+		core->full.refused++;
+		report_add(&core->report, refused, 1);
+		return false;
+	}
+	core->full.dropped++;
+	report_add(&core->report, in, rules);
+	if (st == ST_TOO_LARGE) report_add(&core->report, dropped_oversize, rules);
+	else report_add(&core->report, dropped_full, rules);
+	return true;
+}
+
+/* Journals m if a rule wants it; then it is `current`. False: refuse. */
+static bool mirror(struct core *core, const struct message *m)
+{
+	struct route route = routes_find(core->routes, m->topic);
+	struct entry_id id;
+	enum status st;
+
+	core->current_valid = false;
+	if (route.count == 0) return true;
+	st = append_message(core->append, m, route.rules, route.count, &id);
+	if (st != ST_OK) return without_room(core, m, route.count, st);
+	if (core->full.active) episode_end(core);
+	report_add(&core->report, in, route.count);
+	if (!route.readable) return true;
+	core->current.id = id;
+	core->current.message = *m;
+	core->current.message.id = id;
+	core->current_valid = true;
+	return true;
+}
+
+static void mirror_will(struct core *core)
+{
+	const struct message *will = wills_kept(core->wills);
+
+	core->will_granted = false;
+	core->will_mirrored = true;
+	core->will_id = ENTRY_ID_ZERO;
+	if (!mirror(core, will)) return; /* counted as refused; a will has no publisher left to tell */
+	if (core->current_valid) core->will_id = core->current.id;
+	core->current_valid = false;
+	report_add(&core->report, wills, 1);
+}
+
+/* Before anything else in every callback: what the broker has done since the last one is known now. */
+static void settle(struct core *core)
+{
+	watch_resolve(&core->watch, core->devices, core->broker.subscription_count);
+	if (core->will_granted && wills_kept(core->wills)) mirror_will(core);
+}
+
+/* In every callback but a read check: the deliveries of the publish or will before it are over. */
+static void deliveries_over(struct core *core)
+{
+	core->current_valid = false;
+	core->will_granted = false;
+	wills_drop(core->wills);
+	qos2_over(core->qos2);
+}
+
+bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties)
+{
+	if (core->will_handle == handle) core->will_granted = false; /* it was a publish after all */
+	settle(core);
+	deliveries_over(core);
+	wills_alive(core->wills, handle);
+	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
+		return without_room(core, m, 1, ST_NOMEM);
+	if (!mirror(core, m)) return false;
+	if (m->qos == 2 && core->current_valid) qos2_put(core->qos2, m->topic, core->current.id);
+	return true;
+}
+
+void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
+	const mosquitto_property *properties)
+{
+	struct message will = *m;
+	bool expected = wills_expected(core->wills, handle);
+
+	settle(core);
+	deliveries_over(core);
+	if (!expected || routes_find(core->routes, m->topic).count == 0) return;
+	will.will = true;
+	if (properties && properties_read(properties, wall_ms(), &will, &core->properties) != ST_OK) return;
+	if (wills_keep(core->wills, &will) != ST_OK) return;
+	core->will_handle = handle;
+	core->will_mirrored = false;
+	core->will_id = ENTRY_ID_ZERO;
+	if (core->acl)
+		core->will_granted = acl_file_allows(core->acl, slice_str(client->id), slice_str(client->user), m->topic,
+			ACL_WRITE);
+	else if (core->broker.subscriptions_certain) /* 2.1 has no last word for a watcher */
+		core->will_granted = core->settings->acl_default == ACL_DEFAULT_ALLOW
+			|| (core->settings->acl_default == ACL_DEFAULT_DETECT && !core->broker.others_loaded());
+}
+
+void core_write_granted(struct core *core, const void *handle)
+{
+	if (wills_kept(core->wills) && core->will_handle == handle && !core->will_mirrored) core->will_granted = true;
+}
+
+/* A read check of the will under way proves that it was allowed. */
+static bool will_read_check(struct core *core, const char *client)
+{
+	struct current_message will;
+
+	if (!core->will_mirrored) mirror_will(core);
+	if (entry_id_is_zero(core->will_id) || !devices_any_gated(core->devices)) return false;
+	will.id = core->will_id;
+	will.message = *wills_kept(core->wills);
+	will.message.id = core->will_id;
+	return devices_hold(core->devices, client, &will);
+}
+
+/* The broker's own pointers, all four: an address alone may have been freed and used for another message meanwhile. */
+static bool is_current(const struct core *core, struct slice topic, struct slice payload)
+{
+	const struct message *m = &core->current.message;
+
+	return core->current_valid && m->topic.data == topic.data && m->topic.len == topic.len
+		&& m->payload.len == payload.len && (payload.len == 0 || m->payload.data == payload.data);
+}
+
+bool core_read_check(struct core *core, const char *client, struct slice topic, struct slice payload, uint8_t qos)
+{
+	struct entry_id id;
+	bool released;
+
+	if (core->watch.pending || core->will_granted) settle(core);
+	released = qos == 2 && qos2_released(core->qos2, topic, &id);
+	if (is_current(core, topic, payload))
+		return devices_any_gated(core->devices) && devices_hold(core->devices, client, &core->current);
+	if (wills_is(core->wills, topic, payload)) return will_read_check(core, client);
+	return released && devices_hold_released(core->devices, client, topic, id);
+}
+
+void core_subscribe_check(struct core *core, const void *handle, const struct client_info *client, const char *filter,
+	uint8_t qos, int subscriptions)
+{
+	settle(core);
+	deliveries_over(core);
+	wills_alive(core->wills, handle);
+	devices_seen(core->devices, client->id, subscriptions);
+	if (core->booted)
+		watch_begin(&core->watch, client, filter, qos, handle, subscriptions, core->broker.others_loaded());
+}
+
+void core_subscribed(struct core *core, const struct client_info *client, const char *filter, uint8_t qos,
+	int subscriptions)
+{
+	settle(core);
+	deliveries_over(core);
+	devices_seen(core->devices, client->id, subscriptions);
+	if (core->booted) devices_subscribed(core->devices, client, filter, qos);
+}
+
+void core_unsubscribed(struct core *core, const char *client, const char *filter)
+{
+	settle(core);
+	deliveries_over(core);
+	devices_unsubscribed(core->devices, client, filter);
+}
+
+void core_disconnected(struct core *core, const void *handle, const char *client, bool v5, bool persistent)
+{
+	settle(core);
+	deliveries_over(core);
+	if (client) {
+		devices_disconnected(core->devices, client, persistent);
+		peer_disconnected(core->peer, client);
+	}
+	wills_disconnected(core->wills, handle, v5);
+}
+
+bool core_control(struct core *core, const char *client, struct slice payload)
+{
+	settle(core);
+	deliveries_over(core);
+	return peer_command(core->peer, client, payload) == ST_OK;
+}
+
+void core_tick(struct core *core)
+{
+	uint64_t now = core_monotonic_ms();
+	uint64_t hold = core->settings->hold_timeout_ms;
+	bool away;
+
+	settle(core);
+	deliveries_over(core);
+	if (now - core->tick_ms < TICK_GAP_MS && !devices_any_gated(core->devices)) return;
+	core->tick_ms = now;
+	away = !peer_present(core->peer, hold) || report_get(&core->report, redis_ready) == 0;
+	core_boot(core);
+	devices_tick(core->devices, away);
+	report_drain(&core->report, &core->broker.outlet->log);
+	core_status(core, now);
+}
+
+bool core_busy(const struct core *core)
+{
+	return devices_any_gated(core->devices);
+}
+
+enum acl_default core_acl_default(const struct core *core)
+{
+	return core->settings->acl_default;
+}

@@ -1,0 +1,61 @@
+/*
+ * The plugin without the broker: what each of the broker's events does. Owns settings, journal, writer thread, routes,
+ * devices and the bridge's identity. All functions run on the broker thread; none but start, reload and stop may block.
+ * Pointers in arguments are borrowed for the call; `handle` is the broker's client object, only ever compared.
+ */
+#ifndef MQR_PLUGIN_CORE_H
+#define MQR_PLUGIN_CORE_H
+
+#include <mosquitto.h>
+
+#include "config/settings.h"
+#include "config/status.h"
+#include "plugin/outlet.h"
+
+struct core;
+
+struct core_broker {
+	const struct outlet *outlet;
+	/* How many subscriptions has the client now? (2.0.x; see plugin/watch.h) */
+	int (*subscription_count)(const void *handle);
+	/* Are there plugins that may deny what we cannot see? */
+	bool (*others_loaded)(void);
+	/* The broker tells of a subscription only once it is granted (2.1). */
+	bool subscriptions_certain;
+};
+
+/* Blocks while the journal is opened; never waits for Redis. `why` gets one or more lines on failure. */
+enum status core_start(const struct core_broker *broker, const struct setting_override *options, size_t option_count,
+	struct core **out, char *why, size_t size) MUST_CHECK;
+/* Drains into Redis for at most a second, then stops; what is left stays in the journal. Bears NULL. */
+void core_stop(struct core *core);
+/* SIGHUP: reads the settings again; an invalid file changes nothing and is logged. */
+void core_reload(struct core *core);
+
+/* A publish by a client. False: refuse it, the publisher must be told no success. */
+bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties);
+/* Write check, before anybody has decided; `properties` as far as the broker shows them. */
+void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
+	const mosquitto_property *properties);
+/* The write check last seen was left to us and is granted. */
+void core_write_granted(struct core *core, const void *handle);
+/* Read check. True: hold this delivery back. */
+bool core_read_check(struct core *core, const char *client, struct slice topic, struct slice payload, uint8_t qos);
+/* 2.0.x: a subscription is being checked; `subscriptions` the client has before it. */
+void core_subscribe_check(struct core *core, const void *handle, const struct client_info *client, const char *filter,
+	uint8_t qos, int subscriptions);
+/* 2.1: a subscription is granted and about to be made. */
+void core_subscribed(struct core *core, const struct client_info *client, const char *filter, uint8_t qos,
+	int subscriptions);
+void core_unsubscribed(struct core *core, const char *client, const char *filter);
+void core_disconnected(struct core *core, const void *handle, const char *client, bool v5, bool persistent);
+/* A publish on the control topic. False: refused, the client is to be closed. */
+bool core_control(struct core *core, const char *client, struct slice payload);
+void core_tick(struct core *core);
+/* Is a tick wanted soon? (A device catches up.) */
+bool core_busy(const struct core *core);
+
+/* What the broker does when nobody decides an access (settings acl_default). */
+enum acl_default core_acl_default(const struct core *core);
+
+#endif

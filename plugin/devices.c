@@ -1,0 +1,545 @@
+/*
+ * The device table: what each subscription, disconnect and reload makes of it. Broker thread.
+ * Must never keep a pointer into the broker's memory.
+ */
+#include "plugin/devices.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "config/acl_file.h"
+#include "config/topic.h"
+#include "plugin/device.h"
+
+#define GONE_BYTES_MAX (64u * 1024) /* of cursors in one event; one more filter may exceed it */
+
+enum status devices_new(const struct devices_deps *deps, struct devices **out)
+{
+	struct devices *d = calloc(1, sizeof *d);
+
+	if (!d) return ST_NOMEM;
+	d->deps = *deps;
+	d->turn = 1;
+	*out = d;
+	return ST_OK;
+}
+
+static void grants_free(struct device *dev)
+{
+	for (size_t i = 0; i < dev->grant_count; i++) free(dev->grants[i].pattern);
+	free(dev->grants);
+	dev->grants = NULL;
+	dev->grant_count = 0;
+}
+
+static void filter_free(struct device_filter *f)
+{
+	free(f->filter);
+	free(f);
+}
+
+static void filters_forget(struct device *dev)
+{
+	while (dev->filters) {
+		struct device_filter *f = dev->filters;
+
+		dev->filters = f->next;
+		filter_free(f);
+	}
+	dev->filter_count = 0;
+}
+
+static void device_free(struct devices *d, struct device *dev)
+{
+	device_move(d, dev, DEVICE_AWAY, false);
+	HASH_DEL(d->by_client, dev);
+	filters_forget(dev);
+	grants_free(dev);
+	free(dev->client);
+	free(dev->user);
+	free(dev);
+}
+
+void devices_free(struct devices *d)
+{
+	struct device *dev, *tmp;
+
+	if (!d) return;
+	HASH_ITER(hh, d->by_client, dev, tmp) device_free(d, dev);
+	buf_free(&d->scratch);
+	free(d);
+}
+
+struct device *device_find(struct devices *d, const char *client)
+{
+	struct device *dev = NULL;
+
+	HASH_FIND_STR(d->by_client, client, dev);
+	return dev;
+}
+
+void device_move(struct devices *d, struct device *dev, enum device_state state, bool late)
+{
+	bool was_gated = dev->state == DEVICE_CATCHING || dev->state == DEVICE_PASS;
+	bool is_gated = state == DEVICE_CATCHING || state == DEVICE_PASS;
+	bool list = is_gated || late;
+
+	if (was_gated && !is_gated) d->gated_count--;
+	if (!was_gated && is_gated) d->gated_count++;
+	if (list && !dev->listed) DL_APPEND2(d->gated, dev, gated_prev, gated_next);
+	if (!list && dev->listed) DL_DELETE2(d->gated, dev, gated_prev, gated_next);
+	dev->listed = list;
+	dev->state = state;
+	dev->late = late;
+}
+
+/* The grants whose pattern this client can have; looked up at its first subscription. */
+static enum status grants_load(struct devices *d, struct device *dev)
+{
+	const struct settings *s = d->deps.settings;
+
+	grants_free(dev);
+	if (s->grant_count == 0) return ST_OK;
+	dev->grants = calloc(s->grant_count, sizeof *dev->grants);
+	if (!dev->grants) return ST_NOMEM;
+	for (size_t i = 0; i < s->grant_count; i++) {
+		buf_clear(&d->scratch);
+		if (!pattern_expand(slice_str(s->grants[i].pattern), slice_str(dev->client), slice_str(dev->user), &d->scratch))
+			continue;
+		buf_u8(&d->scratch, 0);
+		if (d->scratch.failed) return ST_NOMEM;
+		dev->grants[dev->grant_count].pattern = strdup(d->scratch.data);
+		if (!dev->grants[dev->grant_count].pattern) return ST_NOMEM;
+		dev->grants[dev->grant_count].grant = &s->grants[i];
+		dev->grant_count++;
+	}
+	return ST_OK;
+}
+
+static const struct grant *grant_for(const struct device *dev, const char *filter)
+{
+	for (size_t i = 0; i < dev->grant_count; i++) {
+		if (filters_intersect(slice_str(dev->grants[i].pattern), slice_str(filter))) return dev->grants[i].grant;
+	}
+	return NULL;
+}
+
+int device_covers(struct devices *d, const struct device *dev, struct slice topic)
+{
+	int qos = -1;
+	bool granted = false;
+
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && f->qos > qos && topic_matches(slice_str(f->filter), topic)) qos = f->qos;
+	}
+	if (qos < 0) return -1;
+	for (size_t i = 0; i < dev->grant_count && !granted; i++)
+		granted = topic_matches(slice_str(dev->grants[i].pattern), topic);
+	if (!granted) return -1;
+	if (d->deps.acl && !acl_file_allows(d->deps.acl, slice_str(dev->client), slice_str(dev->user), topic, ACL_READ))
+		return -1;
+	return qos;
+}
+
+static struct device *device_new(struct devices *d, const char *client)
+{
+	struct device *dev = calloc(1, sizeof *dev);
+
+	if (!dev) return NULL;
+	dev->client = strdup(client);
+	if (!dev->client) {
+		free(dev);
+		return NULL;
+	}
+	HASH_ADD_KEYPTR(hh, d->by_client, dev->client, strlen(dev->client), dev);
+	if (dev->hh.tbl) return dev;
+	free(dev->client);
+	free(dev);
+	return NULL;
+}
+
+/* A connection's first granted subscription: who it is, and what it may have. */
+static enum status device_connect(struct devices *d, struct device *dev, const struct client_info *client)
+{
+	free(dev->user);
+	dev->user = client->user ? strdup(client->user) : NULL;
+	if (client->user && !dev->user) return ST_NOMEM;
+	dev->v5 = client->v5;
+	dev->clean = client->clean;
+	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
+	dev->overlap_ms = 0;
+	dev->seen = dev->resumed = dev->crowded_told = false;
+	return grants_load(d, dev);
+}
+
+static struct device_filter *filter_find(struct device *dev, const char *filter)
+{
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (strcmp(f->filter, filter) == 0) return f;
+	}
+	return NULL;
+}
+
+static struct device_filter *filter_add(struct device *dev, const char *filter)
+{
+	struct device_filter *f = calloc(1, sizeof *f);
+
+	if (!f) return NULL;
+	f->filter = strdup(filter);
+	if (!f->filter) {
+		free(f);
+		return NULL;
+	}
+	f->next = dev->filters;
+	dev->filters = f;
+	dev->filter_count++;
+	return f;
+}
+
+static void filter_remove(struct device *dev, struct device_filter *gone)
+{
+	LL_DELETE(dev->filters, gone);
+	dev->filter_count--;
+	filter_free(gone);
+}
+
+/* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and where the
+ * broker does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry interval, which
+ * the broker does not show, it keeps nothing of a session that was not started clean. */
+static uint64_t overlap_of(const struct device *dev, const struct grant *grant, const struct client_info *client,
+	uint8_t qos)
+{
+	if (qos == 0 || (!dev->clean && !dev->v5)) return 0;
+	return grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
+}
+
+enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again)
+{
+	struct session_event e = {
+		.client = slice_str(dev->client), .user = slice_str(dev->user), .generation = dev->generation,
+		.filter = slice_str(f->filter), .qos = f->qos, .again = again, .broker_queued = f->broker_queued,
+		.initial = f->initial, .overlap_ms = dev->overlap_ms, .rate = f->rate,
+	};
+	struct entry_id id;
+	enum status st;
+
+	if (again && f->positioned) e.from = f->pos;
+	if (dev->late) e.upto = f->owed_upto;
+	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
+	if (st != ST_OK) return st;
+	if (entry_id_is_zero(dev->generation)) dev->generation = id;
+	f->told = id;
+	return ST_OK;
+}
+
+enum status device_announce_all(struct devices *d, struct device *dev)
+{
+	dev->generation = ENTRY_ID_ZERO;
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		enum status st = f->implied ? ST_OK : device_announce(d, dev, f, true);
+
+		if (st == ST_OK) continue;
+		dev->generation = ENTRY_ID_ZERO; /* those already told belong to a generation that nobody answers to */
+		return st;
+	}
+	return ST_OK;
+}
+
+/* Live for at least as long as an unclean end may reach back, so that nothing of the backlog can be unacknowledged. */
+static bool live_for_long(const struct devices *d, const struct device *dev, uint64_t overlap_ms)
+{
+	if (dev->state != DEVICE_LIVE || dev->late) return false;
+	return overlap_ms == 0 || d->deps.now_ms() - dev->live_since_ms >= overlap_ms;
+}
+
+/* Where a subscription's cursor belongs when its device is gone now. False: leave it where it is in Redis. */
+static bool cursor_at_end(const struct devices *d, const struct device *dev, const struct device_filter *f,
+	uint64_t overlap_ms, struct entry_id *cursor)
+{
+	uint64_t now = d->deps.now_ms();
+	struct entry_id head = append_head(d->deps.append);
+	struct entry_id back = overlap_ms ? entry_id_back(head, overlap_ms) : head;
+
+	if (f->implied) {
+		*cursor = head;
+		return !f->owed;
+	}
+	if (live_for_long(d, dev, overlap_ms)) {
+		*cursor = back;
+		return true;
+	}
+	if (f->was_live_long && entry_id_compare(back, f->live_until) < 0) {
+		*cursor = back;
+		return true;
+	}
+	if (overlap_ms == 0) { /* what was handed over in this turn has not been delivered */
+		bool undelivered = f->pos_turn == d->turn;
+
+		*cursor = undelivered ? f->was_pos : f->pos;
+		return undelivered ? f->was_positioned : f->positioned;
+	}
+	for (int i = 1; i >= 0; i--) {
+		if (f->samples[i].at_ms == 0 || now - f->samples[i].at_ms < overlap_ms) continue;
+		*cursor = f->samples[i].pos;
+		return true;
+	}
+	*cursor = f->live_until;
+	return f->was_live_long;
+}
+
+/* How far an unclean end reaches back for this filter. */
+static uint64_t reach_of(const struct device *dev, const struct device_filter *f)
+{
+	return f->qos == 0 ? 0 : dev->overlap_ms;
+}
+
+static void append_gone(struct devices *d, const struct device *dev, struct buf *cursors, uint16_t count)
+{
+	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .cursor_count = count,
+		.cursors = slice_of(cursors->data, cursors->len)};
+
+	if (cursors->failed || append_event(d->deps.append, JOURNAL_GONE, &e) != ST_OK)
+		log_to(&d->deps.outlet->log, LOG_LEVEL_ERROR,
+			"device left, but its cursors could not be kept: it will be given some messages again");
+	buf_clear(cursors);
+}
+
+/* Writes the cursors of a device that leaves, or starts over because a subscription joins it. Usually one event; several
+ * where long filters would make one that the journal cannot take. */
+static void write_gone(struct devices *d, struct device *dev)
+{
+	struct buf cursors = {0};
+	uint16_t count = 0;
+
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		struct entry_id cursor;
+
+		if (!cursor_at_end(d, dev, f, reach_of(dev, f), &cursor)) continue;
+		session_cursor_pack(&cursors, slice_str(f->filter), cursor);
+		count++;
+		if (cursors.len < GONE_BYTES_MAX) continue;
+		append_gone(d, dev, &cursors, count);
+		count = 0;
+	}
+	append_gone(d, dev, &cursors, count);
+	buf_free(&cursors);
+}
+
+/* A new subscription joins a device that is live: its live subscriptions wait with it, from here on. */
+static enum status rejoin(struct devices *d, struct device *dev)
+{
+	struct entry_id head = append_head(d->deps.append);
+
+	write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied) continue;
+		f->was_live = true;
+		f->was_live_long = live_for_long(d, dev, reach_of(dev, f));
+		f->live_until = f->pos = head;
+		f->positioned = true;
+		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
+	}
+	device_move(d, dev, DEVICE_CATCHING, false);
+	dev->waiting_since_ms = d->deps.now_ms();
+	return device_announce_all(d, dev);
+}
+
+/* Every filter is looked at for every message, and the bridge takes no more. */
+static bool is_crowded(struct devices *d, struct device *dev)
+{
+	char name[128];
+
+	if (dev->filter_count < CONTROL_FILTERS_MAX) return false;
+	if (dev->crowded_told) return true;
+	dev->crowded_told = true;
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"device %s: more than %d subscriptions; there is no redelivery for those beyond",
+		log_printable(dev->client, strlen(dev->client), name, sizeof name), CONTROL_FILTERS_MAX);
+	return true;
+}
+
+static void tell_full_once(struct devices *d, const char *client)
+{
+	char name[128];
+
+	if (d->full_told) return;
+	d->full_told = true;
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"device %s: no room in the journal for its subscription; devices go live without their backlog until there is",
+		log_printable(client, strlen(client), name, sizeof name));
+}
+
+static void fill_initial(struct device_filter *f, const struct grant *grant)
+{
+	f->initial = (struct initial_cursor){grant->new_policy, grant->new_count, grant->new_since_ms};
+	f->rate = grant->rate;
+}
+
+/* Brings a connected device into a generation that a further subscription can join. */
+static enum status make_ready(struct devices *d, struct device *dev)
+{
+	if ((dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS) return rejoin(d, dev);
+	if (dev->state == DEVICE_AWAY || !entry_id_is_zero(dev->generation)) return ST_OK;
+	return device_announce_all(d, dev); /* there was no room to tell of the others */
+}
+
+/* Adds a filter that this connection did not have; the device is held back from here on. */
+static enum status join(struct devices *d, struct device *dev, const struct client_info *client, const char *filter,
+	uint8_t qos, const struct grant *grant)
+{
+	struct device_filter *f, before = {0};
+	bool known;
+	uint64_t overlap;
+	enum status st = make_ready(d, dev);
+
+	if (st != ST_OK) return st;
+	f = filter_find(dev, filter);
+	known = f != NULL;
+	if (!known) f = filter_add(dev, filter);
+	if (!f) return ST_NOMEM;
+	before = *f;
+	f->qos = qos;
+	f->broker_queued = f->implied && !f->owed;
+	f->implied = f->owed = false;
+	fill_initial(f, grant);
+	overlap = overlap_of(dev, grant, client, qos);
+	if (overlap > dev->overlap_ms) dev->overlap_ms = overlap;
+	st = device_announce(d, dev, f, false);
+	if (st == ST_OK) {
+		f->since = f->owed_upto = f->told;
+		f->seam = ENTRY_ID_ZERO;
+		return ST_OK;
+	}
+	if (known) *f = before;
+	else filter_remove(dev, f);
+	return st;
+}
+
+void devices_seen(struct devices *d, const char *client, int subscriptions)
+{
+	struct device *dev = device_find(d, client);
+
+	if (!dev || dev->state != DEVICE_AWAY || dev->seen) return;
+	dev->seen = true;
+	dev->resumed = subscriptions > 0;
+}
+
+bool devices_holds(struct devices *d, const char *client, const char *filter)
+{
+	struct device *dev = device_find(d, client);
+
+	return dev && filter_find(dev, filter) && (dev->state != DEVICE_AWAY || dev->resumed);
+}
+
+void devices_subscribed(struct devices *d, const struct client_info *client, const char *filter, uint8_t qos)
+{
+	struct device *dev = device_find(d, client->id);
+	struct device_filter *held;
+	const struct grant *grant;
+	struct slice inner;
+	bool fresh;
+
+	if (d->deps.settings->grant_count == 0 || filter_is_shared(slice_str(filter), &inner)) return;
+	if (!dev) dev = device_new(d, client->id);
+	if (!dev) return;
+	fresh = dev->state == DEVICE_AWAY;
+	if (fresh && (client->clean || !dev->resumed)) filters_forget(dev);
+	if (fresh && device_connect(d, dev, client) != ST_OK) goto drop;
+	grant = grant_for(dev, filter);
+	if (!grant) goto drop;
+	held = fresh ? NULL : filter_find(dev, filter);
+	if (held && !held->implied) { /* once more in the same connection: nothing was missed, and a catch-up is not started over */
+		held->qos = qos;
+		return;
+	}
+	if (!held && !filter_find(dev, filter) && is_crowded(d, dev)) goto drop;
+	if (join(d, dev, client, filter, qos, grant) != ST_OK) {
+		tell_full_once(d, client->id);
+		goto drop;
+	}
+	d->full_told = false;
+	dev->waiting_since_ms = d->deps.now_ms();
+	if (!dev->late) device_move(d, dev, DEVICE_CATCHING, false);
+	return;
+drop:
+	if (dev->state == DEVICE_AWAY && !dev->filters) device_free(d, dev);
+}
+
+static bool has_asked(const struct device *dev)
+{
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied) return true;
+	}
+	return false;
+}
+
+void devices_unsubscribed(struct devices *d, const char *client, const char *filter)
+{
+	struct device *dev = device_find(d, client);
+	struct device_filter *f = dev ? filter_find(dev, filter) : NULL;
+	struct session_event e;
+
+	if (!f) return;
+	e = (struct session_event){.client = slice_str(dev->client), .generation = dev->generation,
+		.filter = slice_str(f->filter)};
+	if (append_event(d->deps.append, JOURNAL_UNSUBSCRIBED, &e) != ST_OK)
+		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+			"device unsubscribed, but its cursor could not be deleted: a later subscription will be given what it missed");
+	filter_remove(dev, f);
+	if (!dev->filters) {
+		if (dev->state != DEVICE_AWAY) write_gone(d, dev); /* else a crash would find it live still */
+		device_free(d, dev);
+		return;
+	}
+	/* One that has resumed its session and not subscribed stays as it is: its user is not known before. */
+	if (dev->state != DEVICE_AWAY && !has_asked(dev)) device_move(d, dev, DEVICE_LIVE, false);
+}
+
+void devices_disconnected(struct devices *d, const char *client, bool persistent)
+{
+	struct device *dev = device_find(d, client);
+
+	if (!dev) return;
+	if (dev->state == DEVICE_AWAY && !persistent) {
+		/* A clean session replaced the one that the broker kept, and what it had queued is gone: the cursors stay. */
+		device_free(d, dev);
+		return;
+	}
+	write_gone(d, dev);
+	/* 2.0 calls a session clean that another connection takes over, although it lives on. If it does not, that shows at the
+	 * next subscription (devices_seen). */
+	if ((!persistent && dev->clean) || HASH_COUNT(d->by_client) > DEVICES_MAX) {
+		device_free(d, dev);
+		return;
+	}
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
+		f->implied = true;
+		f->positioned = f->was_live = f->was_live_long = false;
+		f->pos_turn = 0;
+		memset(f->samples, 0, sizeof f->samples);
+	}
+	dev->seen = false;
+	device_move(d, dev, DEVICE_AWAY, false);
+}
+
+void devices_rewire(struct devices *d, const struct devices_deps *deps)
+{
+	struct device *dev, *tmp;
+
+	d->deps = *deps;
+	HASH_ITER(hh, d->by_client, dev, tmp) {
+		if (grants_load(d, dev) != ST_OK) grants_free(dev);
+	}
+}
+
+struct devices_counts devices_count(const struct devices *d)
+{
+	struct devices_counts n = {HASH_COUNT(d->by_client), d->gated_count, 0};
+
+	for (const struct device *dev = d->gated; dev; dev = dev->gated_next) {
+		if (dev->late) n.late++;
+	}
+	return n;
+}

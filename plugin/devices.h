@@ -1,0 +1,82 @@
+/*
+ * Devices with a redelivery grant, and the seam between their backlog and live messages. Broker thread only; never
+ * blocks, never calls the broker but through the outlet.
+ *
+ *   AWAY      known, not connected (kept only while the broker keeps its session)
+ *   CATCHING  subscribed; live messages that redelivery covers are held back (they are in the journal), the backlog
+ *             comes in batches from the bridge
+ *   PASS      everything up to now is handed over; live messages are handed over behind it, addressed, so that none
+ *             overtakes what the broker has not delivered yet; ends at the next tick
+ *   LIVE      the broker delivers directly; `late` while a backlog is still owed because the bridge was away
+ *
+ * One generation names one catch-up: the id of its first `subscribed` event. Commands of another generation are answered
+ * with CONTROL_GONE.
+ */
+#ifndef MQR_PLUGIN_DEVICES_H
+#define MQR_PLUGIN_DEVICES_H
+
+#include "config/control.h"
+#include "config/settings.h"
+#include "plugin/append.h"
+#include "plugin/journal.h"
+#include "plugin/outlet.h"
+#include "plugin/report.h"
+#include "plugin/routes.h"
+
+struct devices;
+
+struct devices_deps {
+	const struct settings *settings;
+	const struct acl_file *acl;    /* NULL: none */
+	struct journal *journal;
+	struct append *append;
+	struct routes *routes;
+	struct report *report;
+	const struct outlet *outlet;
+	uint64_t (*now_ms)(void);      /* monotonic */
+};
+
+/* A publish whose deliveries are being decided now. */
+struct current_message {
+	struct entry_id id;
+	struct message message;        /* borrowed from the publish */
+};
+
+#define DEVICES_MAX 262144 /* with those that are away; more are only kept while they are connected */
+
+enum status devices_new(const struct devices_deps *deps, struct devices **out) MUST_CHECK;
+void devices_free(struct devices *d);
+/* After a reload: new settings, routes and ACL file. Grants of connected devices are looked up again at their next
+ * subscription. */
+void devices_rewire(struct devices *d, const struct devices_deps *deps);
+
+/* Any SUBSCRIBE of a client is being checked; `subscriptions` it has so far. Tells a resumed session from a new one. */
+void devices_seen(struct devices *d, const char *client, int subscriptions);
+/* Does this device hold that subscription, by what we know? */
+bool devices_holds(struct devices *d, const char *client, const char *filter);
+/* A subscription that the broker has granted (or is about to, 2.1). */
+void devices_subscribed(struct devices *d, const struct client_info *client, const char *filter, uint8_t qos);
+void devices_unsubscribed(struct devices *d, const char *client, const char *filter);
+/* The connection ended. `persistent`: the broker keeps the session. */
+void devices_disconnected(struct devices *d, const char *client, bool persistent);
+
+/* Is any device held back at present? The read check asks this first. */
+bool devices_any_gated(const struct devices *d);
+/* Shall the broker not deliver this message to this client now? (Because it comes, or has come, another way.) */
+bool devices_hold(struct devices *d, const char *client, const struct current_message *current);
+/* The same for a QoS 2 message published earlier and released now. */
+bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id);
+
+/* Commands of the bridge. */
+enum control_result devices_batch(struct devices *d, const struct control_command *c);
+enum control_result devices_switch(struct devices *d, const struct control_command *c);
+/* A bridge has come: every device that is owed something is told again, in a new generation. */
+void devices_announce(struct devices *d);
+
+/* Ends PASS; lets devices go live that waited longer than hold_timeout while `away` (no bridge or no Redis). */
+void devices_tick(struct devices *d, bool away);
+
+struct devices_counts { uint64_t known, catching, late; };
+struct devices_counts devices_count(const struct devices *d);
+
+#endif

@@ -1,0 +1,287 @@
+/*
+ * The seam of a device: what is held back, what the bridge hands over, and the switch to live. Broker thread.
+ * Must never let a live message pass one that was handed over before it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "config/topic.h"
+#include "plugin/device.h"
+
+/* One switch hands over at most this much from the journal, so that the broker's loop is not kept from others. */
+#define FLUSH_RECORDS_MAX 4096
+#define FLUSH_BYTES_MAX (2u * 1024 * 1024)
+
+bool devices_any_gated(const struct devices *d)
+{
+	return d->gated_count > 0;
+}
+
+static bool deliver(struct devices *d, const struct device *dev, const struct message *m, int subscribed_qos,
+	enum delivery kind)
+{
+	const struct outlet *out = d->deps.outlet;
+	uint8_t qos = m->qos < subscribed_qos ? m->qos : (uint8_t)subscribed_qos;
+
+	return out->deliver(out->ctx, dev->client, m, qos, kind, dev->v5) == ST_OK;
+}
+
+bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
+{
+	struct device *dev = device_find(d, client);
+	int qos;
+
+	if (!dev || (dev->state != DEVICE_CATCHING && dev->state != DEVICE_PASS)) return false;
+	qos = device_covers(d, dev, current->message.topic);
+	if (qos < 0) return false;
+	if (dev->state == DEVICE_CATCHING) {
+		report_add(d->deps.report, held, 1);
+		return true;
+	}
+	if (entry_id_compare(dev->last_passed, current->id) >= 0) return true; /* another of its subscriptions */
+	if (!deliver(d, dev, &current->message, qos, DELIVERY_HELD)) return false;
+	dev->last_passed = current->id;
+	report_add(d->deps.report, held, 1);
+	return true;
+}
+
+static struct device *device_of(struct devices *d, const struct control_command *c)
+{
+	struct device *dev;
+
+	buf_clear(&d->scratch);
+	buf_append_slice(&d->scratch, c->device);
+	buf_u8(&d->scratch, 0);
+	if (d->scratch.failed || memchr(c->device.data, 0, c->device.len)) return NULL;
+	dev = device_find(d, d->scratch.data);
+	if (!dev || entry_id_is_zero(dev->generation) || entry_id_compare(dev->generation, c->generation) != 0) return NULL;
+	return dev->state == DEVICE_CATCHING || dev->late ? dev : NULL;
+}
+
+void device_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto)
+{
+	uint64_t now = d->deps.now_ms();
+
+	if (f->positioned && entry_id_compare(upto, f->pos) <= 0) return;
+	if (f->pos_turn != d->turn) {
+		f->pos_turn = d->turn;
+		f->was_positioned = f->positioned;
+		f->was_pos = f->pos;
+	}
+	f->pos = upto;
+	f->positioned = true;
+	if (f->samples[1].at_ms != 0 && now - f->samples[1].at_ms < dev->overlap_ms) return;
+	f->samples[0] = f->samples[1];
+	f->samples[1] = (struct progress){now, upto};
+}
+
+/* A late device had everything behind owed_upto live. */
+static bool owed(const struct device *dev, const struct message *m)
+{
+	if (!dev->late) return true;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && entry_id_compare(m->id, f->owed_upto) <= 0 && topic_matches(slice_str(f->filter), m->topic))
+			return true;
+	}
+	return false;
+}
+
+enum control_result devices_batch(struct devices *d, const struct control_command *c)
+{
+	struct device *dev = device_of(d, c);
+	struct slice rest = c->messages, filter;
+	struct message m;
+
+	if (!dev) return CONTROL_GONE;
+	while (control_message_next(&rest, &m)) {
+		int qos = device_covers(d, dev, m.topic);
+
+		if (qos < 0 || !owed(dev, &m)) continue;
+		if (deliver(d, dev, &m, qos, DELIVERY_BACKLOG)) report_add(d->deps.report, redelivered, 1);
+	}
+	rest = c->filters;
+	while (control_filter_next(&rest, &filter)) {
+		for (struct device_filter *f = dev->filters; f; f = f->next) {
+			if (!f->implied && slice_equal(slice_str(f->filter), filter)) device_progress(d, dev, f, c->upto);
+		}
+	}
+	dev->waiting_since_ms = d->deps.now_ms();
+	return CONTROL_DONE;
+}
+
+static bool record_message(struct devices *d, const struct journal_record *r, struct message *m)
+{
+	uint16_t count;
+
+	if (r->type != JOURNAL_MESSAGE || r->body.len < sizeof count) return false;
+	memcpy(&count, r->body.data, sizeof count);
+	if (r->body.len < sizeof count * (1u + count)) return false;
+	for (uint16_t i = 0; i < count; i++) {
+		uint16_t number;
+
+		memcpy(&number, r->body.data + sizeof count * (1u + i), sizeof number);
+		if (!routes_readable(d->deps.routes, &number, 1)) continue;
+		if (message_unpack(slice_of(r->body.data + sizeof count * (1u + count),
+				r->body.len - sizeof count * (1u + count)), m) != ST_OK) return false;
+		m->id = r->id;
+		return true;
+	}
+	return false;
+}
+
+/* Hands over what was held back since `upto`, from the journal. */
+static enum status flush(struct devices *d, struct device *dev, struct entry_id upto)
+{
+	struct journal_record r;
+	struct message m;
+	uint64_t position;
+	enum status st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
+
+	if (st != ST_OK) return st;
+	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {
+		int qos;
+
+		position = r.next;
+		if (!record_message(d, &r, &m)) continue;
+		qos = device_covers(d, dev, m.topic);
+		if (qos >= 0) (void)deliver(d, dev, &m, qos, DELIVERY_HELD); /* out of memory: said by the outlet */
+	}
+	return st == ST_END ? ST_OK : st;
+}
+
+/* Has this filter's redelivery brought the message, or will it? */
+static bool redelivers(const struct device *dev, const struct device_filter *f, struct entry_id id)
+{
+	/* Published before the subscription: the cursor may be past it, and the broker delivers what it releases now. */
+	if (entry_id_compare(id, f->since) <= 0) return false;
+	if (entry_id_compare(id, f->seam) <= 0) return true;
+	/* Published while this subscription was live, before another one joined: the broker's, too. */
+	return dev->state == DEVICE_CATCHING && !(f->was_live && entry_id_compare(id, f->live_until) <= 0);
+}
+
+/* Released behind what was just handed over, so that it does not pass that. */
+static bool pass_released(struct devices *d, struct device *dev, struct entry_id id, int qos)
+{
+	struct entry_id before = id.seq > 0 ? (struct entry_id){id.ms, id.seq - 1}
+		: (struct entry_id){id.ms > 0 ? id.ms - 1 : 0, UINT64_MAX};
+	struct journal_record r;
+	struct message m;
+	uint64_t position;
+
+	if (entry_id_compare(dev->last_released, id) == 0) return true; /* another of its subscriptions */
+	if (journal_find_after(d->deps.journal, before, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position) != ST_OK
+		|| journal_at(d->deps.journal, position, &r) != ST_OK || entry_id_compare(r.id, id) != 0) return false;
+	if (!record_message(d, &r, &m) || !deliver(d, dev, &m, qos, DELIVERY_HELD)) return false;
+	dev->last_released = id;
+	return true;
+}
+
+bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id)
+{
+	struct device *dev = device_find(d, client);
+	int qos;
+
+	if (!dev || dev->state == DEVICE_AWAY) return false;
+	qos = device_covers(d, dev, topic);
+	if (qos < 0) return false;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
+	}
+	return dev->state == DEVICE_PASS && pass_released(d, dev, id, qos);
+}
+
+static void write_live(struct devices *d, struct device *dev)
+{
+	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .late = dev->late};
+
+	if (dev->late) e.upto = append_head(d->deps.append);
+	if (append_event(d->deps.append, JOURNAL_LIVE, &e) != ST_OK)
+		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+			"device is live, but this could not be kept: after a crash of the broker it is given more than it missed");
+}
+
+/* Does the bridge, which says that all is delivered up to `upto`, know of everything that is owed? A subscription may have
+ * joined, or the device gone late, since it sent that. */
+static bool settled(const struct device *dev, struct entry_id upto)
+{
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		struct entry_id need = dev->late ? f->owed_upto : f->told;
+
+		if (f->implied || entry_id_compare(upto, need) >= 0) continue;
+		if (!dev->late || !f->positioned || entry_id_compare(f->pos, need) < 0) return false;
+	}
+	return true;
+}
+
+static enum control_result too_far(struct devices *d, struct device *dev)
+{
+	dev->waiting_since_ms = d->deps.now_ms();
+	return CONTROL_TOO_FAR;
+}
+
+enum control_result devices_switch(struct devices *d, const struct control_command *c)
+{
+	struct device *dev = device_of(d, c);
+	struct entry_id head;
+
+	if (!dev) return CONTROL_GONE;
+	if (!settled(dev, c->upto)) return too_far(d, dev);
+	if (dev->late) { /* has been live for long; now it owes nothing any more */
+		dev->live_since_ms = d->deps.now_ms();
+		device_move(d, dev, DEVICE_LIVE, false);
+		write_live(d, dev);
+		return CONTROL_DONE;
+	}
+	if (flush(d, dev, c->upto) != ST_OK) return too_far(d, dev);
+	head = dev->last_passed = append_head(d->deps.append);
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied) continue;
+		f->seam = head;
+		device_progress(d, dev, f, head);
+	}
+	device_move(d, dev, DEVICE_PASS, false);
+	write_live(d, dev);
+	return CONTROL_DONE;
+}
+
+void devices_announce(struct devices *d)
+{
+	struct device *dev, *tmp;
+
+	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
+		if (dev->state == DEVICE_CATCHING || dev->late) (void)device_announce_all(d, dev); /* else at a later tick */
+	}
+}
+
+static void go_late(struct devices *d, struct device *dev)
+{
+	struct entry_id head = append_head(d->deps.append);
+	char name[128];
+
+	for (struct device_filter *f = dev->filters; f; f = f->next) f->owed_upto = f->seam = head;
+	device_move(d, dev, DEVICE_LIVE, true);
+	write_live(d, dev);
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"device %s goes live without its backlog: bridge or Redis was away for hold_timeout; it follows when they are back",
+		log_printable(dev->client, strlen(dev->client), name, sizeof name));
+}
+
+void devices_tick(struct devices *d, bool away)
+{
+	struct device *dev, *tmp;
+	uint64_t now = d->deps.now_ms();
+
+	d->turn++;
+	append_flush(d->deps.append);
+	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
+		if (dev->state == DEVICE_PASS) {
+			dev->live_since_ms = now;
+			device_move(d, dev, DEVICE_LIVE, false);
+			continue;
+		}
+		if (entry_id_is_zero(dev->generation)) (void)device_announce_all(d, dev); /* else at the next one */
+		if (dev->state == DEVICE_CATCHING && away
+			&& now - dev->waiting_since_ms >= d->deps.settings->hold_timeout_ms) go_late(d, dev);
+	}
+}

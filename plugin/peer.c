@@ -1,0 +1,168 @@
+/*
+ * The bridge's commands. Owns the token of this broker start and the identity of the connection that showed it.
+ * Broker thread. Must never act on a command from any other connection.
+ */
+#include "plugin/peer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "config/control.h"
+
+#define REFUSAL_LOG_GAP_MS 10000
+
+struct peer {
+	struct devices *devices;
+	struct append *append;
+	struct journal *journal;
+	const struct outlet *outlet;
+	uint64_t (*now_ms)(void);
+	char token[PEER_TOKEN_BYTES * 2 + 1];
+	char *client;            /* NULL: no bridge */
+	uint64_t fence;          /* highest number seen */
+	uint64_t heard_ms;
+	uint64_t refused, refused_told_ms;
+	struct buf reply;
+};
+
+static enum status token_make(char *out)
+{
+	unsigned char random[PEER_TOKEN_BYTES];
+
+	if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return ST_IO;
+	for (size_t i = 0; i < sizeof random; i++) sprintf(out + 2 * i, "%02x", random[i]);
+	return ST_OK;
+}
+
+enum status peer_new(struct devices *devices, struct append *append, struct journal *journal,
+	const struct outlet *outlet, uint64_t (*now_ms)(void), struct peer **out)
+{
+	struct peer *p = calloc(1, sizeof *p);
+	enum status st;
+
+	if (!p) return ST_NOMEM;
+	p->devices = devices;
+	p->append = append;
+	p->journal = journal;
+	p->outlet = outlet;
+	p->now_ms = now_ms;
+	st = token_make(p->token);
+	if (st != ST_OK) {
+		peer_free(p);
+		return st;
+	}
+	*out = p;
+	return ST_OK;
+}
+
+void peer_free(struct peer *p)
+{
+	if (!p) return;
+	explicit_bzero(p->token, sizeof p->token);
+	buf_free(&p->reply);
+	free(p->client);
+	free(p);
+}
+
+const char *peer_token(const struct peer *p)
+{
+	return p->token;
+}
+
+static void send(struct peer *p, const char *client)
+{
+	if (p->reply.failed || p->outlet->tell_bridge(p->outlet->ctx, client, p->reply.data, p->reply.len) != ST_OK)
+		log_to(&p->outlet->log, LOG_LEVEL_ERROR, "bridge: out of memory for an answer; it will ask again");
+}
+
+/* Takes as long for a wrong token as for a right one. */
+static bool token_equal(const struct peer *p, struct slice token)
+{
+	unsigned char difference = 0;
+
+	if (token.len != sizeof p->token - 1) return false;
+	for (size_t i = 0; i < token.len; i++)
+		difference |= (unsigned char)(token.data[i] ^ p->token[i]);
+	return difference == 0;
+}
+
+static void tell_refused(struct peer *p, const char *client, const char *why)
+{
+	uint64_t now = p->now_ms();
+	char name[128];
+
+	p->refused++;
+	if (p->refused_told_ms != 0 && now - p->refused_told_ms < REFUSAL_LOG_GAP_MS) return;
+	p->refused_told_ms = now;
+	log_to(&p->outlet->log, LOG_LEVEL_WARNING, "control: refused a command of client %s: %s (%llu refused so far)",
+		log_printable(client, strlen(client), name, sizeof name), why, (unsigned long long)p->refused);
+}
+
+static enum status hello(struct peer *p, const char *client, const struct control_command *c)
+{
+	const char *why = NULL;
+	char *name;
+
+	if (!token_equal(p, c->token)) why = "wrong token";
+	else if (c->fence < p->fence) why = "another bridge has taken over";
+	if (why) {
+		tell_refused(p, client, why);
+		control_refused(&p->reply, why);
+		send(p, client);
+		return ST_OK;
+	}
+	name = strdup(client);
+	if (!name) return ST_NOMEM;
+	free(p->client);
+	p->client = name;
+	p->fence = c->fence;
+	p->heard_ms = p->now_ms();
+	control_welcome(&p->reply, journal_boot(p->journal));
+	send(p, client);
+	log_to(&p->outlet->log, LOG_LEVEL_NOTICE, "bridge: connected");
+	devices_announce(p->devices);
+	return ST_OK;
+}
+
+enum status peer_command(struct peer *p, const char *client, struct slice payload)
+{
+	struct control_command c;
+	enum control_result result;
+	bool known = p->client && strcmp(p->client, client) == 0;
+
+	if (control_decode(payload, &c) != ST_OK) {
+		tell_refused(p, client, "damaged command");
+		return ST_DENIED;
+	}
+	if (c.type == CONTROL_HELLO) return hello(p, client, &c);
+	if (!known) {
+		tell_refused(p, client, "it has not shown the token");
+		return ST_DENIED;
+	}
+	p->heard_ms = p->now_ms();
+	switch (c.type) {
+	case CONTROL_BATCH: result = devices_batch(p->devices, &c); break;
+	case CONTROL_SWITCH: result = devices_switch(p->devices, &c); break;
+	default:
+		tell_refused(p, client, "not a command for the plugin");
+		return ST_DENIED;
+	}
+	control_ack(&p->reply, c.device, c.generation, c.sequence, result, append_head(p->append));
+	send(p, client);
+	return ST_OK;
+}
+
+void peer_disconnected(struct peer *p, const char *client)
+{
+	if (!p->client || strcmp(p->client, client) != 0) return;
+	free(p->client);
+	p->client = NULL;
+	log_to(&p->outlet->log, LOG_LEVEL_NOTICE, "bridge: disconnected");
+}
+
+bool peer_present(const struct peer *p, uint64_t ms)
+{
+	return p->client && p->now_ms() - p->heard_ms < ms;
+}

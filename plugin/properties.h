@@ -1,0 +1,22 @@
+/*
+ * MQTT 5 properties between the broker's list and our message. Broker thread; allocates, never blocks.
+ * Source of the set of properties: MQTT 5, 3.3.2.3.
+ */
+#ifndef MQR_PLUGIN_PROPERTIES_H
+#define MQR_PLUGIN_PROPERTIES_H
+
+#include <mosquitto.h>
+#include <stdbool.h>
+
+#include "config/message.h"
+#include "config/status.h"
+
+/* Reads the list into m, whose slices then borrow from `scratch` (cleared first). On 2.0.x the broker has removed the
+ * message expiry before a plugin sees the list; `now_ms` makes it absolute where it is there. */
+enum status properties_read(const mosquitto_property *list, uint64_t now_ms, struct message *m, struct buf *scratch)
+	MUST_CHECK;
+/* Makes a list for redelivery of m: its own properties, what is left of its expiry, and the user properties `redis-id`
+ * and, with `repeat`, `redelivered`. *out is owned by the caller. ST_END: the message has expired. */
+enum status properties_write(const struct message *m, uint64_t now_ms, bool repeat, mosquitto_property **out) MUST_CHECK;
+
+#endif

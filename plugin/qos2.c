@@ -1,0 +1,87 @@
+/*
+ * The table of unreleased QoS 2 messages. Broker thread. Must never look at what a stored address points to.
+ */
+#include "plugin/qos2.h"
+
+#include <stdlib.h>
+
+#define HASH_NONFATAL_OOM 1 /* uthash would end the broker */
+#include <uthash.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define QOS2_MAX 65536 /* the broker takes 20 in flight a client by default: more than 3000 busy publishers */
+
+struct unreleased {
+	UT_hash_handle hh;
+	const void *address;
+	uint64_t text;
+	struct entry_id id;
+};
+
+struct qos2 {
+	struct unreleased *by_address;
+	struct unreleased *released; /* one of them, or NULL */
+};
+
+enum status qos2_new(struct qos2 **out)
+{
+	*out = calloc(1, sizeof **out);
+	return *out ? ST_OK : ST_NOMEM;
+}
+
+static void drop(struct qos2 *q, struct unreleased *u)
+{
+	if (q->released == u) q->released = NULL;
+	HASH_DEL(q->by_address, u);
+	free(u);
+}
+
+void qos2_free(struct qos2 *q)
+{
+	struct unreleased *u, *tmp;
+
+	if (!q) return;
+	HASH_ITER(hh, q->by_address, u, tmp) drop(q, u);
+	free(q);
+}
+
+static struct unreleased *find(const struct qos2 *q, const void *address)
+{
+	struct unreleased *u = NULL;
+
+	HASH_FIND_PTR(q->by_address, &address, u);
+	return u;
+}
+
+void qos2_put(struct qos2 *q, struct slice topic, struct entry_id id)
+{
+	struct unreleased *u = find(q, topic.data);
+
+	if (u) drop(q, u);
+	if (HASH_COUNT(q->by_address) >= QOS2_MAX) drop(q, q->by_address); /* the first one added */
+	u = malloc(sizeof *u);
+	if (!u) return; /* the message may then reach a device once more at the seam, never less */
+	u->address = topic.data;
+	u->text = XXH3_64bits(topic.data, topic.len);
+	u->id = id;
+	HASH_ADD_PTR(q->by_address, address, u);
+	if (!u->hh.tbl) free(u);
+}
+
+bool qos2_released(struct qos2 *q, struct slice topic, struct entry_id *id)
+{
+	struct unreleased *u = find(q, topic.data);
+
+	if (q->released && q->released != u) drop(q, q->released);
+	if (!u || u->text != XXH3_64bits(topic.data, topic.len)) return false;
+	q->released = u;
+	*id = u->id;
+	return true;
+}
+
+void qos2_over(struct qos2 *q)
+{
+	if (q->released) drop(q, q->released);
+}
