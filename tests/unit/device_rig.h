@@ -48,6 +48,9 @@ struct rig {
 	unsigned log_lines;
 	char last_line[2048];
 	struct buf command;
+	struct buf told;         /* to the bridge, the last */
+	char told_client[32];
+	unsigned told_count;
 };
 
 static uint64_t rig_now_ms, rig_wall_ms;
@@ -86,7 +89,12 @@ static inline enum status rig_deliver(void *ctx, const char *client, const struc
 
 static inline enum status rig_tell(void *ctx, const char *client, const void *payload, size_t len)
 {
-	(void)ctx, (void)client, (void)payload, (void)len;
+	struct rig *r = ctx;
+
+	snprintf(r->told_client, sizeof r->told_client, "%s", client);
+	buf_clear(&r->told);
+	buf_append(&r->told, payload, len);
+	r->told_count++;
 	return ST_OK;
 }
 
@@ -163,6 +171,7 @@ static inline void rig_free(struct rig *r)
 	for (size_t i = 0; i < r->settings.mirror_count; i++) mirror_rule_free(&r->mirrors[i]);
 	for (size_t i = 0; i < r->settings.grant_count; i++) grant_free(&r->grants[i]);
 	buf_free(&r->command);
+	buf_free(&r->told);
 	unlink(r->path);
 	rmdir(r->folder);
 	free(r);
