@@ -1,6 +1,6 @@
 /*
- * The step machine of one device's redelivery. Owns the device's filters and where each of them stands; knows nothing of
- * Redis, MQTT or clocks. Loop thread. It must never have two reads under way, nor ask for SWITCH while a batch is
+ * The step machine of one device's redelivery. Owns the device's filters and where each of them stands; knows nothing
+ * of Redis, MQTT or clocks. Loop thread. It must never have two reads under way, nor ask for SWITCH while a batch is
  * unacknowledged or a filter's cursor unknown.
  */
 #include "bridge/catch_up.h"
@@ -443,7 +443,8 @@ bool catch_up_chunk(struct catch_up *c, size_t count, size_t bytes, struct entry
 	if (c->reading != READING_CHUNK || answered_late(c)) return false;
 	c->pass_messages += count;
 	c->pass_bytes += bytes;
-	/* A long way without a message is told too, so that the plugin sees it move; the last stretch is told by the switch. */
+	/* A long way without a message is told too, so that the plugin sees it move; the last stretch is told by the
+	 * switch. */
 	if (count > 0 || !finished) {
 		c->chunk_ready = true;
 		c->chunk_upto = upto;

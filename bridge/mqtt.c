@@ -1,6 +1,7 @@
 /*
- * libmosquitto under libuv. Owns the client, its timers and the polled descriptor. Loop thread. It must never poll the
- * client's own socket: libmosquitto closes that by itself, which libuv forbids while it is polled; a duplicate is polled.
+ * libmosquitto under libuv. Owns the client, its timers and the polled descriptor. Loop thread. It must never poll
+ * the client's own socket: libmosquitto closes that by itself, which libuv forbids while it is polled; a duplicate is
+ * polled.
  */
 #include "bridge/mqtt.h"
 

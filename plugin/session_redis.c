@@ -1,7 +1,7 @@
 /*
  * Turns session records into Redis commands: the device's hash, the set of sessions, and the entry in the events stream
- * that the bridge reads. Writer thread; no I/O. Never writes a cursor that takes a device backwards past what it had, other
- * than by the overlap it asked for.
+ * that the bridge reads. Writer thread; no I/O. Never writes a cursor that takes a device backwards past what it had,
+ * other than by the overlap it asked for.
  */
 #include "plugin/session_redis.h"
 
@@ -15,8 +15,8 @@
 
 /* KEYS: session hash, boots hash. ARGV: present boot id, cursor field, initial cursor.
  * A device that is marked live in an earlier run of the broker was live until that run ended, which no GONE told: its
- * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are no
- * ids yet ("last=N@id") are left to the bridge. */
+ * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are
+ * no ids yet ("last=N@id") are left to the bridge. */
 static const char subscribed_script[] =
 	"local function id(text) local ms, seq = string.match(text, '^(%d+)-(%d+)$')\n"
 	" if ms then return tonumber(ms), tonumber(seq) end end\n"
