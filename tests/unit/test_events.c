@@ -43,7 +43,7 @@ static void subscribed(void **state)
 	assert_true(slice_equal(e.user, slice_str("u")));
 	assert_true(e.generation.ms == 5 && e.generation.seq == 6);
 	assert_int_equal(e.qos, 2);
-	assert_true(e.rate == UINT32_MAX && e.again && e.queued && e.has_upto);
+	assert_true(e.rate == UINT32_MAX && e.again && e.queued_upto.ms == 1 && e.has_upto);
 	assert_true(e.from.ms == 3 && e.from.seq == 4 && e.upto.ms == 9 && e.upto.seq == 0);
 }
 
@@ -56,7 +56,7 @@ static void least(void **state)
 	assert_int_equal(decode(PAIRS("op=subscribed", "client=c", "filter=#", "qos=0"), &e, &why), ST_OK);
 	assert_true(e.generation.ms == 7 && e.generation.seq == 8); /* it is its own */
 	assert_null(e.user.data);
-	assert_false(e.again || e.queued || e.has_upto);
+	assert_false(e.again || !entry_id_is_zero(e.queued_upto) || e.has_upto);
 	assert_true(entry_id_is_zero(e.from));
 	assert_int_equal(decode(PAIRS("op=boot"), &e, &why), ST_OK);
 	assert_int_equal(e.op, DEVICE_OP_BOOT);
