@@ -7,8 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <mosquitto.h>
-#include <mqtt_protocol.h>
+#include "config/mosquitto_headers.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

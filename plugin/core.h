@@ -6,7 +6,7 @@
 #ifndef MQR_PLUGIN_CORE_H
 #define MQR_PLUGIN_CORE_H
 
-#include <mosquitto.h>
+#include "config/mosquitto_headers.h"
 
 #include "config/settings.h"
 #include "config/status.h"

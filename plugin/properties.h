@@ -5,7 +5,7 @@
 #ifndef MQR_PLUGIN_PROPERTIES_H
 #define MQR_PLUGIN_PROPERTIES_H
 
-#include <mosquitto.h>
+#include "config/mosquitto_headers.h"
 #include <stdbool.h>
 
 #include "config/message.h"

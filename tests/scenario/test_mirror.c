@@ -14,7 +14,6 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 #if LIBMOSQUITTO_VERSION_NUMBER < 2001000
-#include <mqtt_protocol.h>
 #endif
 
 #define WAIT_MS 10000
