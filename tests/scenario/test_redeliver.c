@@ -288,8 +288,10 @@ static void test_seam(void **state)
 		guest_wait(d, (size_t)atomic_load(&s.sent), WAIT_MS);
 		expect_order(d);
 		guest_disconnect(d);
+		world_wait_event(&w, "gone", "d", round); /* the broker may see a publish before an earlier goodbye */
+		int missed = atomic_load(&s.sent) + (int)(round * 10);
 		atomic_store(&s.hold, false);
-		world_wait_event(&w, "gone", "d", round);
+		wait_until(atomic_load(&s.sent) >= missed, WAIT_MS, "the publisher to go on");
 		guest_connect(d);
 		guest_subscribe(d, "plant/#", round % 2 ? 1 : 0);
 	}
