@@ -254,11 +254,6 @@ void core_tick(struct core *core)
 	core_status(core, now);
 }
 
-bool core_busy(const struct core *core)
-{
-	return devices_any_gated(core->devices);
-}
-
 enum acl_default core_acl_default(const struct core *core)
 {
 	return core->settings->acl_default;
