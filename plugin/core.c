@@ -245,13 +245,18 @@ void core_tick(struct core *core)
 
 	settle(core);
 	deliveries_over(core);
-	if (now - core->tick_ms < TICK_GAP_MS && !devices_any_gated(core->devices)) return;
+	if (now - core->tick_ms < TICK_GAP_MS && !core_busy(core)) return;
 	core->tick_ms = now;
 	away = !peer_present(core->peer, hold) || report_get(&core->report, redis_ready) == 0;
 	core_boot(core);
 	devices_tick(core->devices, away);
 	report_drain(&core->report, &core->broker.outlet->log);
 	core_status(core, now);
+}
+
+bool core_busy(const struct core *core)
+{
+	return devices_any_gated(core->devices);
 }
 
 enum acl_default core_acl_default(const struct core *core)
