@@ -224,6 +224,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	struct entry_id id;
 	enum status st;
 
+	if (again) e.queued_upto = f->since;
 	if (again && f->positioned) e.from = f->pos;
 	if (dev->late) e.upto = f->owed_upto;
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);

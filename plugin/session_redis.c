@@ -1,7 +1,7 @@
 /*
  * Turns session records into Redis commands: the device's hash, the set of sessions, and the entry in the events stream
- * that the bridge reads. Writer thread; no I/O. Never writes a cursor that takes a device backwards past what it had, other
- * than by the overlap it asked for.
+ * that the bridge reads. Writer thread; no I/O. Never writes a cursor that takes a device backwards past what it had,
+ * other than by the overlap it asked for.
  */
 #include "plugin/session_redis.h"
 
@@ -15,8 +15,8 @@
 
 /* KEYS: session hash, boots hash. ARGV: present boot id, cursor field, initial cursor.
  * A device that is marked live in an earlier run of the broker was live until that run ended, which no GONE told: its
- * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are no
- * ids yet ("last=N@id") are left to the bridge. */
+ * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are
+ * no ids yet ("last=N@id") are left to the bridge. */
 static const char subscribed_script[] =
 	"local function id(text) local ms, seq = string.match(text, '^(%d+)-(%d+)$')\n"
 	" if ms then return tonumber(ms), tonumber(seq) end end\n"
@@ -113,7 +113,7 @@ static void add_event(const struct writer_of_events *w, const struct event_field
 
 /* Texts that field values point to. */
 struct event_texts {
-	char generation[ENTRY_ID_TEXT_MAX], from[ENTRY_ID_TEXT_MAX], upto[ENTRY_ID_TEXT_MAX];
+	char generation[ENTRY_ID_TEXT_MAX], from[ENTRY_ID_TEXT_MAX], queued[ENTRY_ID_TEXT_MAX], upto[ENTRY_ID_TEXT_MAX];
 	char rate[16];
 	char qos[2];
 };
@@ -143,7 +143,10 @@ static void device_event(const struct writer_of_events *w, const struct session_
 			f[n++] = (struct event_field){EVENT_RATE, slice_of(t.rate, (size_t)len)};
 		}
 		if (e->again) f[n++] = (struct event_field){EVENT_AGAIN, slice_str("1")};
-		if (e->broker_queued) f[n++] = (struct event_field){EVENT_QUEUED, slice_str("1")};
+		if (e->broker_queued) {
+			struct entry_id upto = entry_id_is_zero(e->queued_upto) ? w->record->id : e->queued_upto;
+			f[n++] = (struct event_field){EVENT_QUEUED, id_text(upto, t.queued)};
+		}
 		if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
 	}
 	bool owed = subscribed ? !entry_id_is_zero(e->upto) : w->record->type == JOURNAL_LIVE && e->late;

@@ -5,6 +5,8 @@
 #include "plugin/wills.h"
 
 #include <stdlib.h>
+
+#define HASH_NONFATAL_OOM 1 /* uthash would end the broker */
 #include <uthash.h>
 
 #define DELAYED_MAX 65536 /* MQTT 5 sessions that may still publish a delayed will */
@@ -63,6 +65,7 @@ void wills_disconnected(struct wills *w, const void *handle, bool v5)
 	if (!d) return; /* a delayed will of this client is then not mirrored */
 	d->handle = handle;
 	HASH_ADD_PTR(w->delayed, handle, d);
+	if (!d->hh.tbl) free(d);
 }
 
 void wills_alive(struct wills *w, const void *handle)

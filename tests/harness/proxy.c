@@ -1,6 +1,6 @@
 /*
- * Owns a thread, a listening socket and up to PAIRS_MAX connections. Faults are decided by a seeded generator. The thread
- * must never call cmocka; what it cannot do it gives up by closing the connection.
+ * Owns a thread, a listening socket and up to PAIRS_MAX connections. Faults are decided by a seeded generator. The
+ * thread must never call cmocka; what it cannot do it gives up by closing the connection.
  */
 #include "tests/harness/proxy.h"
 
@@ -16,7 +16,7 @@
 
 #define PAIRS_MAX 64
 #define CHUNK_MAX 65536
-#define LATE_MAX_MS 40
+#define LATE_MAX_MS 200 /* longer than a client needs to come back */
 
 struct pair {
 	int client, server; /* -1: closed; a pair with both closed is free */

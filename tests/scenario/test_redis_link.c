@@ -83,7 +83,7 @@ static void rig_open(struct rig *r, const char *url, const char *user, const cha
 	r->log = (struct log_sink){log_line, r};
 	if (user) o[n++] = (struct setting_override){"redis_username", user};
 	if (password_file) o[n++] = (struct setting_override){"redis_password_file", password_file};
-	if (settings_load(NULL, o, n, &r->log, &r->settings, why, sizeof(why)) != ST_OK) fail_msg("%s", why);
+	scene_require(settings_load(NULL, o, n, &r->log, &r->settings, why, sizeof(why)) == ST_OK, "%s", why);
 	assert_int_equal(uv_loop_init(&r->loop), 0);
 	assert_int_equal(uv_timer_init(&r->loop, &r->tick), 0);
 	assert_int_equal(uv_timer_start(&r->tick, on_tick, 5, 5), 0);
@@ -298,6 +298,15 @@ static void deadlines(void **state)
 	assert_int_equal(r.lost_status, ST_TIMEOUT);
 	server_continue(redis);
 	run_until(&r, r.ready == 2);
+	/* Sending more does not put it off. */
+	server_pause(redis);
+	began = now_ms();
+	while (r.lost == 2 && now_ms() < began + LIMIT_MS) {
+		assert_int_equal(send_command(&r, 0, "PING", NULL, NULL), ST_OK);
+		run_for(&r, 400);
+	}
+	assert_true(now_ms() - began < REDIS_LINK_TIMEOUT_MS + 1500);
+	server_continue(redis);
 	rig_close(&r);
 	scene_end(scene);
 }

@@ -1,0 +1,219 @@
+/*
+ * The bridge's commands: who may give them, and what everybody else gets.
+ */
+#include "device_rig.h"
+
+#include "plugin/peer.h"
+
+static const char *const mirrors[] = {"dev/# stream s:%t", NULL};
+static const char *const grants[] = {"dev/# overlap=0", NULL};
+static struct rig *r;
+static struct peer *p;
+
+static int begin(void **state)
+{
+	struct session_event boot = {0};
+	struct entry_id id;
+
+	(void)state;
+	r = rig_new(1 << 20, mirrors, grants);
+	if (append_event_now(r->append, JOURNAL_BOOT, &boot, &id) != ST_OK) return -1;
+	journal_boot_set(r->journal, id);
+	rig_expect(r, JOURNAL_BOOT, NULL);
+	return peer_new(r->devices, r->append, r->journal, &r->outlet, rig_monotonic, &p) == ST_OK ? 0 : -1;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	peer_free(p);
+	rig_free(r);
+	return 0;
+}
+
+static enum status hello(const char *client, uint64_t fence, struct slice token)
+{
+	control_hello(&r->command, fence, token);
+	return peer_command(p, client, slice_of(r->command.data, r->command.len));
+}
+
+static enum status do_switch(const char *client, struct entry_id generation, uint32_t sequence)
+{
+	control_switch(&r->command, slice_str("d1"), generation, sequence, generation);
+	return peer_command(p, client, slice_of(r->command.data, r->command.len));
+}
+
+static struct control_command answer(void)
+{
+	struct control_command c;
+
+	assert_int_equal(control_decode(slice_of(r->told.data, r->told.len), &c), ST_OK);
+	return c;
+}
+
+static void assert_refused(const char *client)
+{
+	assert_int_equal(answer().type, CONTROL_REFUSED);
+	assert_string_equal(r->told_client, client);
+	assert_false(peer_present(p, 5000));
+}
+
+static void test_token(void **state)
+{
+	char wrong[PEER_TOKEN_BYTES * 2 + 2];
+	struct slice token = slice_str(peer_token(p));
+
+	(void)state;
+	assert_int_equal(token.len, PEER_TOKEN_BYTES * 2);
+	assert_int_equal(strspn(token.data, "0123456789abcdef"), token.len);
+	assert_int_equal(hello("b", 1, slice_of(token.data, token.len - 1)), ST_OK);
+	assert_refused("b");
+	assert_int_equal(hello("b", 1, slice_str("")), ST_OK);
+	assert_refused("b");
+	for (size_t i = 0; i < token.len; i++) {
+		memcpy(wrong, token.data, token.len);
+		wrong[i] ^= 1;
+		assert_int_equal(hello("b", 1, slice_of(wrong, token.len)), ST_OK);
+		assert_refused("b");
+	}
+	snprintf(wrong, sizeof wrong, "%s0", token.data);
+	assert_int_equal(hello("b", 1, slice_str(wrong)), ST_OK);
+	assert_refused("b");
+	assert_int_equal(hello("b", 1, token), ST_OK);
+	assert_int_equal(answer().type, CONTROL_WELCOME);
+	assert_id_equal(answer().boot, journal_boot(r->journal));
+	assert_true(peer_present(p, 5000));
+}
+
+static void test_log_never_shows_the_token_and_is_limited(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 100; i++) assert_int_equal(hello("b\n1", 1, slice_str("guess")), ST_OK);
+	assert_int_equal(r->log_lines, 1);
+	assert_null(strchr(r->last_line, '\n'));
+	assert_null(strstr(r->last_line, "guess"));
+	rig_pass_time(10000);
+	assert_int_equal(hello("b", 1, slice_str("guess")), ST_OK);
+	assert_int_equal(r->log_lines, 2);
+	assert_non_null(strstr(r->last_line, "101"));
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	assert_null(strstr(r->last_line, peer_token(p)));
+}
+
+static void test_fence(void **state)
+{
+	struct slice token = slice_str(peer_token(p));
+
+	(void)state;
+	assert_int_equal(hello("b1", 7, token), ST_OK);
+	assert_int_equal(hello("b2", 8, token), ST_OK);
+	assert_int_equal(answer().type, CONTROL_WELCOME);
+	assert_int_equal(do_switch("b1", (struct entry_id){1, 0}, 1), ST_DENIED); /* taken over */
+	assert_int_equal(hello("b1", 7, token), ST_OK);
+	assert_int_equal(answer().type, CONTROL_REFUSED);
+	assert_int_equal(do_switch("b2", (struct entry_id){1, 0}, 1), ST_OK);
+	peer_disconnected(p, "b2");
+	assert_int_equal(hello("b1", 7, token), ST_OK);
+	assert_refused("b1");
+	assert_int_equal(hello("b1", 9, token), ST_OK);
+	assert_true(peer_present(p, 1));
+}
+
+static void test_commands(void **state)
+{
+	struct entry_id generation;
+	struct control_command a;
+
+	(void)state;
+	rig_subscribe(r, "d1", "dev/#", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	assert_int_equal(do_switch("b", generation, 1), ST_DENIED); /* before hello */
+	assert_int_equal(r->told_count, 0);
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation); /* told again */
+	assert_int_equal(do_switch("c", generation, 1), ST_DENIED);
+	assert_true(devices_any_gated(r->devices));
+	assert_int_equal(do_switch("b", generation, 4), ST_OK);
+	a = answer();
+	assert_int_equal(a.type, CONTROL_ACK);
+	assert_int_equal(a.result, CONTROL_DONE);
+	assert_int_equal(a.sequence, 4);
+	assert_id_equal(a.generation, generation);
+	assert_id_equal(a.head, append_head(r->append));
+	assert_true(slice_equal(a.device, slice_str("d1")));
+	control_welcome(&r->command, generation);
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_DENIED);
+}
+
+/* Every prefix of a batch, and of anything else a stranger may send. */
+static void test_damaged(void **state)
+{
+	struct message m = {.id = {5, 0}, .topic = slice_str("dev/a"), .payload = slice_str("x"), .client = slice_str("p"),
+		.payload_format = -1};
+	struct entry_id generation;
+	struct control_batch b;
+	char *copy;
+
+	(void)state;
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	rig_subscribe(r, "d1", "dev/#", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	control_batch_begin(&b, &r->command, slice_str("d1"), generation, 1);
+	control_batch_filter(&b, slice_str("dev/#"));
+	control_batch_message(&b, &m);
+	control_batch_end(&b, generation);
+	for (size_t len = 0; len < r->command.len; len++) {
+		copy = malloc(len + 1); /* its exact size, for the sanitizer */
+		assert_non_null(copy);
+		memcpy(copy, r->command.data, len);
+		assert_int_equal(peer_command(p, "b", slice_of(copy, len)), ST_DENIED);
+		free(copy);
+	}
+	assert_int_equal(r->seen_count, 0);
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+	assert_int_equal(r->seen_count, 1);
+}
+
+static void test_device_with_nul(void **state)
+{
+	(void)state;
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	rig_subscribe(r, "d1", "dev/#", 1);
+	control_switch(&r->command, slice_of("d1\0x", 4), append_head(r->append), 1, append_head(r->append));
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+	assert_int_equal(answer().result, CONTROL_GONE);
+}
+
+static void test_presence(void **state)
+{
+	(void)state;
+	assert_false(peer_present(p, UINT64_MAX));
+	peer_disconnected(p, "b");
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	rig_pass_time(4999);
+	assert_true(peer_present(p, 5000));
+	rig_pass_time(1);
+	assert_false(peer_present(p, 5000)); /* silent: its loop may hang */
+	assert_int_equal(do_switch("b", (struct entry_id){1, 0}, 1), ST_OK);
+	assert_true(peer_present(p, 5000));
+	peer_disconnected(p, "c");
+	assert_true(peer_present(p, 5000));
+	peer_disconnected(p, "b");
+	assert_false(peer_present(p, 5000));
+	assert_int_equal(do_switch("b", (struct entry_id){1, 0}, 1), ST_DENIED); /* who has its name now must show the token */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_token, begin, end),
+		cmocka_unit_test_setup_teardown(test_log_never_shows_the_token_and_is_limited, begin, end),
+		cmocka_unit_test_setup_teardown(test_fence, begin, end),
+		cmocka_unit_test_setup_teardown(test_commands, begin, end),
+		cmocka_unit_test_setup_teardown(test_damaged, begin, end),
+		cmocka_unit_test_setup_teardown(test_device_with_nul, begin, end),
+		cmocka_unit_test_setup_teardown(test_presence, begin, end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
