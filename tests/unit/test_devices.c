@@ -875,6 +875,7 @@ static void test_qos2_of_joined_filters(void **state)
 	assert_true(release(r, "d1", &later));
 	assert_int_equal(rig_switch(r, "d1", again, joined), CONTROL_DONE);
 	devices_tick(r->devices, false);
+	assert_false(release(r, "d1", &mine));
 	assert_false(release(r, "d1", &theirs));
 	assert_true(release(r, "d1", &later));
 	rig_free(r);
