@@ -589,6 +589,60 @@ static void test_late_joined_and_announced(void **state)
 	rig_free(r);
 }
 
+/* What a subscription brought live, another one that joins later is not owed. */
+static void test_late_overlapping(void **state)
+{
+	struct rig *r = begin();
+	const char *const filters[] = {"dev/#", "dev/a", NULL};
+	struct entry_id generation, joined;
+	struct current_message owed, live;
+	struct message batch[2];
+
+	(void)state;
+	rig_subscribe(r, "d1", "dev/#", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	owed = rig_publish(r, "dev/a", 1);
+	rig_pass_time(5000);
+	devices_tick(r->devices, true);
+	live = rig_publish(r, "dev/a", 1);
+	assert_false(rig_offer(r, "d1", &live));
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	rig_subscribe(r, "d1", "dev/a", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &joined);
+	batch[0] = owed.message;
+	batch[1] = live.message;
+	assert_int_equal(rig_batch(r, "d1", generation, filters, batch, 2, joined), CONTROL_DONE);
+	assert_int_equal(r->seen_count, 1);
+	assert_id_equal(r->seen[0].id, owed.id);
+	rig_free(r);
+}
+
+/* The end of a late backlog comes in the turn in which the connection ends: it is not delivered any more. */
+static void test_late_switch_and_gone_in_one_turn(void **state)
+{
+	struct rig *r = begin();
+	const char *const filters[] = {"dev/#", NULL};
+	struct entry_id generation, cursor, upto;
+	struct session_event e;
+
+	(void)state;
+	rig_subscribe(r, "d1", "dev/#", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	rig_pass_time(5000);
+	devices_tick(r->devices, true);
+	upto = rig_expect(r, JOURNAL_LIVE, NULL).upto;
+	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){50, 0}), CONTROL_DONE);
+	devices_tick(r->devices, false);
+	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, upto), CONTROL_DONE);
+	assert_int_equal(rig_switch(r, "d1", generation, upto), CONTROL_DONE);
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	devices_disconnected(r->devices, "d1", false);
+	e = rig_expect(r, JOURNAL_GONE, NULL);
+	assert_true(rig_cursor(&e, "dev/#", &cursor));
+	assert_id_equal(cursor, (struct entry_id){50, 0});
+	rig_free(r);
+}
+
 static void test_announce(void **state)
 {
 	struct rig *r = begin();
@@ -1097,6 +1151,7 @@ int main(void)
 		cmocka_unit_test(test_unclean_end_shortly_after_join), cmocka_unit_test(test_join_live_device),
 		cmocka_unit_test(test_same_filter_again), cmocka_unit_test(test_crowded), cmocka_unit_test(test_too_far),
 		cmocka_unit_test(test_hold_timeout), cmocka_unit_test(test_late_joined_and_announced),
+		cmocka_unit_test(test_late_overlapping), cmocka_unit_test(test_late_switch_and_gone_in_one_turn),
 		cmocka_unit_test(test_announce), cmocka_unit_test(test_resumed),
 		cmocka_unit_test(test_resumed_without_subscribing), cmocka_unit_test(test_session_lost_by_broker),
 		cmocka_unit_test(test_taken_over), cmocka_unit_test(test_unsubscribe_first_in_resumed),
