@@ -1039,6 +1039,58 @@ static void test_full_at_join(void **state)
 	rig_free(r);
 }
 
+/* A resumed subscription that could not be told of stays the broker's. */
+static void test_full_at_resume(void **state)
+{
+	struct rig *r = begin();
+	struct client_info c = kept("d1");
+	struct current_message m;
+
+	(void)state;
+	leave_kept(r);
+	fill(r);
+	devices_seen(r->devices, "d1", 2);
+	devices_subscribed(r->devices, &c, "dev/a", 1);
+	drain(r);
+	devices_seen(r->devices, "d1", 2);
+	devices_subscribed(r->devices, &c, "dev/b", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	m = rig_publish(r, "dev/a", 1);
+	assert_false(rig_offer(r, "d1", &m));
+	m = rig_publish(r, "dev/b", 1);
+	assert_true(rig_offer(r, "d1", &m));
+	rig_free(r);
+}
+
+/* An event that no journal of this size takes: said at once, and none waits behind it. */
+static void test_event_too_large(void **state)
+{
+	struct rig *r = begin();
+	char *filter = calloc(1, 60001);
+	struct session_event e = {.client = slice_str("d1")};
+	struct buf cursors = {0};
+
+	(void)state;
+	assert_non_null(filter);
+	memset(filter, 'f', 60000);
+	for (int i = 0; i < 10; i++) session_cursor_pack(&cursors, slice_str(filter), (struct entry_id){1, 1});
+	e.cursors = slice_of(cursors.data, cursors.len);
+	e.cursor_count = 10;
+	assert_int_equal(append_event(r->append, JOURNAL_GONE, &e), ST_TOO_LARGE);
+	fill(r);
+	assert_int_equal(append_event(r->append, JOURNAL_GONE, &e), ST_TOO_LARGE);
+	e.cursors = (struct slice){0};
+	e.cursor_count = 0;
+	for (int i = 0; i < 3; i++) assert_int_equal(append_event(r->append, JOURNAL_GONE, &e), ST_OK);
+	drain(r);
+	append_flush(r->append);
+	for (int i = 0; i < 3; i++) rig_expect(r, JOURNAL_GONE, NULL);
+	rig_expect_none(r);
+	buf_free(&cursors);
+	free(filter);
+	rig_free(r);
+}
+
 static void test_full_at_announce(void **state)
 {
 	struct rig *r = begin();
@@ -1157,7 +1209,8 @@ int main(void)
 		cmocka_unit_test(test_taken_over), cmocka_unit_test(test_unsubscribe_first_in_resumed),
 		cmocka_unit_test(test_unsubscribe), cmocka_unit_test(test_qos2_release),
 		cmocka_unit_test(test_qos2_of_joined_filters), cmocka_unit_test(test_qos2_late), cmocka_unit_test(test_full),
-		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_announce), cmocka_unit_test(test_long_filters),
+		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_resume),
+		cmocka_unit_test(test_event_too_large), cmocka_unit_test(test_full_at_announce), cmocka_unit_test(test_long_filters),
 		cmocka_unit_test(test_rewire), cmocka_unit_test(test_acl_file),
 	};
 
