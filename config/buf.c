@@ -25,7 +25,7 @@ void buf_clear(struct buf *b)
 
 static bool grow(struct buf *b, size_t more)
 {
-	if (more > SIZE_MAX - b->len) return false;
+	if (more > PTRDIFF_MAX - b->len) return false; /* no object is larger */
 	size_t need = b->len + more;
 	size_t cap = b->cap ? b->cap : FIRST_BYTES;
 	while (cap < need)

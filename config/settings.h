@@ -94,8 +94,8 @@ struct setting_override {
 	const char *value;
 };
 
-/* Reads `path` (NULL: defaults and overrides only), then the overrides ("config" is skipped: that is how the path came).
- * On success *out is owned by the caller. On failure nothing is kept and `why` holds one or more lines, each
+/* Reads `path` (NULL: defaults and overrides only), then the overrides ("config" is skipped: the path came by it). On
+ * success *out is owned by the caller. On failure nothing is kept and `why` holds one or more lines, each
  * "FILE:LINE: ..." or "plugin_opt_NAME: ...": what is wrong, the value (never a password), what is accepted. All errors
  * found are reported, not only the first. Warnings (a password file that others can read) go to `log`. */
 enum status settings_load(const char *path, const struct setting_override *overrides, size_t override_count,

@@ -113,11 +113,14 @@ bool filters_intersect(struct slice a, struct slice b)
 	/* MQTT 5 4.7.2: a leading wildcard does not match topics that begin with '$'. */
 	if (is_wildcard(a.data[0]) && b.data[0] == '$') return false;
 	if (is_wildcard(b.data[0]) && a.data[0] == '$') return false;
-	for (;;) {
+	for (size_t depth = 0;; depth++) {
 		bool in_a = level_next(&levels_a, &x), in_b = level_next(&levels_b, &y);
 
-		/* '#' also matches the level above it, so it reaches a filter that has just ended. */
-		if ((in_a && level_is(x, '#')) || (in_b && level_is(y, '#'))) return true;
+		/* '#' also matches the level above it, so it reaches a filter that has just ended; but "+" and "/#" would meet in
+		 * the empty topic, which there is not. */
+		if ((in_a && level_is(x, '#')) || (in_b && level_is(y, '#'))) {
+			return (in_a && in_b) || depth > 1 || (a.data[0] != '/' && b.data[0] != '/');
+		}
 		if (!in_a || !in_b) return in_a == in_b;
 		if (level_is(x, '+') || level_is(y, '+')) continue;
 		if (!slice_equal(x, y)) return false;

@@ -1,0 +1,67 @@
+/*
+ * libFuzzer entry: control commands, session events, index members, log texts; the first byte chooses. What a decoder
+ * accepts must be steppable to its counts.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "config/control.h"
+#include "config/keys.h"
+#include "config/log.h"
+#include "plugin/session_event.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool condition)
+{
+	if (!condition) abort();
+}
+
+static void control(struct slice input)
+{
+	struct control_command c;
+	struct slice filter;
+	struct message m;
+	if (control_decode(input, &c) != ST_OK) return;
+	for (unsigned i = 0; i < c.filter_count; i++)
+		must(control_filter_next(&c.filters, &filter));
+	for (unsigned i = 0; i < c.message_count; i++)
+		must(control_message_next(&c.messages, &m));
+	must(c.filters.len == 0 && c.messages.len == 0);
+}
+
+static void session(struct slice input)
+{
+	struct session_event e;
+	struct slice filter, rest;
+	struct entry_id cursor;
+	struct buf again = {0};
+	if (session_event_unpack(input, &e) != ST_OK) return;
+	rest = e.cursors;
+	for (unsigned i = 0; i < e.cursor_count; i++)
+		must(session_cursor_next(&rest, &filter, &cursor));
+	must(rest.len == 0);
+	session_event_pack(&again, &e);
+	must(slice_equal(slice_of(again.data, again.len), input)); /* there is one form only */
+	buf_free(&again);
+}
+
+static void text(struct slice input)
+{
+	char kind, out[64];
+	struct slice key, hint;
+	(void)index_member_parse(input, &kind, &key, &hint);
+	size_t size = input.len > 0 ? (unsigned char)input.data[0] % sizeof out + 1 : 1;
+	log_printable(input.data, input.len, out, size);
+	must(memchr(out, '\0', size) != NULL && utf8_valid(slice_str(out)));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (size == 0) return 0;
+	struct slice rest = slice_of(data + 1, size - 1);
+	if (data[0] % 3 == 0) control(rest);
+	else if (data[0] % 3 == 1) session(rest);
+	else text(rest);
+	return 0;
+}

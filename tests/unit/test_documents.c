@@ -1,0 +1,223 @@
+/*
+ * Holds the table of settings, config/mosquitto-redis.conf and README.md, "Settings", together; no server.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "config/settings.h"
+#include "config/text_file.h"
+
+#define SAMPLE TEST_SOURCE_DIR "/config/mosquitto-redis.conf"
+#define README TEST_SOURCE_DIR "/README.md"
+
+static struct text_file document(const char *path)
+{
+	struct text_file f = {0};
+	char why[256];
+
+	if (text_file_read(path, 1u << 22, &f, why, sizeof(why)) != ST_OK) fail_msg("%s %s", path, why);
+	return f;
+}
+
+static const struct setting_row *row_of(struct slice name)
+{
+	size_t count;
+	const struct setting_row *rows = settings_table(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (slice_equal(slice_str(rows[i].name), name)) return &rows[i];
+	}
+	return NULL;
+}
+
+static struct slice word(struct slice text)
+{
+	size_t len = 0;
+
+	while (len < text.len && text.data[len] != ' ' && text.data[len] != '\t') len++;
+	return slice_of(text.data, len);
+}
+
+static bool begins(struct slice text, const char *with)
+{
+	return text.len >= strlen(with) && memcmp(text.data, with, strlen(with)) == 0;
+}
+
+/* A line of the sample that is a setting, in use or put aside ("# "), without its mark. */
+static bool setting_line(struct slice line, struct slice *setting)
+{
+	if (line.len == 0 || begins(line, "##")) return false;
+	if (begins(line, "# ")) line = slice_of(line.data + 2, line.len - 2);
+	*setting = line;
+	return true;
+}
+
+static void sample_loads(void **state)
+{
+	struct settings *s = NULL;
+	char why[1024];
+
+	(void)state;
+	if (settings_load(SAMPLE, NULL, 0, NULL, &s, why, sizeof(why)) != ST_OK) fail_msg("%s", why);
+	settings_free(s);
+}
+
+static void sample_has_no_unknown_names(void **state)
+{
+	struct text_file f = document(SAMPLE);
+	struct slice rest = slice_of(f.data, f.len), line, setting;
+
+	(void)state;
+	while (text_line_next(&rest, &line)) {
+		if (!setting_line(line, &setting)) continue;
+		if (!row_of(word(setting))) fail_msg("sample: \"%.*s\" is no setting", (int)line.len, line.data);
+	}
+	text_file_free(&f);
+}
+
+static void sample_has_every_setting_with_its_default(void **state)
+{
+	struct text_file f = document(SAMPLE);
+	size_t count;
+	const struct setting_row *rows = settings_table(&count);
+
+	(void)state;
+	for (size_t i = 0; i < count; i++) {
+		struct slice rest = slice_of(f.data, f.len), line, setting;
+		bool found = false;
+
+		while (text_line_next(&rest, &line)) {
+			if (!setting_line(line, &setting) || !slice_equal(word(setting), slice_str(rows[i].name))) continue;
+			char expected[256];
+			(void)snprintf(expected, sizeof(expected), "%s %s", rows[i].name,
+				rows[i].default_text ? rows[i].default_text : "");
+			found |= rows[i].default_text ? slice_equal(setting, slice_str(expected)) : begins(setting, expected);
+		}
+		if (!found) fail_msg("sample: no line \"%s %s\"", rows[i].name,
+			rows[i].default_text ? rows[i].default_text : "...");
+	}
+	text_file_free(&f);
+}
+
+/* What the sample shows must work when it is taken into use, files on this machine aside. */
+static void examples_of_the_sample_are_valid(void **state)
+{
+	struct text_file f = document(SAMPLE);
+	struct slice rest = slice_of(f.data, f.len), line, setting;
+	struct setting_override used[128];
+	size_t count = 0;
+	struct settings *s = NULL;
+	char why[2048];
+
+	(void)state;
+	while (text_line_next(&rest, &line)) {
+		const struct setting_row *row;
+		struct slice name;
+		if (!setting_line(line, &setting)) continue;
+		name = word(setting);
+		row = row_of(name);
+		if (!row || !row->supported) continue;
+		if (strstr(row->name, "_file") || strcmp(row->name, "redis_username") == 0) continue;
+		assert_true(count < 128);
+		used[count].name = row->name;
+		used[count++].value = strndup(name.data + name.len, setting.len - name.len);
+	}
+	if (settings_load(NULL, used, count, NULL, &s, why, sizeof(why)) != ST_OK) fail_msg("%s", why);
+	assert_true(s->mirror_count > 2 && s->grant_count > 1);
+	settings_free(s);
+	for (size_t i = 0; i < count; i++) free((char *)(uintptr_t)used[i].value);
+	text_file_free(&f);
+}
+
+/* --- README.md ---------------------------------------------------------------------------------------------------- */
+
+/* Rows of the tables in the section "## Settings": lines that begin with "| `". False at the end. */
+static bool readme_row(struct slice *rest, bool *inside, struct slice *line)
+{
+	while (text_line_next(rest, line)) {
+		if (begins(*line, "## ")) *inside = begins(*line, "## Settings");
+		else if (*inside && begins(*line, "| `")) return true;
+	}
+	return false;
+}
+
+/* Next word after an opening backtick in the row's first cell, which ends at '|' outside of backticks. */
+static bool readme_name(struct slice *cell, struct slice *name)
+{
+	for (size_t i = 0; i < cell->len && cell->data[i] != '|'; i++) {
+		size_t close = i + 1;
+		if (cell->data[i] != '`') continue;
+		while (close < cell->len && cell->data[close] != '`') close++;
+		*name = word(slice_of(cell->data + i + 1, close - i - 1));
+		close = close < cell->len ? close + 1 : close;
+		*cell = slice_of(cell->data + close, cell->len - close);
+		return true;
+	}
+	return false;
+}
+
+static void readme_has_no_unknown_names(void **state)
+{
+	struct text_file f = document(README);
+	struct slice rest = slice_of(f.data, f.len), line, name;
+	bool inside = false;
+	size_t names = 0;
+
+	(void)state;
+	while (readme_row(&rest, &inside, &line)) {
+		struct slice cell = slice_of(line.data + 2, line.len - 2);
+		for (; readme_name(&cell, &name); names++) {
+			if (!row_of(name)) fail_msg("README: \"%.*s\" is no setting", (int)name.len, name.data);
+		}
+	}
+	if (names == 0) fail_msg("README: no table in the section \"## Settings\"");
+	text_file_free(&f);
+}
+
+static bool contains(struct slice text, const char *part)
+{
+	return memmem(text.data, text.len, part, strlen(part)) != NULL;
+}
+
+static void readme_has_every_setting_with_its_default(void **state)
+{
+	struct text_file f = document(README);
+	size_t count;
+	const struct setting_row *rows = settings_table(&count);
+
+	(void)state;
+	for (size_t i = 0; i < count; i++) {
+		struct slice rest = slice_of(f.data, f.len), line, name;
+		bool inside = false, found = false;
+
+		while (readme_row(&rest, &inside, &line)) {
+			struct slice cell = slice_of(line.data + 2, line.len - 2);
+			while (readme_name(&cell, &name)) {
+				if (!slice_equal(name, slice_str(rows[i].name))) continue;
+				found = true;
+				/* What is left of the line is the default and the meaning. */
+				if (!rows[i].default_text || contains(cell, rows[i].default_text)) continue;
+				fail_msg("README: the row of %s lacks its default %s", rows[i].name, rows[i].default_text);
+			}
+		}
+		if (!found) fail_msg("README: no row for %s", rows[i].name);
+	}
+	text_file_free(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sample_loads), cmocka_unit_test(sample_has_no_unknown_names),
+		cmocka_unit_test(sample_has_every_setting_with_its_default),
+		cmocka_unit_test(examples_of_the_sample_are_valid), cmocka_unit_test(readme_has_no_unknown_names),
+		cmocka_unit_test(readme_has_every_setting_with_its_default),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

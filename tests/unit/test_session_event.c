@@ -1,0 +1,200 @@
+/* Bodies of session records: round trips, every truncation, every flipped byte. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+
+#include "plugin/session_event.h"
+#include "random_message.h"
+
+static bool same_id(struct entry_id a, struct entry_id b)
+{
+	return entry_id_compare(a, b) == 0;
+}
+
+static bool same(const struct session_event *a, const struct session_event *b)
+{
+	return slice_same(a->client, b->client) && slice_same(a->user, b->user) && same_id(a->generation, b->generation) &&
+		slice_same(a->filter, b->filter) && a->qos == b->qos && a->again == b->again &&
+		a->broker_queued == b->broker_queued && a->initial.policy == b->initial.policy &&
+		a->initial.count == b->initial.count && a->initial.since_ms == b->initial.since_ms &&
+		a->overlap_ms == b->overlap_ms && same_id(a->from, b->from) && a->rate == b->rate && a->late == b->late &&
+		same_id(a->upto, b->upto) && a->cursor_count == b->cursor_count && slice_same(a->cursors, b->cursors) &&
+		same_id(a->previous_boot, b->previous_boot) && same_id(a->previous_last, b->previous_last);
+}
+
+static void check(const struct session_event *e)
+{
+	struct buf b = {0};
+	struct session_event back;
+	session_event_pack(&b, e);
+	assert_false(b.failed);
+	assert_int_equal(session_event_unpack(slice_of(b.data, b.len), &back), ST_OK);
+	assert_true(same(e, &back));
+	buf_free(&b);
+}
+
+static struct entry_id random_id(uint64_t *seed)
+{
+	uint64_t ms = random_next(seed);
+	return (struct entry_id){ms, random_next(seed)};
+}
+
+/* `texts` holds what the event borrows: client, user, filter, cursors, and one to work with. */
+static struct session_event random_event(uint64_t *seed, struct buf texts[5])
+{
+	uint64_t coin = random_next(seed);
+	struct session_event e = {
+		.generation = random_id(seed),
+		.qos = (uint8_t)random_below(seed, 3),
+		.again = coin & 1,
+		.broker_queued = coin & 2,
+		.late = coin & 4,
+		.initial = {.policy = (enum grant_new)random_below(seed, 4), .count = random_next(seed),
+			.since_ms = random_next(seed)},
+		.overlap_ms = random_next(seed),
+		.from = random_id(seed),
+		.rate = (uint32_t)random_next(seed),
+		.upto = random_id(seed),
+		.previous_boot = random_id(seed),
+		.previous_last = random_id(seed),
+	};
+	if (coin & 8) e.client = random_part(seed, &texts[0], 30, false);
+	if (coin & 16) e.user = random_part(seed, &texts[1], 30, false);
+	if (coin & 32) e.filter = random_part(seed, &texts[2], 30, false);
+	buf_clear(&texts[3]);
+	e.cursor_count = (uint16_t)random_below(seed, 5);
+	for (unsigned i = 0; i < e.cursor_count; i++)
+		session_cursor_pack(&texts[3], random_part(seed, &texts[4], 20, false), random_id(seed));
+	if (e.cursor_count > 0) e.cursors = slice_of(texts[3].data, texts[3].len);
+	return e;
+}
+
+static void round_trips(void **state)
+{
+	(void)state;
+	uint64_t seed = 41;
+	print_message("seed %" PRIu64 "\n", seed);
+	struct buf texts[5] = {0};
+	struct session_event e = {0};
+	check(&e);
+	for (unsigned i = 0; i < 3000; i++) {
+		e = random_event(&seed, texts);
+		check(&e);
+	}
+	for (size_t i = 0; i < 5; i++)
+		buf_free(&texts[i]);
+}
+
+static void cursors_step(void **state)
+{
+	(void)state;
+	struct buf b = {0}, body = {0};
+	struct session_event e = {.client = {"dev", 3}, .cursor_count = 2}, back;
+	session_cursor_pack(&b, slice_str("a/#"), (struct entry_id){1, 2});
+	session_cursor_pack(&b, slice_str("b"), ENTRY_ID_MAX);
+	e.cursors = slice_of(b.data, b.len);
+	session_event_pack(&body, &e);
+	assert_int_equal(session_event_unpack(slice_of(body.data, body.len), &back), ST_OK);
+	struct slice rest = back.cursors, filter;
+	struct entry_id cursor;
+	assert_true(session_cursor_next(&rest, &filter, &cursor));
+	assert_true(slice_equal(filter, slice_str("a/#")) && cursor.ms == 1 && cursor.seq == 2);
+	assert_true(session_cursor_next(&rest, &filter, &cursor));
+	assert_true(slice_equal(filter, slice_str("b")) && same_id(cursor, ENTRY_ID_MAX));
+	assert_false(session_cursor_next(&rest, &filter, &cursor));
+	buf_free(&b);
+	buf_free(&body);
+}
+
+static void refused(void **state)
+{
+	(void)state;
+	struct buf b = {0}, cursors = {0};
+	struct session_event e, back;
+	assert_int_equal(session_event_unpack(slice_of(NULL, 0), &back), ST_CORRUPT);
+	assert_int_equal(session_event_unpack(slice_of("\2", 1), &back), ST_VERSION);
+	static const struct session_event bad[] = {{.qos = 3}, {.initial = {.policy = (enum grant_new)4}},
+		{.cursor_count = 1}, {.cursor_count = 1, .cursors = {"", 0}}, {.cursors = {"x", 1}}};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		buf_clear(&b);
+		session_event_pack(&b, &bad[i]);
+		assert_int_equal(session_event_unpack(slice_of(b.data, b.len), &back), ST_CORRUPT);
+	}
+	session_cursor_pack(&cursors, slice_str("f"), ENTRY_ID_ZERO);
+	for (unsigned count = 0; count < 3; count++) {
+		e = (struct session_event){.cursor_count = (uint16_t)count, .cursors = slice_of(cursors.data, cursors.len)};
+		buf_clear(&b);
+		session_event_pack(&b, &e);
+		assert_int_equal(session_event_unpack(slice_of(b.data, b.len), &back), count == 1 ? ST_OK : ST_CORRUPT);
+	}
+	char *large = calloc(1, 65536);
+	assert_non_null(large);
+	for (unsigned extra = 0; extra < 2; extra++) {
+		e = (struct session_event){.client = slice_of(large, 65535 + extra)};
+		buf_clear(&b);
+		session_event_pack(&b, &e);
+		assert_int_equal(session_event_unpack(slice_of(b.data, b.len), &back), extra ? ST_CORRUPT : ST_OK);
+	}
+	free(large);
+	buf_free(&b);
+	buf_free(&cursors);
+}
+
+static void use(const struct session_event *e)
+{
+	struct slice rest = e->cursors, filter;
+	struct entry_id cursor;
+	for (unsigned i = 0; i < e->cursor_count; i++)
+		assert_true(session_cursor_next(&rest, &filter, &cursor));
+	assert_int_equal(rest.len, 0);
+	assert_true(e->qos <= 2 && e->initial.policy <= NEW_SINCE);
+	check(e);
+}
+
+static void damaged(void **state)
+{
+	(void)state;
+	uint64_t seed = 42;
+	print_message("seed %" PRIu64 "\n", seed);
+	struct buf texts[5] = {0}, b = {0};
+	struct session_event e, back;
+	do {
+		e = random_event(&seed, texts);
+	} while (e.cursor_count == 0 || !e.client.data || !e.filter.data || !e.user.data);
+	session_event_pack(&b, &e);
+	for (size_t len = 0; len < b.len; len++) {
+		char *copy = exact_copy(b.data, len);
+		assert_int_equal(session_event_unpack(slice_of(copy, len), &back), ST_CORRUPT);
+		free(copy);
+	}
+	char *copy = exact_copy(b.data, b.len);
+	for (size_t at = 0; at < b.len; at++) {
+		for (unsigned flip = 1; flip < 256; flip++) {
+			copy[at] = (char)((unsigned char)copy[at] ^ flip);
+			if (session_event_unpack(slice_of(copy, b.len), &back) == ST_OK) use(&back);
+			copy[at] = (char)((unsigned char)copy[at] ^ flip);
+		}
+	}
+	free(copy);
+	buf_u8(&b, 0);
+	assert_int_equal(session_event_unpack(slice_of(b.data, b.len), &back), ST_CORRUPT);
+	for (size_t i = 0; i < 5; i++)
+		buf_free(&texts[i]);
+	buf_free(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(round_trips),
+		cmocka_unit_test(cursors_step),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(damaged),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
