@@ -23,15 +23,16 @@ static uint64_t clock_ms(void)
 
 uint64_t (*journal_clock_ms)(void) = clock_ms;
 
-static inline uint64_t checksum_of(const struct journal_header *h, size_t body_length)
+static inline uint64_t checksum_of(const struct journal_header *h, size_t body_length, bool wide)
 {
-	size_t skip = offsetof(struct journal_header, position);
-	return XXH3_64bits((const char *)h + skip, sizeof(*h) - skip + body_length);
+	const char *data = (const char *)h + offsetof(struct journal_header, position);
+	size_t len = sizeof(*h) - offsetof(struct journal_header, position) + body_length;
+	return wide ? journal_hash_wide(data, len) : XXH3_64bits(data, len);
 }
 
 uint64_t journal_record_checksum(const struct journal_header *h)
 {
-	return checksum_of(h, h->length);
+	return checksum_of(h, h->length, false);
 }
 
 uint64_t journal_slot_checksum(const struct journal_slot *s, uint32_t tag)
@@ -40,7 +41,8 @@ uint64_t journal_slot_checksum(const struct journal_slot *s, uint32_t tag)
 	return XXH3_64bits((const char *)s + skip, sizeof(*s) - skip) ^ tag;
 }
 
-void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id, uint64_t clean)
+void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id,
+	uint64_t clean)
 {
 	struct journal_slot s = {.position = position, .ms = id.ms, .seq = id.seq, .clean = clean};
 	s.checksum = journal_slot_checksum(&s, m->tag);
@@ -81,7 +83,7 @@ struct entry_id journal_commit(struct journal *j, size_t len, bool *wake)
 	h->previous = j->previous;
 	h->type = j->reserved_type;
 	h->tag = j->map.tag;
-	h->checksum = checksum_of(h, len);
+	h->checksum = checksum_of(h, len, j->hash_wide);
 
 	j->last = id;
 	j->reserved = false;

@@ -62,7 +62,8 @@ static enum status open_failed(int error, const char *path, char *why, size_t wh
 }
 
 /* Opens and locks what `path` names now. *made: this call made the file. */
-static enum status open_locked(const char *path, int *out, struct stat *info, bool *made, char *why, size_t why_size)
+static enum status open_locked(const char *path, int *out, struct stat *info, bool *made, char *why,
+	size_t why_size)
 {
 	for (int attempt = 0; attempt < 8; attempt++) {
 		*made = false;
@@ -80,7 +81,8 @@ static enum status open_locked(const char *path, int *out, struct stat *info, bo
 			if (error != EWOULDBLOCK) return open_failed(error, path, why, why_size);
 			return journal_fail(ST_DENIED, why, why_size, "journal %s: in use by another broker", path);
 		}
-		if (fstat(fd, info) != 0 || stat(path, &named) != 0 || info->st_ino != named.st_ino || info->st_dev != named.st_dev) {
+		if (fstat(fd, info) != 0 || stat(path, &named) != 0 || info->st_ino != named.st_ino ||
+			info->st_dev != named.st_dev) {
 			(void)close(fd); /* replaced between open and lock */
 			continue;
 		}
@@ -97,7 +99,8 @@ static bool static_intact(const struct journal_static *s)
 }
 
 /* Reads the copy that is intact; *damaged when the other is not. */
-static enum status read_static(int fd, const char *path, struct journal_static *out, bool *damaged, char *why, size_t why_size)
+static enum status read_static(int fd, const char *path, struct journal_static *out, bool *damaged, char *why,
+	size_t why_size)
 {
 	struct journal_static copy[2] = {0};
 	static const off_t offsets[2] = {STATIC_COPY_0, STATIC_COPY_1};
@@ -123,7 +126,8 @@ static enum status read_static(int fd, const char *path, struct journal_static *
 	bool sane = out->ring_size >= RING_MIN && out->ring_size <= RING_MAX && out->ring_size % JOURNAL_GRANULE == 0;
 	if ((!intact[0] && !intact[1]) || !sane) {
 		return journal_fail(ST_CORRUPT, why, why_size,
-			"journal %s: both copies of its header are damaged; restore the file or move it away (what is unsent in it is lost)", path);
+			"journal %s: both copies of its header are damaged; restore the file or move it away (what is unsent in it "
+			"is lost)", path);
 	}
 	return ST_OK;
 }
@@ -137,12 +141,12 @@ static enum status open_existing(int fd, const char *path, const char *node, off
 	enum status st = read_static(fd, path, &s, &damaged, why, why_size);
 	if (st != ST_OK) return st;
 	if (strcmp(s.node, node) != 0) {
-		return journal_fail(ST_FOREIGN, why, why_size, "journal %s: belongs to node \"%s\", the settings say node \"%s\"; "
-			"set node back, or give another path", path, s.node, node);
+		return journal_fail(ST_FOREIGN, why, why_size, "journal %s: belongs to node \"%s\", the settings say node "
+			"\"%s\"; set node back, or give another path", path, s.node, node);
 	}
 	if ((uint64_t)length < RING_OFFSET) {
-		return journal_fail(ST_CORRUPT, why, why_size, "journal %s: %llu bytes long, too short for a journal; restore the file "
-			"or move it away (what is unsent in it is lost)", path, (unsigned long long)length);
+		return journal_fail(ST_CORRUPT, why, why_size, "journal %s: %llu bytes long, too short for a journal; "
+			"restore the file or move it away (what is unsent in it is lost)", path, (unsigned long long)length);
 	}
 	/* Always: a copy of the file may have holes, and a hole is a SIGBUS on a full disk. */
 	int rc = journal_allocate(fd, 0, (int64_t)(RING_OFFSET + s.ring_size));
@@ -179,6 +183,7 @@ static struct journal *journal_new(const struct journal_map *m, const struct jou
 	if (!j) return NULL;
 	memset(j, 0, sizeof(*j));
 	j->map = *m;
+	j->hash_wide = journal_hash_usable();
 	j->message_room = m->size - m->size / 16;
 	uint64_t largest = m->size / 2 < RECORD_MAX ? m->size / 2 : RECORD_MAX;
 	j->body_max = (size_t)(largest - sizeof(struct journal_header));
@@ -229,7 +234,9 @@ enum status journal_open(const char *path, uint64_t size, const char *node, stru
 	int fd = -1;
 
 	*report = (struct journal_report){0};
-	if (size < RING_MIN || size > RING_MAX) return journal_fail(ST_INVALID, why, why_size, "journal_size: from 1M to 16T");
+	if (size < RING_MIN || size > RING_MAX) {
+		return journal_fail(ST_INVALID, why, why_size, "journal_size: from 1M to 16T");
+	}
 	if (strlen(node) > JOURNAL_NODE_MAX) return journal_fail(ST_INVALID, why, why_size, "node: at most 255 bytes");
 	size = (size + JOURNAL_GRANULE - 1) / JOURNAL_GRANULE * JOURNAL_GRANULE;
 

@@ -119,6 +119,7 @@ struct journal {
 	struct journal_skip *skips;
 	size_t skip_count;
 	uint64_t skip_end; /* behind the last skip */
+	bool hash_wide;
 
 	/* Producer. */
 	_Alignas(CACHE_LINE) uint64_t next_position;
@@ -184,7 +185,12 @@ static inline struct entry_id id_larger(struct entry_id a, struct entry_id b)
 /* journal.c: over all of the record behind the checksum field. */
 uint64_t journal_record_checksum(const struct journal_header *h);
 uint64_t journal_slot_checksum(const struct journal_slot *s, uint32_t tag);
-void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id, uint64_t clean);
+void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id,
+	uint64_t clean);
+
+/* journal_hash.c: may only be called when usable. */
+bool journal_hash_usable(void);
+uint64_t journal_hash_wide(const void *data, size_t len);
 
 /* journal_map.c */
 bool journal_map_file(int fd, uint64_t size, struct journal_map *m); /* errno on failure */
@@ -205,7 +211,8 @@ void journal_note(struct journal_report *report, const char *fmt, ...) __attribu
 bool journal_intact(const struct journal_map *m, uint64_t position, uint64_t limit);
 bool journal_slot_intact(const struct journal_map *m, unsigned number);
 /* Fills *found (skips owned by the caller) and the report. */
-enum status journal_recover(const struct journal_map *m, struct journal_found *found, struct journal_report *report) MUST_CHECK;
+enum status journal_recover(const struct journal_map *m, struct journal_found *found,
+	struct journal_report *report) MUST_CHECK;
 
 /* journal_resize.c: moves what is unsent to a file of the new size, which replaces the old one. On success *m and *found
  * are those of the new file; on failure both and the old file are unchanged. */

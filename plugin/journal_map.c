@@ -72,7 +72,9 @@ enum status journal_make(int fd, const char *path, uint64_t size, uint32_t tag, 
 		return journal_fail(ST_IO, why, why_size, "journal %s: cannot allocate %llu bytes: %s", path,
 			(unsigned long long)(RING_OFFSET + size), strerror(rc));
 	}
-	if (!journal_map_file(fd, size, m)) return journal_fail(ST_IO, why, why_size, "journal %s: cannot map: %s", path, strerror(errno));
+	if (!journal_map_file(fd, size, m)) {
+		return journal_fail(ST_IO, why, why_size, "journal %s: cannot map: %s", path, strerror(errno));
+	}
 	m->tag = tag;
 	while (m->tag == 0) {
 		if (getrandom(&m->tag, sizeof(m->tag), 0) != (ssize_t)sizeof(m->tag)) m->tag = (uint32_t)journal_clock_ms() | 1;

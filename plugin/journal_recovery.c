@@ -172,7 +172,7 @@ enum status journal_recover(const struct journal_map *m, struct journal_found *f
 	if (!both) {
 		window_from_ring(m, released != NULL, found);
 		journal_note(report, "%s released position damaged: %s",
-			released ? "one" : "every", released ? "the one before was taken" : "whatever is in the ring will be sent again");
+			released ? "one" : "every", released ? "the one before was taken" : "all in the ring is sent again");
 	}
 
 	bool later = false;
@@ -181,7 +181,7 @@ enum status journal_recover(const struct journal_map *m, struct journal_found *f
 	if (st == ST_OK && later) {
 		later = false;
 		window_from_ring(m, true, found);
-		journal_note(report, "released position older than the records: some will be sent again");
+		journal_note(report, "released position older than the records: some are sent again");
 		st = walk(m, found, clean_end, &later);
 	}
 	if (st == ST_OK) tell(m, found, closed, report);

@@ -28,14 +28,16 @@ enum status journal_resize_clean(const char *path, char *why, size_t why_size)
 	if (!text) return ST_NOMEM;
 	enum status st = ST_OK;
 	if (unlink(text) != 0 && errno != ENOENT) {
-		st = journal_fail(ST_IO, why, why_size, "journal %s: cannot remove what an interrupted resize left: %s", text, strerror(errno));
+		st = journal_fail(ST_IO, why, why_size, "journal %s: cannot remove what an interrupted resize left: %s", text,
+			strerror(errno));
 	}
 	free(text);
 	return st;
 }
 
 /* Copies the intact unsent records, one behind the other, from `to->size` on. Returns the end. */
-static uint64_t copy_records(const struct journal_map *from, const struct journal_found *found, const struct journal_map *to)
+static uint64_t copy_records(const struct journal_map *from, const struct journal_found *found,
+	const struct journal_map *to)
 {
 	uint64_t at = found->released, out = to->size;
 	size_t skip = 0;
@@ -77,9 +79,9 @@ enum status journal_resize(const char *path, uint64_t size, const char *node, st
 	struct journal_map to = {.fd = -1};
 	struct journal_found now;
 	if (found->bytes > size) {
-		return journal_fail(ST_FULL, why, why_size, "journal %s: holds %llu bytes of unsent records, more than journal_size %llu; "
-			"keep journal_size at %llu until they are stored", path, (unsigned long long)found->bytes, (unsigned long long)size,
-			(unsigned long long)m->size);
+		return journal_fail(ST_FULL, why, why_size, "journal %s: holds %llu bytes of unsent records, more than "
+			"journal_size %llu; keep journal_size at %llu until they are stored", path,
+			(unsigned long long)found->bytes, (unsigned long long)size, (unsigned long long)m->size);
 	}
 	char *text = new_path(path);
 	if (!text) return ST_NOMEM;

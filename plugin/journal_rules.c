@@ -16,7 +16,8 @@ static struct journal_rule_entry *entry_at(const struct journal *j, uint32_t num
 	return (struct journal_rule_entry *)(void *)(j->map.base + RULES_OFFSET) + number;
 }
 
-static uint64_t entry_checksum(const struct journal *j, uint32_t number, const struct journal_rule_entry *e, const char *text)
+static uint64_t entry_checksum(const struct journal *j, uint32_t number, const struct journal_rule_entry *e,
+	const char *text)
 {
 	uint32_t fields[4] = {number, e->offset, e->length, j->map.tag};
 	return XXH3_64bits_withSeed(text, e->length, XXH3_64bits(fields, sizeof(fields)));
