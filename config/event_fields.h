@@ -12,7 +12,7 @@
  *   again       1: told again because a bridge came        subscribed
  *   queued      1: only QoS 0 deliveries are missing       subscribed
  *   from        already handed over up to this id          subscribed, with again
- *   upto        what is owed ends here (went live without it): subscribed with again, live
+ *   upto        what is owed ends here (went live without it)  subscribed, live
  */
 #ifndef MQR_CONFIG_EVENT_FIELDS_H
 #define MQR_CONFIG_EVENT_FIELDS_H

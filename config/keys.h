@@ -2,6 +2,7 @@
  * The names of our own keys in Redis; the only place where they are built. All begin with the prefix setting, which has
  * no braces. Names that end in a node or client id carry it last, as it is.
  *   <prefix>:mark:<node>      string  id of the last message of that node that is in Redis with all its keys
+ *   <prefix>:mark:<node>:dead string  id of the last message whose dead letters are written (plugin/pipeline.h)
  *   <prefix>:index            zset    stored keys by the milliseconds of their last id (see index_member)
  *   <prefix>:session:<client> hash    what is known of a device (DEVICE FIELDS below)
  *   <prefix>:sessions         zset    client ids by the milliseconds at which they were last seen

@@ -18,7 +18,8 @@ static void add_step(struct handshake *h, enum handshake_step step)
 	h->steps[h->count++] = step;
 }
 
-static enum status add_auth(const struct settings *settings, struct handshake *h, struct buf *out, char *why, size_t size)
+static enum status add_auth(const struct settings *settings, struct handshake *h, struct buf *out, char *why,
+	size_t size)
 {
 	char *password = NULL;
 	enum status st = password_read(settings->redis_password_file, &password);

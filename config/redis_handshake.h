@@ -19,8 +19,8 @@ struct handshake {
 	size_t count; /* replies expected */
 };
 
-/* Appends the commands to `out`. On failure `why` tells which file could not be read. The bytes may hold a password: the
- * caller wipes them once they are sent. */
+/* Appends the commands to `out`. On failure `why` tells which file could not be read. The bytes may hold a password:
+ * the caller wipes them once they are sent. */
 enum status handshake_build(const struct settings *settings, const char *name, struct handshake *h, struct buf *out,
 	char *why, size_t size) MUST_CHECK;
 /* Judges the reply to step `index`: ST_OK, ST_DENIED (credentials), ST_INVALID (no such database), ST_LOST (other). */

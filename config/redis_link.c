@@ -1,11 +1,11 @@
 /*
- * A Redis connection, made and kept. Owns the socket, what is not yet written, and the callbacks of replies to come; runs
- * on one libuv loop's thread. Never blocks but for the look-up of a host name, and never calls back from inside
+ * A Redis connection, made and kept. Owns the socket, what is not yet written, and the callbacks of replies to come;
+ * runs on one libuv loop's thread. Never blocks but for the look-up of a host name, and never calls back from inside
  * redis_link_send or redis_link_start.
  *
  * A connection is lost in one place only, link_lost. Callbacks may send, reset or close: whoever has called one looks
- * whether link->conn is still the connection it works on. The memory of connection and link goes in libuv's close callbacks,
- * which never run inside another callback.
+ * whether link->conn is still the connection it works on. The memory of connection and link goes in libuv's close
+ * callbacks, which never run inside another callback.
  */
 #include "config/redis_link.h"
 
@@ -39,6 +39,7 @@ struct conn {
 	struct redis_link *link;
 	bool poll_open;
 	bool piece_pending; /* hiredis holds bytes not yet written */
+	bool was_full;      /* the socket took no more */
 	size_t piece_len;
 };
 
@@ -64,7 +65,7 @@ struct redis_link {
 	struct buf out;
 	size_t out_at;
 	struct pending *first, *last;
-	uint64_t active_at; /* last byte in or out, or first pending send; milliseconds of the loop */
+	uint64_t active_at; /* last sign of life, or first pending send; milliseconds of the loop */
 	unsigned backoff_ms;
 	uint32_t jitter;
 	struct handshake handshake;
@@ -149,8 +150,8 @@ static void log_lost(struct redis_link *link, const char *text)
 	}
 	snprintf(link->logged, sizeof(link->logged), "%s", text);
 	link->logged_at = now;
-	log_to(link->log, LOG_LEVEL_WARNING, "redis %s (%s): %s; trying again (%u attempts so far)", link->address, link->name,
-		text, link->attempts);
+	log_to(link->log, LOG_LEVEL_WARNING, "redis %s (%s): %s; trying again (%u attempts so far)", link->address,
+		link->name, text, link->attempts);
 }
 
 /* `text` may lie in the connection that goes here. */
@@ -163,7 +164,8 @@ static void link_lost(struct redis_link *link, enum status st, const char *text)
 	log_lost(link, kept);
 	fail_pending(link);
 	if (link->state == LINK_CLOSED) return;
-	(void)uv_timer_start(&link->timer, on_timer, next_backoff(link), 0); /* fails only without a callback or when closing */
+	/* It fails only without a callback or when closing. */
+	(void)uv_timer_start(&link->timer, on_timer, next_backoff(link), 0);
 	link->events.lost(link->events.ctx, link, st, kept);
 }
 
@@ -209,17 +211,22 @@ static enum status write_some(struct redis_link *link)
 		if (!conn->piece_pending) {
 			size_t left = link->out.len - link->out_at;
 			conn->piece_len = left > PIECE_MAX ? PIECE_MAX : left;
-			if (redisAppendFormattedCommand(conn->context, link->out.data + link->out_at, conn->piece_len) != REDIS_OK) {
-				return ST_LOST;
-			}
+			const char *piece = link->out.data + link->out_at;
+			if (redisAppendFormattedCommand(conn->context, piece, conn->piece_len) != REDIS_OK) return ST_LOST;
 			link->out_at += conn->piece_len;
 			conn->piece_pending = true;
 		}
 		int done = 0;
 		if (redisBufferWrite(conn->context, &done) != REDIS_OK) return ST_LOST;
-		if (!done) return ST_AGAIN;
+		if (!done) {
+			conn->was_full = true;
+			return ST_AGAIN;
+		}
 		conn->piece_pending = false;
-		link->active_at = uv_now(link->loop);
+		/* Only room that the other side has made is a sign of life: the kernel takes a while for a stopped Redis
+		 * too. */
+		if (conn->was_full) link->active_at = uv_now(link->loop);
+		conn->was_full = false;
 	}
 	if (unsent(link)) return ST_AGAIN;
 	out_done(link);
@@ -246,8 +253,8 @@ static void become_ready(struct redis_link *link)
 	if (link->logged[0] == '\0') {
 		log_to(link->log, LOG_LEVEL_NOTICE, "redis %s (%s): connected", link->address, link->name);
 	} else {
-		log_to(link->log, LOG_LEVEL_NOTICE, "redis %s (%s): connected again after %.1f s and %u attempts", link->address,
-			link->name, (double)(uv_now(link->loop) - link->lost_at) / 1000.0, link->attempts);
+		log_to(link->log, LOG_LEVEL_NOTICE, "redis %s (%s): connected again after %.1f s and %u attempts",
+			link->address, link->name, (double)(uv_now(link->loop) - link->lost_at) / 1000.0, link->attempts);
 	}
 	link->logged[0] = '\0';
 	link->events.ready(link->events.ctx, link);
@@ -266,8 +273,8 @@ static void handshake_reply(void *ctx, const redisReply *reply, size_t index)
 	if (index + 1 == link->handshake.count) become_ready(link);
 }
 
-/* Gives one reply to whom it belongs. The pending entry leaves the list before its last callback, so that a callback may
- * do anything to the link. */
+/* Gives one reply to whom it belongs. The pending entry leaves the list before its last callback, so that a callback
+ * may do anything to the link. */
 static void deliver(struct redis_link *link, const redisReply *reply)
 {
 	struct pending *p = link->first;

@@ -1,6 +1,6 @@
 /*
- * A set of byte strings with a few numbers to each, for one transaction: which keys it touches, which index members. Keeps
- * the order of insertion. Not thread-safe.
+ * A set of byte strings with a few numbers to each, for one transaction: which keys it touches, which index members.
+ * Keeps the order of insertion. Not thread-safe.
  */
 #ifndef MQR_PLUGIN_KEY_SET_H
 #define MQR_PLUGIN_KEY_SET_H

@@ -1,7 +1,7 @@
 /*
  * The writer's decisions. Owns two transactions, the one under way and the one being gathered, and what is known of the
- * mark in Redis. Writer thread; no I/O. Never calls a transaction done that Redis has not shown to be applied, and never
- * sends one again that Redis may have applied.
+ * mark in Redis. Writer thread; no I/O. Never calls a transaction done that Redis has not shown to be applied, and
+ * never sends one again that Redis may have applied.
  */
 #include "plugin/pipeline.h"
 
@@ -94,7 +94,8 @@ static void log_with_ids(const struct pipeline *p, const char *text, struct entr
 	char ids[2][ENTRY_ID_TEXT_MAX];
 	(void)entry_id_format(a, ids[0]);
 	(void)entry_id_format(b, ids[1]);
-	log_to(p->config.log, LOG_LEVEL_ERROR, "writer: mark of node %s: %s (%s, %s)", p->config.node, text, ids[0], ids[1]);
+	log_to(p->config.log, LOG_LEVEL_ERROR, "writer: mark of node %s: %s (%s, %s)", p->config.node, text,
+		ids[0], ids[1]);
 }
 
 /* --- gathering ------------------------------------------------------------------------------------------------ */
@@ -125,9 +126,10 @@ enum status pipeline_add(struct pipeline *p, const struct journal_record *record
 {
 	if (!p->mark_known) return ST_AGAIN;
 	if (mixes(p, record)) return ST_FULL;
-	if (!p->told_foreign && entry_id_compare(record->id, p->applied) > 0 && entry_id_compare(record->id, p->mark) <= 0) {
-		log_with_ids(p, "it is ahead of what this journal has still to send; is this node name used by another broker, or was "
-			"the journal replaced? messages are sent, some may be there twice", p->mark, record->id);
+	bool ahead = entry_id_compare(record->id, p->applied) > 0 && entry_id_compare(record->id, p->mark) <= 0;
+	if (ahead && !p->told_foreign) {
+		log_with_ids(p, "it is ahead of what this journal has still to send; is this node name used by another broker, "
+			"or was the journal replaced? messages are sent, some may be there twice", p->mark, record->id);
 		p->told_foreign = true;
 	}
 	enum status st = transaction_add(p->next, &p->names, record, p->boot);
@@ -188,8 +190,8 @@ static void hold_off(struct pipeline *p, const char *reason)
 	}
 	if (!same) {
 		snprintf(p->episode, sizeof(p->episode), "%s", reason);
-		log_to(p->config.log, LOG_LEVEL_WARNING, "writer: redis takes no writes: %s; messages wait in the journal, trying again",
-			reason);
+		log_to(p->config.log, LOG_LEVEL_WARNING, 
+			"writer: redis takes no writes: %s; messages wait in the journal, trying again", reason);
 	}
 	p->episode_retries++;
 	p->progress = PAUSED;
@@ -225,9 +227,8 @@ static void begin_next(struct pipeline *p)
 
 enum pipeline_action pipeline_step(struct pipeline *p)
 {
-	if (p->phase == PHASE_DONE && p->progress == TO_SEND && p->current->record_count == 0 && p->next->record_count > 0) {
-		begin_next(p);
-	}
+	bool idle = p->phase == PHASE_DONE && p->progress == TO_SEND && p->current->record_count == 0;
+	if (idle && p->next->record_count > 0) begin_next(p);
 	if (p->progress == PAUSED) return PIPELINE_PAUSE;
 	if (p->progress == IN_FLIGHT) return PIPELINE_WAIT;
 	if (p->phase != PHASE_DONE) return PIPELINE_SEND;
@@ -320,7 +321,7 @@ static void mark_read(struct pipeline *p)
 {
 	bool ours = !entry_id_is_zero(p->mark) && p->config.has_record(p->config.ctx, p->mark);
 	if (entry_id_compare(p->mark, p->confirmed) < 0) {
-		log_with_ids(p, "redis has lost writes it had confirmed (failover, restore or flush?); mark now, mark confirmed",
+		log_with_ids(p, "redis has lost writes it had confirmed (failover, restore or flush?); mark now, confirmed",
 			p->mark, p->confirmed);
 		p->confirmed = p->mark;
 	}
@@ -414,7 +415,8 @@ static void letters_applied(struct pipeline *p)
 	for (size_t i = t->write_count; i > 0; i--) {
 		const struct transaction_write *w = &t->writes[i - 1];
 		if (!w->failed) continue;
-		tell_dead(p, "messages went to the dead letters", transaction_key(t, w), transaction_error(t, w), letters_count(t));
+		tell_dead(p, "messages went to the dead letters", transaction_key(t, w), transaction_error(t, w),
+			letters_count(t));
 		return;
 	}
 }
@@ -423,7 +425,8 @@ static void letters_applied(struct pipeline *p)
 static void transaction_ended(struct pipeline *p)
 {
 	bool applied = p->applied_now && !(p->phase == PHASE_LETTERS && p->failed);
-	/* Without its WATCH the next one would be unguarded; without MULTI, commands may have been carried out one by one. */
+	/* Without its WATCH the next one would be unguarded; without MULTI, commands may have been carried out one by
+	 * one. */
 	bool from_start = p->watch_failed || p->multi_failed || p->mark_moved;
 	enum phase phase = p->phase;
 	char reason[REASON_MAX];
@@ -543,8 +546,8 @@ void pipeline_released(struct pipeline *p)
 {
 	if (p->phase == PHASE_DONE && p->current->record_count > 0) {
 		if (p->current->damaged > 0) {
-			log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %" PRIu64 " messages of the journal could not be read or have no rule "
-				"any more; dropped", p->current->damaged);
+			log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %" PRIu64 " messages of the journal could not be read or "
+				"have no rule any more; dropped", p->current->damaged);
 		}
 		transaction_clear(p->current);
 	}

@@ -9,13 +9,13 @@
  * Whichever of two copies comes second finds the mark changed and is refused by Redis.
  *
  * Phases of what is being sent:
- *   MARK     MULTI, EXEC, WATCH, GET, GET: may we use transactions, and how far is Redis? After each (re)connect, and when
- *            EXEC found the mark changed
+ *   MARK     MULTI, EXEC, WATCH, GET, GET: may we use transactions, and how far is Redis? After each (re)connect, and
+ *            when EXEC found the mark changed
  *   MAIN     the transaction itself (plugin/transaction.h)
  *   VERIFY   applied, but its replies were lost: an XRANGE or TYPE for each write finds those refused by WRONGTYPE
- *   LETTERS  MULTI, an XADD to <prefix>:dead for each message and rule refused, SET <prefix>:mark:<node>:dead, EXEC, WATCH.
- *            That second mark, the id of the last message in it, says after a lost reply whether the letters are written;
- *            it counts only up to the first mark, so that a stale one hides nothing
+ *   LETTERS  MULTI, an XADD to <prefix>:dead for each message and rule refused, SET <prefix>:mark:<node>:dead, EXEC,
+ *            WATCH. That second mark, the id of the last message in it, says after a lost reply whether the letters are
+ *            written; it counts only up to the first mark, so that a stale one hides nothing
  */
 #ifndef MQR_PLUGIN_PIPELINE_H
 #define MQR_PLUGIN_PIPELINE_H

@@ -59,10 +59,11 @@ void redis_checks_reply(struct redis_checks *checks, const struct log_sink *log,
 		log_to(log, LOG_LEVEL_ERROR, "redis: version %s is too old, 6.2 or newer is needed", value);
 	} else if (index == 1 && info_value(reply, "maxmemory_policy", value, sizeof(value))) {
 		if (!first_time(&checks->told_policy, strcmp(value, "noeviction") != 0)) return;
-		log_to(log, LOG_LEVEL_WARNING, "redis: maxmemory-policy is %s: keys may be evicted and messages lost; set noeviction",
-			value);
+		log_to(log, LOG_LEVEL_WARNING, 
+			"redis: maxmemory-policy is %s: keys may be evicted and messages lost; set noeviction", value);
 	} else if (index == 2 && info_value(reply, "aof_enabled", value, sizeof(value))) {
 		if (!first_time(&checks->told_aof, strcmp(value, "1") != 0)) return;
-		log_to(log, LOG_LEVEL_WARNING, "redis: appendonly is off: confirmed messages are lost when redis is killed; set it to yes");
+		log_to(log, LOG_LEVEL_WARNING, 
+			"redis: appendonly is off: confirmed messages are lost when redis is killed; set it to yes");
 	}
 }

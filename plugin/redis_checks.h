@@ -1,6 +1,6 @@
 /*
- * What is wrong with a Redis that takes writes all the same: settings that break promises silently. Pure but for the log.
- * Writer thread.
+ * What is wrong with a Redis that takes writes all the same: settings that break promises silently. Pure but for the
+ * log. Writer thread.
  */
 #ifndef MQR_PLUGIN_REDIS_CHECKS_H
 #define MQR_PLUGIN_REDIS_CHECKS_H

@@ -1,6 +1,6 @@
 /*
- * Counters and log lines from the writer thread to the broker thread. Counters are relaxed atomics. Lines wait in a ring
- * of fixed size under a mutex that is held for one copy: neither thread ever waits for more than that.
+ * Counters and log lines from the writer thread to the broker thread. Counters are relaxed atomics. Lines wait in a
+ * ring of fixed size under a mutex that is held for one copy: neither thread ever waits for more than that.
  */
 #include "plugin/report.h"
 

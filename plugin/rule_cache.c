@@ -1,6 +1,6 @@
 /*
- * Parsed rules by number, in a table that grows with the largest number seen. Writer thread. Never keeps a rule whose text
- * has changed.
+ * Parsed rules by number, in a table that grows with the largest number seen. Writer thread. Never keeps a rule whose
+ * text has changed.
  */
 #include "plugin/rule_cache.h"
 

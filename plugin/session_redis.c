@@ -1,7 +1,7 @@
 /*
  * Turns session records into Redis commands: the device's hash, the set of sessions, and the entry in the events stream
- * that the bridge reads. Writer thread; no I/O. Never writes a cursor that takes a device backwards past what it had, other
- * than by the overlap it asked for.
+ * that the bridge reads. Writer thread; no I/O. Never writes a cursor that takes a device backwards past what it had,
+ * other than by the overlap it asked for.
  */
 #include "plugin/session_redis.h"
 
@@ -15,8 +15,8 @@
 
 /* KEYS: session hash, boots hash. ARGV: present boot id, cursor field, initial cursor.
  * A device that is marked live in an earlier run of the broker was live until that run ended, which no GONE told: its
- * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are no
- * ids yet ("last=N@id") are left to the bridge. */
+ * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are
+ * no ids yet ("last=N@id") are left to the bridge. */
 static const char subscribed_script[] =
 	"local function id(text) local ms, seq = string.match(text, '^(%d+)-(%d+)$')\n"
 	" if ms then return tonumber(ms), tonumber(seq) end end\n"
@@ -44,6 +44,18 @@ static const char subscribed_script[] =
 	" redis.call('HDEL', KEYS[1], '" SESSION_LIVE "')\n"
 	"end\n"
 	"return redis.call('HSETNX', KEYS[1], ARGV[2], ARGV[3])";
+
+/* KEYS: session hash. ARGV: cursor fields and cursors in turn. A cursor stepped back for an unclean end must not fall behind
+ * the one that the connection began with: what lies before that was given to an earlier connection. */
+static const char gone_script[] =
+	"local function id(text) local ms, seq = string.match(text or '', '^(%d+)-(%d+)$')\n"
+	" if ms then return tonumber(ms), tonumber(seq) end end\n"
+	"for i = 1, #ARGV, 2 do\n"
+	" local m, s = id(redis.call('HGET', KEYS[1], ARGV[i]))\n"
+	" local ms, seq = id(ARGV[i + 1])\n"
+	" if not m or m < ms or (m == ms and s < seq) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end\n"
+	"end\n"
+	"return 1";
 
 struct writer_of_events {
 	struct buf *out;
@@ -134,7 +146,7 @@ static void device_event(const struct writer_of_events *w, const struct session_
 		if (e->broker_queued) f[n++] = (struct event_field){EVENT_QUEUED, slice_str("1")};
 		if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
 	}
-	bool owed = subscribed ? e->again && !entry_id_is_zero(e->upto) : w->record->type == JOURNAL_LIVE && e->late;
+	bool owed = subscribed ? !entry_id_is_zero(e->upto) : w->record->type == JOURNAL_LIVE && e->late;
 	if (owed) f[n++] = (struct event_field){EVENT_UPTO, id_text(e->upto, t.upto)};
 	add_event(w, f, n);
 }
@@ -212,7 +224,9 @@ static void gone(const struct writer_of_events *w, const struct session_event *e
 	if (e->cursor_count > 0) {
 		struct slice rest = e->cursors, filter;
 		struct entry_id cursor;
-		begin(w, 2 + 2 * (size_t)e->cursor_count, "HSET");
+		begin(w, 4 + 2 * (size_t)e->cursor_count, "EVAL");
+		resp_arg(w->out, slice_of(gone_script, sizeof(gone_script) - 1));
+		resp_arg_str(w->out, "1");
 		arg_key(w, KEY_SESSION, e->client);
 		while (session_cursor_next(&rest, &filter, &cursor)) {
 			arg_filter_field(w, filter);
@@ -235,6 +249,15 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 	add_event(w, &op, 1);
 }
 
+/* Not for a device that is owed its backlog: a crash must not move its cursors past it. */
+static void mark_live(const struct writer_of_events *w, const struct session_event *e)
+{
+	begin(w, 4, "HSET");
+	arg_key(w, KEY_SESSION, e->client);
+	resp_arg_str(w->out, SESSION_LIVE);
+	resp_arg_id(w->out, w->names->boot);
+}
+
 static void append(const struct writer_of_events *w, const struct session_event *e)
 {
 	switch (w->record->type) {
@@ -252,10 +275,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		device_event(w, e, EVENT_OP_UNSUBSCRIBED);
 		break;
 	case JOURNAL_LIVE:
-		begin(w, 4, "HSET");
-		arg_key(w, KEY_SESSION, e->client);
-		resp_arg_str(w->out, SESSION_LIVE);
-		resp_arg_id(w->out, w->names->boot);
+		if (!e->late) mark_live(w, e);
 		device_event(w, e, EVENT_OP_LIVE);
 		break;
 	case JOURNAL_GONE:

@@ -18,8 +18,9 @@ struct session_names {
 	struct entry_id boot; /* of the broker's run that the record belongs to; zero when not known */
 };
 
-/* Appends the commands for a record of any type but JOURNAL_MESSAGE and adds their number to *commands. ST_CORRUPT for a
- * body that cannot be read and ST_UNSUPPORTED for an unknown type: nothing is appended then. `scratch` is for keys. */
+/* Appends the commands for a record of any type but JOURNAL_MESSAGE and adds their number to *commands. ST_CORRUPT for
+ * a body that cannot be read and ST_UNSUPPORTED for an unknown type: nothing is appended then. `scratch` is for
+ * keys. */
 enum status session_redis_append(struct buf *out, struct buf *scratch, const struct session_names *names,
 	const struct journal_record *record, size_t *commands) MUST_CHECK;
 

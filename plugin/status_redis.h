@@ -1,6 +1,6 @@
 /*
- * The plugin's counters as a Redis command, HSET <prefix>:status:<node>: every counter of plugin/report.h by its name, and
- * queued (messages and rules waiting), queued_bytes, boot, version, time (milliseconds since 1970). Writer thread.
+ * The plugin's counters as a Redis command, HSET <prefix>:status:<node>: every counter of plugin/report.h by its name,
+ * and queued (messages and rules waiting), queued_bytes, boot, version, time (milliseconds since 1970). Writer thread.
  */
 #ifndef MQR_PLUGIN_STATUS_REDIS_H
 #define MQR_PLUGIN_STATUS_REDIS_H

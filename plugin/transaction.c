@@ -165,7 +165,8 @@ static enum status grow(void **array, size_t *room, size_t count, size_t size)
 	return ST_OK;
 }
 
-static enum status write_stream(struct transaction *t, struct source *s, const struct mirror_rule *rule, struct slice key)
+static enum status write_stream(struct transaction *t, struct source *s, const struct mirror_rule *rule,
+	struct slice key)
 {
 	if (s->field_count == 0) {
 		s->field_count = message_to_fields(&s->m, s->field_names, s->field_values, &t->fields);

@@ -1,6 +1,6 @@
 /*
- * One MULTI..EXEC: the commands of some journal records in a row, and what is needed to understand the replies. Pure: no
- * I/O. Writer thread. The members are for reading by the pipeline; only the functions here change them.
+ * One MULTI..EXEC: the commands of some journal records in a row, and what is needed to understand the replies. Pure:
+ * no I/O. Writer thread. The members are for reading by the pipeline; only the functions here change them.
  *
  *   MULTI
  *   per message and distinct (kind, key):  XADD key [MINID ~ id | MAXLEN ~ n] id fields...   or   LPUSH key element
@@ -76,8 +76,8 @@ struct transaction_names {
 enum status transaction_init(struct transaction *t) MUST_CHECK;
 void transaction_fini(struct transaction *t);
 void transaction_clear(struct transaction *t);
-/* `boot`: of the run the record belongs to. ST_FULL: send what is there first. ST_NOMEM: the transaction is spoilt, clear it.
- * The record's body must stay where it is until the transaction is cleared. */
+/* `boot`: of the run the record belongs to. ST_FULL: send what is there first. ST_NOMEM: the transaction is spoilt,
+ * clear it. The record's body must stay where it is until the transaction is cleared. */
 enum status transaction_add(struct transaction *t, const struct transaction_names *names,
 	const struct journal_record *record, struct entry_id boot) MUST_CHECK;
 /* Adds what comes behind the last record. ST_NOMEM as above. */
@@ -94,8 +94,8 @@ void transaction_reset_errors(struct transaction *t);
 /* The message of a record in it. */
 enum status transaction_message(const struct journal_record *record, struct message *m) MUST_CHECK;
 
-/* Arguments of a command: one of our keys without a name behind it; the mark of the messages in Redis, or (dead) that of
- * the dead letters. */
+/* Arguments of a command: one of our keys without a name behind it; the mark of the messages in Redis, or (dead) that
+ * of the dead letters. */
 void resp_arg_key(struct buf *out, struct buf *scratch, const char *prefix, enum key_kind kind);
 void resp_arg_mark(struct buf *out, struct buf *scratch, const char *prefix, const char *node, bool dead);
 /* WATCH of both marks. */

@@ -1,7 +1,8 @@
 /*
- * The writer thread: its loop, its link to Redis, its timers. It carries records from the journal to the pipeline and bytes
- * from the pipeline to the link; what to send and what a reply means is decided in pipeline.c. Everything but writer_start,
- * writer_wake and writer_stop runs on that thread. Never calls the broker; blocks only in the look-up of a host name.
+ * The writer thread: its loop, its link to Redis, its timers. It carries records from the journal to the pipeline and
+ * bytes from the pipeline to the link; what to send and what a reply means is decided in pipeline.c. Everything but
+ * writer_start, writer_wake and writer_stop runs on that thread. Never calls the broker; blocks only in the look-up of
+ * a host name.
  */
 #include "plugin/writer.h"
 
@@ -41,7 +42,7 @@ struct writer {
 	/* the token, INFO and the status hash: beside the messages */
 	struct redis_checks checks;
 	struct buf side, scratch;
-	bool token_written;
+	bool token_written, token_pending;
 	bool status_pending;
 	uint64_t status_fingerprint, status_sent_ms;
 	/* stopping */
@@ -203,6 +204,7 @@ static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
 	struct writer *w = ctx;
 	if (!reply) return;
 	if (index == 0) {
+		w->token_pending = false;
 		w->token_written = reply->type != REDIS_REPLY_ERROR;
 	} else {
 		redis_checks_reply(&w->checks, &w->log, reply, index - 1);
@@ -226,7 +228,7 @@ static void send_token(struct writer *w, bool with_checks)
 	if (with_checks) redis_checks_ask(&w->side);
 	size_t replies = with_checks ? 1 + REDIS_CHECKS_REPLIES : 1;
 	/* Without success the status timer tries the token again; the checks are only advice. */
-	if (redis_link_send(w->link, &w->side, replies, 0, on_token_reply, w) != ST_OK) return;
+	w->token_pending = redis_link_send(w->link, &w->side, replies, 0, on_token_reply, w) == ST_OK;
 }
 
 static void send_status(struct writer *w, bool always)
@@ -245,7 +247,7 @@ static void send_status(struct writer *w, bool always)
 static void on_status_timer(uv_timer_t *timer)
 {
 	struct writer *w = timer->data;
-	if (redis_link_is_ready(w->link) && !w->token_written) send_token(w, false);
+	if (redis_link_is_ready(w->link) && !w->token_written && !w->token_pending) send_token(w, false);
 	send_status(w, false);
 }
 
@@ -278,7 +280,8 @@ static void on_lost(void *ctx, struct redis_link *link, enum status st, const ch
 
 /* --- start and stop ------------------------------------------------------------------------------------------- */
 
-/* What an earlier run left: counts it, and finds the run it belongs to. That run is named by the first BOOT behind it. */
+/* What an earlier run left: counts it, and finds the run it belongs to. That run is named by the first BOOT behind
+ * it. */
 static struct entry_id look_at_journal(struct journal *journal, struct report *report)
 {
 	struct entry_id boot = journal_boot(journal);

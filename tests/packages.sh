@@ -3,8 +3,8 @@
 # Needs root only when something is. Starts no service, and needs no init system.
 set -eu
 
-wanted="gcc libc6-dev cmake ninja-build make pkg-config mosquitto libmosquitto-dev mosquitto-clients redis-server redis-tools
-	libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev $*"
+wanted="gcc libc6-dev cmake ninja-build make pkg-config mosquitto libmosquitto-dev mosquitto-clients redis-server
+	redis-tools libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev $*"
 # Part of libmosquitto-dev in some releases; installed where the name exists.
 where_known="mosquitto-dev"
 

@@ -1,7 +1,7 @@
 /*
- * Owns one MQTT client and its inbox. The guest's own thread runs libmosquitto's loop and the callbacks, the test's thread
- * the rest; everything both touch is under the guest's lock, which is never held over a call into libmosquitto. The
- * callbacks must never end the test.
+ * Owns one MQTT client and its inbox. The guest's own thread runs libmosquitto's loop and the callbacks, the test's
+ * thread the rest; everything both touch is under the guest's lock, which is never held over a call into libmosquitto.
+ * The callbacks must never end the test.
  */
 #include "tests/harness/guest.h"
 
@@ -64,7 +64,7 @@ static void library_init(void)
 	mosquitto_lib_init();
 }
 
-/* --- the guest's thread ------------------------------------------------------------------------------------------- */
+/* --- the guest's thread -------------------------------------------------- */
 
 static void on_connect(struct mosquitto *mosq, void *obj, int code, int flags, const mosquitto_property *properties)
 {
@@ -169,7 +169,16 @@ static void *guest_run(void *ctx)
 	return NULL;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* No packet id stands for a message. */
+static void forget_ids(struct guest *p)
+{
+	for (size_t i = 0; i < MIDS; i++) {
+		p->number_of[i] = -1;
+		p->early[i] = -1;
+	}
+}
+
+/* --- life -------------------------------------------------- */
 
 /* Ends thread and connection; the inbox stays. */
 static void guest_close(struct guest *p)
@@ -218,10 +227,7 @@ struct guest *guest_new_at(struct scene *s, uint16_t port, const char *id, const
 	p->id = strdup(id);
 	scene_require(p->id, "out of memory");
 	if (options) p->options = *options;
-	for (size_t i = 0; i < MIDS; i++) {
-		p->number_of[i] = -1;
-		p->early[i] = -1;
-	}
+	forget_ids(p);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_condattr_init(&clock);
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
@@ -256,7 +262,8 @@ static void guest_setup(struct guest *p)
 	mosquitto_int_option(p->mosq, MOSQ_OPT_TCP_NODELAY, 1);
 	if (o->user) rc = mosquitto_username_pw_set(p->mosq, o->user, o->password);
 	if (o->will_topic && rc == MOSQ_ERR_SUCCESS)
-		rc = mosquitto_will_set(p->mosq, o->will_topic, (int)strlen(o->will_payload), o->will_payload, o->will_qos, false);
+		rc = mosquitto_will_set(p->mosq, o->will_topic, (int)strlen(o->will_payload), o->will_payload, o->will_qos,
+			false);
 	scene_require(rc == MOSQ_ERR_SUCCESS, "%s: %s", p->id, mosquitto_strerror(rc));
 	mosquitto_connect_v5_callback_set(p->mosq, on_connect);
 	mosquitto_message_v5_callback_set(p->mosq, on_message);
@@ -300,6 +307,8 @@ int guest_connect_code(struct guest *p)
 	guest_setup(p);
 	p->connected = p->ended = false;
 	p->connack = -1;
+	p->finished = p->sent; /* what was under way is given up */
+	forget_ids(p);
 	atomic_store(&p->stop, false);
 	if (guest_open(p) != MOSQ_ERR_SUCCESS) return -1;
 	scene_require(pthread_create(&p->thread, NULL, guest_run, p) == 0, "no thread");
@@ -360,7 +369,7 @@ void guest_drop(struct guest *p)
 	guest_await_end(p);
 }
 
-/* --- subscribing ----------------------------------------------------------------------------------------------------- */
+/* --- subscribing -------------------------------------------------- */
 
 /* -1 when no answer came. */
 static int guest_answer(struct guest *p, int mid)
@@ -414,7 +423,7 @@ void guest_unsubscribe(struct guest *p, const char *filter)
 	scene_require(guest_answer(p, mid) == 0, "%s: unsubscribe %s: not answered", p->id, filter);
 }
 
-/* --- publishing ------------------------------------------------------------------------------------------------------ */
+/* --- publishing -------------------------------------------------- */
 
 static void codes_reserve(struct guest *p)
 {
@@ -445,7 +454,8 @@ static long guest_send_with(struct guest *p, const char *topic, const void *payl
 	return number;
 }
 
-long guest_send(struct guest *p, const char *topic, const void *payload, size_t len, int qos, bool retain, unsigned window)
+long guest_send(struct guest *p, const char *topic, const void *payload, size_t len, int qos, bool retain,
+	unsigned window)
 {
 	uint64_t limit = now_ms() + 4 * ANSWER_LIMIT_MS;
 	bool ended;
@@ -530,7 +540,7 @@ bool guest_flush(struct guest *p, unsigned timeout_ms)
 	return done;
 }
 
-/* --- the inbox ------------------------------------------------------------------------------------------------------- */
+/* --- the inbox -------------------------------------------------- */
 
 size_t guest_count(struct guest *p)
 {

@@ -62,9 +62,10 @@ void guest_publish_bytes(struct guest *p, const char *topic, const void *payload
 /* Reason code of the acknowledgement (0 and 0x10 are success), -1 when the connection ended before it came. */
 int guest_publish_code(struct guest *p, const char *topic, const char *text, int qos);
 
-/* Publishes without waiting. Messages are numbered from 0 in the life of the guest: returns the number, or -1 when there is
- * no connection. Waits while `window` messages are unacknowledged (0: never waits). */
-long guest_send(struct guest *p, const char *topic, const void *payload, size_t len, int qos, bool retain, unsigned window);
+/* Publishes without waiting. Messages are numbered from 0 in the life of the guest: returns the number, or -1 when
+ * there is no connection. Waits while `window` messages are unacknowledged (0: never waits). */
+long guest_send(struct guest *p, const char *topic, const void *payload, size_t len, int qos, bool retain,
+	unsigned window);
 bool guest_acked(struct guest *p, long number); /* acknowledged with success */
 long guest_sent_count(struct guest *p);
 long guest_acked_count(struct guest *p);
@@ -81,8 +82,8 @@ bool guest_wait_quiet(struct guest *p, size_t n, unsigned timeout_ms); /* the sa
 /* Inbox from `index` on is exactly these payloads in order, no more ("!" as last: more may follow); ends the test
  * otherwise. NULL-terminated. Waits for them. */
 void guest_expect(struct guest *p, size_t index, ...) __attribute__((sentinel));
-/* What is on its way to the guest has arrived: it subscribes and publishes to a topic of its own, "marker/<id>" (which no
- * rule or grant of the test may match), and when that is here, everything before is. The marker is taken out of the
+/* What is on its way to the guest has arrived: it subscribes and publishes to a topic of its own, "marker/<id>" (which
+ * no rule or grant of the test may match), and when that is here, everything before is. The marker is taken out of the
  * inbox. Messages held back for a device that catches up are not on their way yet. */
 void guest_settle(struct guest *p);
 

@@ -13,7 +13,7 @@
  *	}
  *	... scene_test(test_something) in the list given to cmocka_run_group_tests
  *
- * A test that does not reach scene_end has failed: its servers are killed, their logs printed, the folder kept and named.
+ * A test that does not reach scene_end has failed: its servers are killed, their logs printed, the folder kept.
  */
 #ifndef MQR_TESTS_HARNESS_SCENE_H
 #define MQR_TESTS_HARNESS_SCENE_H

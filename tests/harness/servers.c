@@ -1,6 +1,6 @@
 /*
  * Owns the server processes of a scene: how each kind is configured, started, asked whether it is ready, signalled and
- * awaited. Runs on the test's thread. Must never leave a process behind, nor take a server that died for one that ended.
+ * awaited. Runs on the test's thread. Must never leave a process behind, nor take a dead server for one that ended.
  */
 #include "tests/harness/servers.h"
 
@@ -134,7 +134,8 @@ static bool redis_ready(const struct server *v)
 /* A whole CONNECT is answered, whatever the answer: the port alone is open before the plugins are loaded. */
 static bool broker_ready(const struct server *v)
 {
-	static const unsigned char hello[] = {0x10, 17, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 5, 'p', 'r', 'o', 'b', 'e'};
+	static const unsigned char hello[] = {0x10, 17, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 5, 'p',
+		'r', 'o', 'b', 'e'};
 	static const unsigned char goodbye[] = {0xe0, 0};
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(v->port),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

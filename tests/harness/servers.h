@@ -43,7 +43,7 @@ size_t server_log_size(const struct server *v);
 bool server_log_has(struct server *v, size_t from, const char *text);
 void server_log_wait(struct server *v, size_t from, const char *text, unsigned timeout_ms);
 
-/* Runs a program to its end: exit status, with stdout and stderr in *output (owned by the scene). argv NULL-terminated. */
+/* Runs a program to its end: exit status, stdout and stderr in *output (owned by the scene). argv ends with NULL. */
 int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, const char **output);
 /* What the plugin logs when it has accepted the bridge's greeting. */
 #define BRIDGE_GREETED "bridge: connected"
@@ -67,5 +67,10 @@ void world_start(struct world *w, struct scene *s, const char *lines, unsigned f
 void world_start_with(struct world *w, struct scene *s, const char *lines, const char *broker_options, unsigned flags);
 /* Waits until the bridge's greeting was accepted, behind `from` bytes of the broker's log. */
 void world_wait_bridge(struct world *w, size_t from);
+/* Session events in Redis (config/event_fields.h): how many of this client have this op; wait for the n-th. */
+size_t world_events(struct world *w, const char *op, const char *client);
+void world_wait_event(struct world *w, const char *op, const char *client, size_t n);
+/* Mosquitto 2.1 or later: it tells plugins of CONNECT, SUBSCRIBE and the rest. */
+bool broker_has_events(struct scene *s);
 
 #endif

@@ -1,13 +1,15 @@
 /*
- * Owns nothing: puts together what most scenarios need, one Redis, one broker, one bridge, one settings file. Runs on the
- * test's thread.
+ * Owns nothing: puts together what most scenarios need, one Redis, one broker, one bridge, one settings file. Runs on
+ * the test's thread.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/harness/scene_internal.h"
 #include "tests/harness/store.h"
 
 #define BRIDGE_LIMIT_MS 15000
+#define EVENT_LIMIT_MS 15000
 
 void world_wait_bridge(struct world *w, size_t from)
 {
@@ -44,4 +46,39 @@ void world_start_with(struct world *w, struct scene *s, const char *lines, const
 void world_start(struct world *w, struct scene *s, const char *lines, unsigned flags)
 {
 	world_start_with(w, s, lines, NULL, flags);
+}
+
+size_t world_events(struct world *w, const char *op, const char *client)
+{
+	const redisReply *events = stored_stream(w->db, "mqtt:events:test");
+	size_t n = 0;
+
+	for (size_t i = 0; i < events->elements; i++) {
+		const redisReply *found_op = stored_field(events->element[i], "op");
+		const redisReply *found_client = stored_field(events->element[i], "client");
+		if (found_op && found_client && strcmp(found_op->str, op) == 0 && strcmp(found_client->str, client) == 0) n++;
+	}
+	return n;
+}
+
+void world_wait_event(struct world *w, const char *op, const char *client, size_t n)
+{
+	uint64_t limit = now_ms() + EVENT_LIMIT_MS;
+
+	while (world_events(w, op, client) < n) {
+		scene_require(now_ms() < limit, "no %s event number %zu of client %s in Redis", op, n, client);
+		poll_pause();
+	}
+}
+
+bool broker_has_events(struct scene *s)
+{
+	const char *const argv[] = {"mosquitto", "-h", NULL};
+	const char *text = NULL, *version;
+	int major = 0, minor = 0;
+
+	(void)program_run(s, argv, 10000, &text); /* its status differs from version to version */
+	version = text ? strstr(text, "mosquitto version ") : NULL;
+	scene_require(version && sscanf(version, "mosquitto version %d.%d", &major, &minor) == 2, "no version: %s", text);
+	return major > 2 || (major == 2 && minor >= 1);
 }

@@ -107,7 +107,8 @@ static void stream_and_lists(void **state)
 	expect_sent(b,
 		"MULTI\n"
 		"XADD s:t/1 1000-0" FIELDS("t/1", "hi")
-		"LPUSH l:t/1 {\"id\":\"1000-0\",\"topic\":\"t/1\",\"payload\":\"hi\",\"qos\":1,\"retain\":false,\"client\":\"c\"}\n"
+		"LPUSH l:t/1 {\"id\":\"1000-0\",\"topic\":\"t/1\",\"payload\":\"hi\",\"qos\":1,\"retain\":false,"
+		"\"client\":\"c\"}\n"
 		"LPUSH raw hi\n"
 		"XADD s:t/2 1000-1" FIELDS("t/2", "a\\0b")
 		"XADD s:t/1 1001-2" FIELDS("t/1", "")
@@ -154,7 +155,8 @@ static void trimming(void **state)
 	assert_non_null(strstr(text, "XADD old MINID ~ 5000-0 15000-0 topic"));
 	assert_non_null(strstr(text, "XADD both MINID ~ 5000-0 15000-0 topic"));
 	assert_non_null(strstr(text, "XADD both MINID ~ 5001-0 15001-1 topic"));
-	assert_non_null(strstr(text, "\nXTRIM both MAXLEN ~ 50\nLTRIM short 0 9\nZADD p:index GT 15000 sall\\0# 15000 sold\\0#"));
+	assert_non_null(strstr(text, 
+		"\nXTRIM both MAXLEN ~ 50\nLTRIM short 0 9\nZADD p:index GT 15000 sall\\0# 15000 sold\\0#"));
 	assert_null(strstr(strstr(text, "XTRIM") + 1, "XTRIM"));
 	assert_null(strstr(strstr(text, "LTRIM") + 1, "LTRIM"));
 	free(text);
@@ -329,8 +331,8 @@ static void refused_whole_is_sent_again(void **state)
 		struct buf first = {0};
 		buf_append(&first, b->sent.data, b->sent.len);
 		for (int turn = 0; turn < 8; turn++) {
-			ANSWER(b, "+OK", errors[i], "+QUEUED", "+QUEUED", "-EXECABORT Transaction discarded because of previous errors.",
-				"+OK");
+			ANSWER(b, "+OK", errors[i], "+QUEUED", "+QUEUED",
+				"-EXECABORT Transaction discarded because of previous errors.", "+OK");
 			assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
 			assert_int_equal(pipeline_pause_ms(b->p), pause_ms);
 			pause_ms = pause_ms * 2 > 1000 ? 1000 : pause_ms * 2;

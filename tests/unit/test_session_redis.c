@@ -29,9 +29,10 @@ static char *commands_for(enum journal_type type, const struct session_event *e,
 	char *text = resp_text(slice_of(out.data, out.len));
 	char *script = strstr(text, "EVAL local");
 	if (script) {
-		char *end = strstr(script, "ARGV[3])");
+		static const char *const last_words[] = {"ARGV[3])", "return 1"};
+		char *end = strstr(script, last_words[type == JOURNAL_GONE]);
 		assert_non_null(end);
-		end += strlen("ARGV[3])");
+		end += strlen(last_words[0]); /* both are as long */
 		memmove(script + 13, end, strlen(end) + 1);
 		memcpy(script, "EVAL (script)", 13);
 	}
@@ -113,11 +114,12 @@ static void subscribed_again(void **state)
 	struct session_event e = {.client = S("d"), .user = S("u"), .filter = S("a"), .qos = 2, .again = true,
 		.generation = {4200, 0}, .from = {4300, 1}, .upto = {4400, 2}, .initial = {NEW_ALL, 0, 0}, .overlap_ms = 5};
 	expect(JOURNAL_SUBSCRIBED, &e, 1,
-		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u again 1 "
-		"from 4300-1 upto 4400-2\n");
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u "
+		"again 1 from 4300-1 upto 4400-2\n");
 	e.from = e.upto = ENTRY_ID_ZERO;
 	expect(JOURNAL_SUBSCRIBED, &e, 1,
-		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u again 1\n");
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u "
+		"again 1\n");
 }
 
 static void unsubscribed_live_gone(void **state)
@@ -132,8 +134,7 @@ static void unsubscribed_live_gone(void **state)
 		"HSET p:session:d live 4000-1\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op live client d generation 4200-0\n");
 	e.late = true;
-	expect(JOURNAL_LIVE, &e, 2,
-		"HSET p:session:d live 4000-1\n"
+	expect(JOURNAL_LIVE, &e, 1, /* owed: not marked live */
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op live client d generation 4200-0 upto 4900-1\n");
 	struct buf cursors = {0};
 	session_cursor_pack(&cursors, S("a/#"), (struct entry_id){4800, 3});
@@ -141,7 +142,7 @@ static void unsubscribed_live_gone(void **state)
 	struct session_event gone = {.client = S("d"), .generation = {4200, 0}, .cursor_count = 2,
 		.cursors = slice_of(cursors.data, cursors.len)};
 	expect(JOURNAL_GONE, &gone, 4,
-		"HSET p:session:d f:a/# 4800-3 f:b c 0-0\n"
+		"EVAL (script) 1 p:session:d f:a/# 4800-3 f:b c 0-0\n"
 		"HDEL p:session:d live\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
@@ -185,7 +186,8 @@ static void damaged_bodies_append_nothing(void **state)
 	}
 	struct buf out = {0};
 	size_t count = 0;
-	struct journal_record unknown = {.id = event_id, .type = (enum journal_type)77, .body = slice_of(body.data, body.len)};
+	struct journal_record unknown = {.id = event_id, .type = (enum journal_type)77};
+	unknown.body = slice_of(body.data, body.len);
 	assert_int_equal(session_redis_append(&out, &scratch, &names, &unknown, &count), ST_UNSUPPORTED);
 	assert_int_equal(out.len, 0);
 	buf_free(&out);

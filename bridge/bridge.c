@@ -1,0 +1,219 @@
+/*
+ * Ties the bridge's parts together and takes them down in reverse. Owns all of them. Loop thread. It must not free a part
+ * that another one may still call: the order of closing is commands, devices, links.
+ */
+#include "bridge/bridge.h"
+
+#include <stdlib.h>
+
+#include "bridge/control_client.h"
+#include "bridge/events.h"
+#include "bridge/mqtt.h"
+#include "bridge/scheduler.h"
+#include "config/redis_link.h"
+
+/* One bridge for each broker so far; a lock in Redis will give this number out. */
+#define FENCE_ALONE 1
+
+struct bridge {
+	const struct settings *settings;
+	const struct log_sink *log;
+	struct redis_link *link;
+	struct events *events;
+	struct mqtt *mqtt;
+	struct control_client *control;
+	struct scheduler *scheduler;
+	bool closing;
+};
+
+/* --- Redis ----------------------------------------------------------------------------------------------------- */
+
+static void on_redis_ready(void *ctx, struct redis_link *link)
+{
+	struct bridge *b = ctx;
+
+	(void)link;
+	control_client_ready(b->control);
+	scheduler_ready(b->scheduler);
+}
+
+static void on_redis_lost(void *ctx, struct redis_link *link, enum status st, const char *text)
+{
+	struct bridge *b = ctx;
+
+	(void)link;
+	(void)st;
+	(void)text; /* the link logs it */
+	scheduler_ready(b->scheduler);
+}
+
+/* --- session events -------------------------------------------------------------------------------------------- */
+
+static void on_positioned(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	control_client_allow(b->control, FENCE_ALONE);
+}
+
+static void on_event(void *ctx, const struct device_event *e)
+{
+	struct bridge *b = ctx;
+
+	scheduler_event(b->scheduler, e);
+}
+
+static void on_moved(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	scheduler_moved(b->scheduler);
+}
+
+static void on_gap(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	control_client_again(b->control);
+}
+
+/* --- MQTT and the plugin --------------------------------------------------------------------------------------- */
+
+static void on_mqtt_connected(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	control_client_ready(b->control);
+}
+
+static void on_mqtt_lost(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	control_client_lost(b->control);
+}
+
+static void on_mqtt_message(void *ctx, struct slice topic, struct slice payload)
+{
+	struct bridge *b = ctx;
+
+	control_client_message(b->control, topic, payload);
+}
+
+static void on_opening(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	scheduler_open(b->scheduler, false);
+	scheduler_reset(b->scheduler);
+}
+
+static void on_open(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	scheduler_open(b->scheduler, true);
+}
+
+static void on_shut(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	scheduler_open(b->scheduler, false);
+}
+
+static void on_ack(void *ctx, const struct control_command *ack)
+{
+	struct bridge *b = ctx;
+
+	scheduler_ack(b->scheduler, ack);
+}
+
+static enum status send_command(void *ctx, struct slice payload)
+{
+	struct bridge *b = ctx;
+
+	return control_client_send(b->control, payload);
+}
+
+static struct entry_id events_at(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	return events_position(b->events);
+}
+
+static void begin_anew(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	control_client_again(b->control);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------ */
+
+static enum status make_scheduler(struct bridge *b, uv_loop_t *loop)
+{
+	struct scheduler_deps deps = {
+		.loop = loop,
+		.settings = b->settings,
+		.log = b->log,
+		.link = b->link,
+		.send = send_command,
+		.events_position = events_at,
+		.again = begin_anew,
+		.ctx = b,
+	};
+
+	return scheduler_new(&deps, &b->scheduler);
+}
+
+enum status bridge_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log, struct bridge **out)
+{
+	struct redis_link_events on_redis = {.ready = on_redis_ready, .lost = on_redis_lost};
+	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap};
+	struct mqtt_events on_mqtt = {.connected = on_mqtt_connected, .lost = on_mqtt_lost, .message = on_mqtt_message};
+	struct control_calls on_control = {.opening = on_opening, .open = on_open, .shut = on_shut, .ack = on_ack};
+	struct bridge *b = calloc(1, sizeof(*b));
+	enum status st;
+
+	if (!b) return ST_NOMEM;
+	b->settings = settings;
+	b->log = log;
+	on_redis.ctx = on_events.ctx = on_mqtt.ctx = on_control.ctx = b;
+	*out = b;
+	st = redis_link_new(loop, settings, "bridge", log, &on_redis, &b->link);
+	if (st == ST_OK) st = events_new(loop, settings, log, &on_events, &b->events);
+	if (st == ST_OK) st = mqtt_new(loop, settings, log, &on_mqtt, &b->mqtt);
+	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
+	if (st == ST_OK) st = make_scheduler(b, loop);
+	if (st == ST_OK) return ST_OK;
+	bridge_close(b);
+	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
+	bridge_free(b);
+	*out = NULL;
+	return st;
+}
+
+void bridge_start(struct bridge *b)
+{
+	redis_link_start(b->link);
+	events_start(b->events);
+	mqtt_start(b->mqtt);
+}
+
+void bridge_close(struct bridge *b)
+{
+	if (b->closing) return;
+	b->closing = true;
+	if (b->control) control_client_close(b->control, NULL, NULL);
+	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);
+	if (b->mqtt) mqtt_close(b->mqtt, NULL, NULL);
+	if (b->events) events_close(b->events, NULL, NULL);
+	if (b->link) redis_link_close(b->link, NULL, NULL);
+}
+
+void bridge_free(struct bridge *b)
+{
+	free(b);
+}

@@ -1,0 +1,276 @@
+/*
+ * Gathers what Redis knows about one node and prints it, as text or JSON. Blocks. Reads only.
+ */
+#include "bridge/ctl_status.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bridge/ctl_check.h"
+#include "bridge/ctl_redis.h"
+#include "config/keys.h"
+#include "config/log.h"
+
+#define STATUS_OLD_MS 15000
+#define WARNINGS_MAX 12
+#define TEXT_MAX 512
+
+struct report_view {
+	const struct settings *settings;
+	redisContext *redis;
+	char unreachable[TEXT_MAX];
+	char version[64], role[32], policy[64];
+	uint64_t maxmemory;
+	bool aof, loading;
+	redisReply *status; /* HGETALL */
+	uint64_t status_ms; /* 0: none */
+	char mark[64];
+	uint64_t sessions, dead;
+	char warnings[WARNINGS_MAX][TEXT_MAX];
+	size_t warning_count;
+};
+
+static void warn(struct report_view *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void warn(struct report_view *v, const char *fmt, ...)
+{
+	va_list args;
+
+	if (v->warning_count == WARNINGS_MAX) return;
+	va_start(args, fmt);
+	(void)vsnprintf(v->warnings[v->warning_count++], TEXT_MAX, fmt, args);
+	va_end(args);
+}
+
+static uint64_t wall_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* --- gathering ------------------------------------------------------------------------------------------------- */
+
+/* Value of "name:value" in INFO's answer. */
+static void info_field(const redisReply *info, const char *name, char *out, size_t size)
+{
+	const char *p = info->str, *end;
+	size_t len = strlen(name);
+
+	out[0] = '\0';
+	while (p && *p) {
+		end = p + strcspn(p, "\r\n");
+		if (strncmp(p, name, len) == 0 && p[len] == ':') {
+			(void)log_printable(p + len + 1, (size_t)(end - (p + len + 1)), out, size);
+			return;
+		}
+		p = end + strspn(end, "\r\n");
+	}
+}
+
+/* Asks; an error answer becomes a warning. NULL: there is nothing to read. */
+static redisReply *ask(struct report_view *v, const char *command, enum key_kind kind, struct slice last)
+{
+	struct buf key = {0};
+	struct slice argv[2] = {slice_str(command), key_make(&key, v->settings->prefix, kind, last)};
+	redisReply *reply = key.failed ? NULL : ctl_redis_command(v->redis, 2, argv);
+
+	buf_free(&key);
+	if (reply && reply->type != REDIS_REPLY_ERROR) return reply;
+	warn(v, "redis: %s: %s", command, reply ? reply->str : v->redis->errstr);
+	if (reply) freeReplyObject(reply);
+	return NULL;
+}
+
+static void gather_redis(struct report_view *v)
+{
+	char text[64];
+	redisReply *info = ctl_redis_ask(v->redis, "INFO", NULL);
+
+	if (!info || info->type != REDIS_REPLY_STRING) {
+		warn(v, "redis: INFO: %s", info && info->str ? info->str : v->redis->errstr);
+		if (info) freeReplyObject(info);
+		return;
+	}
+	info_field(info, "redis_version", v->version, sizeof(v->version));
+	info_field(info, "role", v->role, sizeof(v->role));
+	info_field(info, "maxmemory_policy", v->policy, sizeof(v->policy));
+	info_field(info, "maxmemory", text, sizeof(text));
+	v->maxmemory = strtoull(text, NULL, 10);
+	info_field(info, "aof_enabled", text, sizeof(text));
+	v->aof = strcmp(text, "1") == 0;
+	info_field(info, "loading", text, sizeof(text));
+	v->loading = strcmp(text, "1") == 0;
+	freeReplyObject(info);
+	if (v->maxmemory > 0 && strcmp(v->policy, "noeviction") != 0) {
+		warn(v, "redis evicts keys when it is full (maxmemory-policy %s): stored messages can vanish; use noeviction", v->policy);
+	}
+	if (!v->aof) warn(v, "redis has no append-only file: a crash of Redis loses what it confirmed since its last snapshot");
+	if (strcmp(v->role, "slave") == 0) warn(v, "redis is a replica: the plugin cannot write to it");
+}
+
+/* Value of a field in the status hash; absent when there is none. */
+static struct slice status_field(const struct report_view *v, const char *name)
+{
+	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
+		const redisReply *field = v->status->element[i], *value = v->status->element[i + 1];
+
+		if (field->type == REDIS_REPLY_STRING && value->type == REDIS_REPLY_STRING
+			&& slice_equal(slice_of(field->str, (size_t)field->len), slice_str(name))) {
+			return slice_of(value->str, (size_t)value->len);
+		}
+	}
+	return (struct slice){0};
+}
+
+static uint64_t status_number(const struct report_view *v, const char *name)
+{
+	struct slice s = status_field(v, name);
+
+	return s.data ? strtoull(s.data, NULL, 10) : 0; /* hiredis ends strings with a NUL */
+}
+
+static void gather_plugin(struct report_view *v)
+{
+	struct slice node = slice_str(v->settings->node);
+	redisReply *reply = ask(v, "GET", KEY_MARK, node);
+	uint64_t now = wall_ms();
+
+	if (reply && reply->type == REDIS_REPLY_STRING) {
+		(void)log_printable(reply->str, (size_t)reply->len, v->mark, sizeof(v->mark));
+	}
+	if (reply) freeReplyObject(reply);
+	v->status = ask(v, "HGETALL", KEY_STATUS, node);
+	v->status_ms = status_number(v, "time");
+	if (v->status_ms == 0) {
+		warn(v, "the plugin has not reported: no status of node %s (is it loaded, and has it this redis_url, prefix, node?)",
+			v->settings->node);
+	} else if (now > v->status_ms + STATUS_OLD_MS) {
+		warn(v, "the plugin has not reported for %" PRIu64 " s", (now - v->status_ms) / 1000);
+	}
+}
+
+static void gather_counts(struct report_view *v)
+{
+	redisReply *reply = ask(v, "ZCARD", KEY_SESSIONS, (struct slice){0});
+
+	if (reply && reply->type == REDIS_REPLY_INTEGER) v->sessions = (uint64_t)reply->integer;
+	if (reply) freeReplyObject(reply);
+	reply = ask(v, "XLEN", KEY_DEAD, (struct slice){0});
+	if (reply && reply->type == REDIS_REPLY_INTEGER) v->dead = (uint64_t)reply->integer;
+	if (reply) freeReplyObject(reply);
+	if (v->dead > 0) {
+		warn(v, "%" PRIu64 " dead letters: see XRANGE %s:dead - + COUNT 10", v->dead, v->settings->prefix);
+	}
+}
+
+/* --- printing -------------------------------------------------------------------------------------------------- */
+
+static void print_text(const struct report_view *v)
+{
+	uint64_t now = wall_ms();
+
+	printf("redis      %s %s%s, %s%s\n", v->settings->redis_url, v->version[0] ? v->version : "unknown version",
+		v->loading ? ", loading" : "", v->role[0] ? v->role : "unknown role", v->aof ? ", append-only file" : "");
+	printf("node       %s, prefix %s\n", v->settings->node, v->settings->prefix);
+	printf("mark       %s\n", v->mark[0] ? v->mark : "none");
+	printf("sessions   %" PRIu64 "\n", v->sessions);
+	printf("dead       %" PRIu64 "\n", v->dead);
+	if (v->status_ms) {
+		printf("plugin     reported %.1f s ago\n", now > v->status_ms ? (double)(now - v->status_ms) / 1000.0 : 0.0);
+	}
+	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
+		const redisReply *field = v->status->element[i], *value = v->status->element[i + 1];
+		char name[64], text[128];
+
+		if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING || strcmp(field->str, "time") == 0) continue;
+		printf("  %-18s %s\n", log_printable(field->str, (size_t)field->len, name, sizeof(name)),
+			log_printable(value->str, (size_t)value->len, text, sizeof(text)));
+	}
+	for (size_t i = 0; i < v->warning_count; i++) printf("warning: %s\n", v->warnings[i]);
+	if (v->warning_count == 0) printf("no warnings\n");
+}
+
+/* Numbers as numbers, other texts as texts. */
+static void add_value(cJSON *object, const redisReply *field, const redisReply *value)
+{
+	char name[64], text[128], *end;
+	unsigned long long n = strtoull(value->str, &end, 10);
+
+	(void)log_printable(field->str, (size_t)field->len, name, sizeof(name));
+	if (value->len > 0 && *end == '\0' && n <= 9007199254740992ull) {
+		(void)cJSON_AddNumberToObject(object, name, (double)n);
+		return;
+	}
+	(void)cJSON_AddStringToObject(object, name, log_printable(value->str, (size_t)value->len, text, sizeof(text)));
+}
+
+static void print_json(const struct report_view *v)
+{
+	cJSON *root = cJSON_CreateObject(), *redis = cJSON_AddObjectToObject(root, "redis");
+	cJSON *plugin, *warnings;
+	char *text;
+
+	(void)cJSON_AddStringToObject(redis, "url", v->settings->redis_url);
+	(void)cJSON_AddBoolToObject(redis, "reachable", v->unreachable[0] == '\0');
+	if (v->unreachable[0]) (void)cJSON_AddStringToObject(redis, "error", v->unreachable);
+	(void)cJSON_AddStringToObject(root, "node", v->settings->node);
+	(void)cJSON_AddStringToObject(root, "prefix", v->settings->prefix);
+	if (!v->unreachable[0]) {
+		(void)cJSON_AddStringToObject(redis, "version", v->version);
+		(void)cJSON_AddStringToObject(redis, "role", v->role);
+		(void)cJSON_AddBoolToObject(redis, "loading", v->loading);
+		(void)cJSON_AddBoolToObject(redis, "append_only_file", v->aof);
+		if (v->mark[0]) (void)cJSON_AddStringToObject(root, "mark", v->mark);
+		else (void)cJSON_AddNullToObject(root, "mark");
+		(void)cJSON_AddNumberToObject(root, "sessions", (double)v->sessions);
+		(void)cJSON_AddNumberToObject(root, "dead_letters", (double)v->dead);
+	}
+	plugin = cJSON_AddObjectToObject(root, "plugin");
+	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
+		if (v->status->element[i]->type != REDIS_REPLY_STRING || v->status->element[i + 1]->type != REDIS_REPLY_STRING) continue;
+		add_value(plugin, v->status->element[i], v->status->element[i + 1]);
+	}
+	if (v->status_ms) {
+		uint64_t now = wall_ms();
+
+		(void)cJSON_AddNumberToObject(plugin, "age_ms", now > v->status_ms ? (double)(now - v->status_ms) : 0);
+	}
+	warnings = cJSON_AddArrayToObject(root, "warnings");
+	for (size_t i = 0; i < v->warning_count; i++) (void)cJSON_AddItemToArray(warnings, cJSON_CreateString(v->warnings[i]));
+	text = cJSON_Print(root);
+	if (text) puts(text);
+	free(text);
+	cJSON_Delete(root);
+}
+
+int ctl_status(const struct settings *settings, bool json)
+{
+	struct report_view *v = calloc(1, sizeof(*v));
+	int code = CTL_UNREACHABLE;
+
+	if (!v) return CTL_PROBLEM;
+	v->settings = settings;
+	v->redis = ctl_redis_connect(settings, v->unreachable, sizeof(v->unreachable));
+	if (!v->redis) {
+		if (json) print_json(v);
+		fprintf(stderr, "redis %s: %s\n", settings->redis_url, v->unreachable);
+		goto out;
+	}
+	gather_redis(v);
+	gather_plugin(v);
+	gather_counts(v);
+	if (json) print_json(v);
+	else print_text(v);
+	code = v->warning_count ? CTL_PROBLEM : CTL_OK;
+out:
+	if (v->status) freeReplyObject(v->status);
+	if (v->redis) redisFree(v->redis);
+	free(v);
+	return code;
+}

@@ -1,0 +1,30 @@
+/*
+ * The two small reads of a catch-up: the cursor of a filter ("last=N@id" resolved by walking back through the history), and
+ * the mark. Answers once, unless freed before. Loop thread.
+ */
+#ifndef MQR_BRIDGE_DEVICE_READ_H
+#define MQR_BRIDGE_DEVICE_READ_H
+
+#include "bridge/fetch.h"
+
+struct device_read;
+
+struct device_read_answer {
+	enum status st;          /* ST_OK, or try again later */
+	struct entry_id id;      /* cursor (ENTRY_ID_MAX: none), or mark (zero: none) */
+	struct entry_id event;   /* with the mark: newest session event at or after the time it was read */
+};
+
+/* The read is gone when it answers. */
+typedef void device_read_fn(void *ctx, const struct device_read_answer *answer);
+
+enum status device_read_cursor(struct fetch_env *env, struct slice client, const struct catch_up_filter *filter,
+	device_read_fn *done, void *ctx, struct device_read **out) MUST_CHECK;
+enum status device_read_mark(struct fetch_env *env, device_read_fn *done, void *ctx, struct device_read **out) MUST_CHECK;
+/* It will not answer any more. Bears NULL. */
+void device_read_free(struct device_read *r);
+
+/* "last=N@<id>". */
+bool last_parse(struct slice text, uint64_t *count, struct entry_id *id);
+
+#endif

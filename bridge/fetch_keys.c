@@ -1,0 +1,219 @@
+/*
+ * The keys of one pass. Owns the set of keys found and the position in the index. Loop thread. Pages through the index by
+ * score and not by rank: a member that changes meanwhile moves towards the end, where it is met again.
+ */
+#define HASH_NONFATAL_OOM 1
+#include "bridge/fetch_keys.h"
+
+#include <stdlib.h>
+
+#include "bridge/fetch_source.h"
+#include "config/keys.h"
+#include "config/resp.h"
+#include "config/topic.h"
+
+#define INDEX_PAGE 1000
+
+struct fetch_keys {
+	const struct settings *settings;
+	const struct catch_up_filter *filters;
+	size_t filter_count;
+	bool *by_index;         /* for each filter */
+	bool use_index;
+	bool done;
+	struct entry_id upto;
+	uint64_t score;         /* next page begins here */
+	size_t page;            /* members a page; grows when one score has more than a page */
+	struct fetch_key *found;
+	struct buf scratch;
+	size_t malformed;
+};
+
+static bool add(struct fetch_keys *k, char kind, struct slice key, struct entry_id from)
+{
+	struct fetch_key *f = NULL;
+	bool oom;
+
+	buf_clear(&k->scratch);
+	buf_u8(&k->scratch, (uint8_t)kind);
+	buf_append_slice(&k->scratch, key);
+	if (k->scratch.failed) return false;
+	HASH_FIND(hh, k->found, k->scratch.data, k->scratch.len, f);
+	if (f) {
+		if (entry_id_compare(from, f->from) < 0) f->from = from;
+		return true;
+	}
+	f = malloc(sizeof(*f) + k->scratch.len);
+	if (!f) return false;
+	f->kind = kind;
+	f->from = from;
+	f->len = k->scratch.len;
+	memcpy(f->name, k->scratch.data, f->len);
+	HASH_ADD_KEYPTR(hh, k->found, f->name, f->len, f);
+	oom = f->hh.tbl == NULL;
+	if (oom) free(f);
+	return !oom;
+}
+
+/* Is anything above this filter's position owed? */
+static bool open(const struct fetch_keys *k, const struct catch_up_filter *f)
+{
+	struct entry_id end = entry_id_compare(f->end, k->upto) < 0 ? f->end : k->upto;
+
+	return entry_id_compare(f->position, end) < 0;
+}
+
+static bool computable(const struct fetch_keys *k, struct slice topic)
+{
+	if (filter_has_wildcard(topic)) return false;
+	for (size_t i = 0; i < k->settings->mirror_count; i++) {
+		const struct mirror_rule *r = &k->settings->mirrors[i];
+
+		if (r->key_from_topic || !mirror_rule_readable(r)) continue;
+		if (topic_matches(slice_str(r->filter), topic)) return false;
+	}
+	return true;
+}
+
+static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
+{
+	struct slice topic = slice_str(f->filter), none = slice_of("", 0);
+	struct buf key = {0};
+	bool ok = true;
+
+	for (size_t i = 0; i < k->settings->mirror_count && ok; i++) {
+		const struct mirror_rule *r = &k->settings->mirrors[i];
+
+		if (!mirror_rule_readable(r) || !topic_matches(slice_str(r->filter), topic)) continue;
+		buf_clear(&key);
+		key_expand(r->key, topic, none, none, k->settings->node, &key);
+		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), f->position);
+	}
+	buf_free(&key);
+	return ok;
+}
+
+enum status fetch_keys_new(const struct settings *settings, const struct catch_up_filter *filters, size_t count,
+	struct entry_id upto, struct fetch_keys **out)
+{
+	struct fetch_keys *k = calloc(1, sizeof(*k));
+
+	if (!k) return ST_NOMEM;
+	k->by_index = calloc(count + 1, sizeof(*k->by_index));
+	if (!k->by_index) goto fail;
+	k->settings = settings;
+	k->filters = filters;
+	k->filter_count = count;
+	k->upto = upto;
+	k->score = UINT64_MAX;
+	k->page = INDEX_PAGE;
+	for (size_t i = 0; i < count; i++) {
+		if (!open(k, &filters[i])) continue;
+		if (computable(k, slice_str(filters[i].filter))) {
+			if (!compute(k, &filters[i])) goto fail;
+			continue;
+		}
+		k->by_index[i] = k->use_index = true;
+		if (filters[i].position.ms < k->score) k->score = filters[i].position.ms;
+	}
+	k->done = !k->use_index;
+	*out = k;
+	return ST_OK;
+fail:
+	fetch_keys_free(k);
+	return ST_NOMEM;
+}
+
+void fetch_keys_free(struct fetch_keys *k)
+{
+	struct fetch_key *f, *next;
+
+	if (!k) return;
+	HASH_ITER(hh, k->found, f, next) {
+		HASH_DEL(k->found, f);
+		free(f);
+	}
+	buf_free(&k->scratch);
+	free(k->by_index);
+	free(k);
+}
+
+bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
+{
+	struct buf key = {0};
+
+	if (k->done) return false;
+	resp_begin(commands, 8);
+	resp_arg_str(commands, "ZRANGEBYSCORE");
+	resp_arg(commands, key_make(&key, k->settings->prefix, KEY_INDEX, (struct slice){0}));
+	resp_arg_u64(commands, k->score);
+	resp_arg_str(commands, "+inf");
+	resp_arg_str(commands, "WITHSCORES");
+	resp_arg_str(commands, "LIMIT");
+	resp_arg_str(commands, "0");
+	resp_arg_u64(commands, k->page);
+	if (key.failed) commands->failed = true;
+	buf_free(&key);
+	return true;
+}
+
+/* False without memory. */
+static bool take_member(struct fetch_keys *k, struct slice member, uint64_t score)
+{
+	struct entry_id from = ENTRY_ID_MAX;
+	struct slice key, hint;
+	char kind;
+
+	if (!index_member_parse(member, &kind, &key, &hint) || (kind != 's' && kind != 'l')) {
+		k->malformed++;
+		return true;
+	}
+	for (size_t i = 0; i < k->filter_count; i++) {
+		const struct catch_up_filter *f = &k->filters[i];
+
+		if (!k->by_index[i] || score < f->position.ms || entry_id_compare(f->position, from) >= 0) continue;
+		if (filters_intersect(hint, slice_str(f->filter))) from = f->position;
+	}
+	if (entry_id_compare(from, ENTRY_ID_MAX) == 0) return true;
+	return add(k, kind, key, from);
+}
+
+enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply)
+{
+	uint64_t first = k->score, last = k->score;
+
+	if (reply_error_passes(reply)) return ST_AGAIN;
+	k->done = true;
+	if (reply->type != REDIS_REPLY_ARRAY) {
+		k->malformed++;
+		return ST_OK;
+	}
+	for (size_t i = 0; i + 1 < reply->elements; i += 2) {
+		struct slice text = reply_slice(reply->element[i + 1]);
+		/* A score is a double in text; milliseconds are whole numbers far below 2^53. */
+		double score = text.data ? strtod(text.data, NULL) : -1;
+
+		if (score < 0 || score > 9007199254740992.0) {
+			k->malformed++;
+			continue;
+		}
+		last = (uint64_t)score;
+		if (!take_member(k, reply_slice(reply->element[i]), last)) return ST_NOMEM;
+	}
+	if (reply->elements / 2 < k->page) return ST_OK;
+	k->done = false;
+	if (last == first) k->page *= 2;
+	else k->page = INDEX_PAGE;
+	k->score = last;
+	return ST_OK;
+}
+
+struct fetch_key *fetch_keys_found(struct fetch_keys *k)
+{
+	return k->found;
+}
+
+size_t fetch_keys_malformed(const struct fetch_keys *k)
+{
+	return k->malformed;
+}

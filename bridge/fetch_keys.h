@@ -1,0 +1,39 @@
+/*
+ * Which keys hold what a set of filters is owed. A filter without wildcards whose topic is mirrored by rules that need
+ * nothing but the topic has computable keys; for the others the topic index says which keys changed. Loop thread, no
+ * connection of its own.
+ */
+#ifndef MQR_BRIDGE_FETCH_KEYS_H
+#define MQR_BRIDGE_FETCH_KEYS_H
+
+#include <hiredis/hiredis.h>
+#include <uthash.h>
+
+#include "bridge/catch_up.h"
+#include "config/buf.h"
+#include "config/settings.h"
+
+struct fetch_key {
+	UT_hash_handle hh;
+	char kind;            /* 's' or 'l' */
+	struct entry_id from; /* entries up to here are not needed */
+	size_t len;
+	char name[];          /* hashed with its kind in front */
+};
+
+struct fetch_keys;
+
+/* Borrows settings and filters until freed. `upto`: the end of the pass. */
+enum status fetch_keys_new(const struct settings *settings, const struct catch_up_filter *filters, size_t count,
+	struct entry_id upto, struct fetch_keys **out) MUST_CHECK;
+void fetch_keys_free(struct fetch_keys *k); /* bears NULL */
+/* Appends the next command to ask the index with; false when there is nothing more to ask. */
+bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands);
+/* Takes its reply. ST_AGAIN: ask the same again later. */
+enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply) MUST_CHECK;
+/* The keys found; a hash table to iterate over. */
+struct fetch_key *fetch_keys_found(struct fetch_keys *k);
+/* Index members that could not be read. */
+size_t fetch_keys_malformed(const struct fetch_keys *k);
+
+#endif

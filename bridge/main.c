@@ -1,0 +1,140 @@
+/*
+ * The bridge process: options, signals, the loop. Everything runs on this one thread. It must never print a password.
+ */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "bridge/bridge.h"
+#include "bridge/ctl_check.h"
+#include "bridge/log_stderr.h"
+#include "config/settings.h"
+
+#define PROGRAM "mosquitto-redis-bridge"
+
+struct process {
+	uv_loop_t loop;
+	uv_signal_t term, interrupt, hangup;
+	struct bridge *bridge;
+	struct log_sink log;
+};
+
+static void usage(void)
+{
+	printf("Usage: " PROGRAM " [-c FILE]\n"
+		"Gives MQTT devices what they missed, out of Redis, through the mosquitto-redis plugin.\n"
+		"\n"
+		"  -c FILE     settings, the plugin's own file (default " CTL_CONFIG_DEFAULT ")\n"
+		"  --check     read the settings, say what is in them or what is wrong, and exit: 0 good, 1 not\n"
+		"  --version   print the version and exit\n"
+		"  --help      print this and exit\n"
+		"\n"
+		"Logs to stderr. SIGTERM and SIGINT stop it.\n");
+}
+
+static void on_stop(uv_signal_t *handle, int number)
+{
+	struct process *p = handle->data;
+
+	log_to(&p->log, LOG_LEVEL_NOTICE, PROGRAM " stops: %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	bridge_close(p->bridge);
+	uv_close((uv_handle_t *)&p->term, NULL);
+	uv_close((uv_handle_t *)&p->interrupt, NULL);
+	uv_close((uv_handle_t *)&p->hangup, NULL);
+}
+
+static void on_hangup(uv_signal_t *handle, int number)
+{
+	struct process *p = handle->data;
+
+	(void)number;
+	log_to(&p->log, LOG_LEVEL_NOTICE, "SIGHUP: settings are re-read at restart only, for now");
+}
+
+static int watch_signals(struct process *p)
+{
+	if (uv_signal_init(&p->loop, &p->term) != 0 || uv_signal_init(&p->loop, &p->interrupt) != 0
+		|| uv_signal_init(&p->loop, &p->hangup) != 0) return -1;
+	p->term.data = p->interrupt.data = p->hangup.data = p;
+	if (uv_signal_start(&p->term, on_stop, SIGTERM) != 0 || uv_signal_start(&p->interrupt, on_stop, SIGINT) != 0
+		|| uv_signal_start(&p->hangup, on_hangup, SIGHUP) != 0) return -1;
+	return 0;
+}
+
+static int serve(const char *path)
+{
+	static char why[CTL_WHY_MAX];
+	struct process p = {.log = log_stderr()};
+	struct settings *settings = NULL;
+	enum status st;
+
+	if (settings_load(path, NULL, 0, &p.log, &settings, why, sizeof(why)) != ST_OK) {
+		fprintf(stderr, "%s\n", why);
+		return 1;
+	}
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (uv_loop_init(&p.loop) != 0) {
+		settings_free(settings);
+		return 1;
+	}
+	st = bridge_new(&p.loop, settings, &p.log, &p.bridge);
+	if (st == ST_OK && watch_signals(&p) == 0) {
+		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s", settings->node,
+			settings->redis_url, settings->broker_url);
+		bridge_start(p.bridge);
+		(void)uv_run(&p.loop, UV_RUN_DEFAULT);
+		bridge_free(p.bridge);
+	} else {
+		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM " cannot start: %s", st == ST_OK ? "no signals" : status_text(st));
+		settings_free(settings);
+		return 1; /* the process ends; nothing was begun */
+	}
+	settings_free(settings);
+	if (uv_loop_close(&p.loop) != 0) {
+		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM ": something was left open at the end");
+		return 1;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"check", no_argument, NULL, 'k'},
+		{"version", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{"config", required_argument, NULL, 'c'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *path = CTL_CONFIG_DEFAULT;
+	bool check = false;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			path = optarg;
+			break;
+		case 'k':
+			check = true;
+			break;
+		case 'v':
+			printf(PROGRAM " " MQR_VERSION "\n");
+			return 0;
+		case 'h':
+			usage();
+			return 0;
+		default:
+			fprintf(stderr, "Try '" PROGRAM " --help'.\n");
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, PROGRAM ": unexpected argument '%s'\nTry '" PROGRAM " --help'.\n", argv[optind]);
+		return 2;
+	}
+	return check ? ctl_check(path) : serve(path);
+}

@@ -1,0 +1,337 @@
+/*
+ * libmosquitto under libuv. Owns the client, its timers and the polled descriptor. Loop thread. It must never poll the
+ * client's own socket: libmosquitto closes that by itself, which libuv forbids while it is polled; a duplicate is polled.
+ */
+#include "bridge/mqtt.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <mosquitto.h>
+#include <mqtt_protocol.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define KEEPALIVE_S 30
+#define MISC_MS 500
+#define CONNECT_TIMEOUT_MS 5000
+#define READ_PACKETS_MAX 64
+
+/* Polls one duplicate; lives until its handle is closed. */
+struct watch {
+	uv_poll_t poll;
+	int fd;
+	int events;
+	struct mqtt *owner; /* NULL: given up */
+};
+
+struct mqtt {
+	uv_loop_t *loop;
+	const struct settings *settings;
+	const struct log_sink *log;
+	struct mqtt_events events;
+	struct mosquitto *client;
+	struct watch *watch;
+	uv_timer_t misc, retry;
+	unsigned backoff_ms;
+	unsigned random;
+	uint64_t connecting_since;
+	bool connected, told; /* told: the present trouble was logged */
+	bool in_library;
+	unsigned closing;
+	void (*closed)(void *ctx);
+	void *closed_ctx;
+};
+
+static void turn(struct mqtt *m);
+static void down(struct mqtt *m, const char *why);
+
+/* --- the polled duplicate -------------------------------------------------------------------------------------- */
+
+static void watch_closed(uv_handle_t *handle)
+{
+	struct watch *w = handle->data;
+
+	(void)close(w->fd);
+	free(w);
+}
+
+static void watch_drop(struct mqtt *m)
+{
+	if (!m->watch) return;
+	m->watch->owner = NULL;
+	(void)uv_poll_stop(&m->watch->poll);
+	uv_close((uv_handle_t *)&m->watch->poll, watch_closed);
+	m->watch = NULL;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct watch *w = poll->data;
+	struct mqtt *m = w->owner;
+
+	if (!m) return;
+	m->in_library = true;
+	if (status < 0 || (events & (UV_READABLE | UV_DISCONNECT))) {
+		for (int i = 0; i < READ_PACKETS_MAX && m->watch == w; i++) {
+			errno = 0;
+			if (mosquitto_loop_read(m->client, 1) != MOSQ_ERR_SUCCESS || errno == EAGAIN) break;
+		}
+	}
+	if (m->watch == w && (events & UV_WRITABLE)) (void)mosquitto_loop_write(m->client, 1);
+	m->in_library = false;
+	turn(m);
+}
+
+static bool watch_make(struct mqtt *m)
+{
+	struct watch *w = calloc(1, sizeof(*w));
+
+	if (!w) return false;
+	w->fd = dup(mosquitto_socket(m->client));
+	if (w->fd < 0 || uv_poll_init(m->loop, &w->poll, w->fd) != 0) {
+		if (w->fd >= 0) (void)close(w->fd);
+		free(w);
+		return false;
+	}
+	w->poll.data = w;
+	w->owner = m;
+	m->watch = w;
+	return true;
+}
+
+/* After anything that may have changed what the library waits for. */
+static void turn(struct mqtt *m)
+{
+	int events = UV_READABLE;
+
+	if (m->in_library || m->closing) return;
+	if (mosquitto_socket(m->client) < 0) {
+		down(m, "the connection was closed");
+		return;
+	}
+	if (!m->watch) return;
+	if (mosquitto_want_write(m->client)) events |= UV_WRITABLE;
+	if (events == m->watch->events) return;
+	m->watch->events = events;
+	if (uv_poll_start(&m->watch->poll, events, on_poll) != 0) down(m, "cannot poll its socket");
+}
+
+/* --- connecting ------------------------------------------------------------------------------------------------ */
+
+static void tell(struct mqtt *m, const char *why)
+{
+	if (m->told) return;
+	m->told = true;
+	log_to(m->log, LOG_LEVEL_WARNING, "broker %s: %s; trying again until it is there", m->settings->broker_url, why);
+}
+
+static void on_retry(uv_timer_t *timer);
+
+/* Not connected any more: whatever there was is dropped, and a later attempt is due. */
+static void down(struct mqtt *m, const char *why)
+{
+	bool was_connected = m->connected;
+	unsigned wait;
+
+	watch_drop(m);
+	m->connected = false;
+	m->connecting_since = 0;
+	if (m->closing) return;
+	tell(m, why);
+	m->random = m->random * 1103515245u + 12345u;
+	wait = m->backoff_ms / 2 + (m->random >> 16) % (m->backoff_ms / 2 + 1);
+	m->backoff_ms = m->backoff_ms * 2 < MQTT_BACKOFF_MS_MAX ? m->backoff_ms * 2 : MQTT_BACKOFF_MS_MAX;
+	(void)uv_timer_start(&m->retry, on_retry, wait, 0);
+	if (was_connected) m->events.lost(m->events.ctx);
+}
+
+static enum status credentials(struct mqtt *m)
+{
+	const struct settings *s = m->settings;
+	char *password = NULL;
+	enum status st = ST_OK;
+
+	if (!s->broker_username) return ST_OK;
+	if (s->broker_password_file) st = password_read(s->broker_password_file, &password);
+	if (st == ST_OK && mosquitto_username_pw_set(m->client, s->broker_username, password) != MOSQ_ERR_SUCCESS) {
+		st = ST_NOMEM;
+	}
+	if (password) {
+		explicit_bzero(password, strlen(password));
+		free(password);
+	}
+	return st;
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	struct mqtt *m = timer->data;
+	const struct broker_address *to = &m->settings->broker;
+	enum status st = credentials(m); /* read each time: they may have been changed */
+	int rc;
+
+	if (st != ST_OK) {
+		down(m, "its password file cannot be read");
+		return;
+	}
+	m->in_library = true;
+	rc = mosquitto_connect_async(m->client, to->host, to->port, KEEPALIVE_S);
+	m->in_library = false;
+	if (rc != MOSQ_ERR_SUCCESS) {
+		down(m, rc == MOSQ_ERR_ERRNO ? strerror(errno) : mosquitto_strerror(rc));
+		return;
+	}
+	if (mosquitto_socket(m->client) < 0 || !watch_make(m)) {
+		down(m, "no socket");
+		return;
+	}
+	m->connecting_since = uv_now(m->loop);
+	turn(m);
+}
+
+static void on_misc(uv_timer_t *timer)
+{
+	struct mqtt *m = timer->data;
+
+	if (!m->watch) return;
+	if (!m->connected && uv_now(m->loop) - m->connecting_since > CONNECT_TIMEOUT_MS) {
+		down(m, "no answer");
+		return;
+	}
+	m->in_library = true;
+	(void)mosquitto_loop_misc(m->client);
+	m->in_library = false;
+	turn(m);
+}
+
+static void on_connect(struct mosquitto *client, void *ctx, int reason)
+{
+	struct mqtt *m = ctx;
+
+	(void)client;
+	if (m->closing) return;
+	if (reason != 0) {
+		char why[96];
+
+		snprintf(why, sizeof(why), "refuses the connection: %s",
+			mosquitto_reason_string(reason));
+		tell(m, why);
+		return; /* the broker closes it, or the time-out does */
+	}
+	m->connected = true;
+	m->told = false;
+	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
+	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s: connected", m->settings->broker_url);
+	m->events.connected(m->events.ctx);
+}
+
+static void on_message(struct mosquitto *client, void *ctx, const struct mosquitto_message *message)
+{
+	struct mqtt *m = ctx;
+
+	(void)client;
+	if (m->closing || message->payloadlen < 0) return;
+	m->events.message(m->events.ctx, slice_str(message->topic),
+		slice_of(message->payload ? message->payload : "", (size_t)message->payloadlen));
+}
+
+/* --- outside --------------------------------------------------------------------------------------------------- */
+
+static enum status client_make(struct mqtt *m)
+{
+	char id[300];
+
+	snprintf(id, sizeof(id), "mosquitto-redis-bridge-%s", m->settings->node);
+	m->client = mosquitto_new(id, true, m);
+	if (!m->client) return ST_NOMEM;
+	if (mosquitto_int_option(m->client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5) != MOSQ_ERR_SUCCESS
+		|| mosquitto_int_option(m->client, MOSQ_OPT_TCP_NODELAY, 1) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
+	mosquitto_connect_callback_set(m->client, on_connect);
+	mosquitto_message_callback_set(m->client, on_message);
+	return ST_OK;
+}
+
+enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
+	const struct mqtt_events *events, struct mqtt **out)
+{
+	struct mqtt *m = calloc(1, sizeof(*m));
+	enum status st;
+
+	if (!m) return ST_NOMEM;
+	m->loop = loop;
+	m->settings = settings;
+	m->log = log;
+	m->events = *events;
+	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
+	m->random = (unsigned)uv_hrtime() ^ (unsigned)getpid();
+	(void)mosquitto_lib_init();
+	st = client_make(m);
+	if (st != ST_OK) {
+		mosquitto_destroy(m->client);
+		(void)mosquitto_lib_cleanup();
+		free(m);
+		return st;
+	}
+	(void)uv_timer_init(loop, &m->misc);
+	(void)uv_timer_init(loop, &m->retry);
+	m->misc.data = m->retry.data = m;
+	*out = m;
+	return ST_OK;
+}
+
+void mqtt_start(struct mqtt *m)
+{
+	(void)uv_timer_start(&m->misc, on_misc, MISC_MS, MISC_MS);
+	(void)uv_timer_start(&m->retry, on_retry, 0, 0);
+}
+
+bool mqtt_is_connected(const struct mqtt *m)
+{
+	return m->connected;
+}
+
+enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload)
+{
+	int rc;
+
+	if (!m->connected || m->closing) return ST_LOST;
+	if (payload.len > INT_MAX) return ST_TOO_LARGE;
+	rc = mosquitto_publish(m->client, NULL, topic, (int)payload.len, payload.data, 0, false);
+	if (m->watch && !m->in_library && mosquitto_want_write(m->client)) turn(m);
+	switch (rc) {
+	case MOSQ_ERR_SUCCESS:
+		return ST_OK;
+	case MOSQ_ERR_OVERSIZE_PACKET:
+	case MOSQ_ERR_PAYLOAD_SIZE:
+		return ST_TOO_LARGE;
+	case MOSQ_ERR_NOMEM:
+		return ST_NOMEM;
+	default:
+		return ST_LOST; /* the next read meets the same and ends the connection */
+	}
+}
+
+static void part_closed(uv_handle_t *handle)
+{
+	struct mqtt *m = handle->data;
+
+	if (--m->closing > 0) return;
+	if (m->closed) m->closed(m->closed_ctx);
+	free(m);
+}
+
+void mqtt_close(struct mqtt *m, void (*closed)(void *ctx), void *ctx)
+{
+	if (m->closing) return;
+	m->closing = 2;
+	m->closed = closed;
+	m->closed_ctx = ctx;
+	if (m->connected) (void)mosquitto_disconnect(m->client);
+	watch_drop(m);
+	mosquitto_destroy(m->client);
+	m->client = NULL;
+	(void)mosquitto_lib_cleanup();
+	uv_close((uv_handle_t *)&m->misc, part_closed);
+	uv_close((uv_handle_t *)&m->retry, part_closed);
+}

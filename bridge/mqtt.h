@@ -1,0 +1,40 @@
+/*
+ * The bridge's MQTT connection: libmosquitto driven by the libuv loop, kept connected. Everything on the loop's thread.
+ * Look-up of a host name blocks (libmosquitto's); an address does not.
+ */
+#ifndef MQR_BRIDGE_MQTT_H
+#define MQR_BRIDGE_MQTT_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "config/log.h"
+#include "config/settings.h"
+#include "config/slice.h"
+#include "config/status.h"
+
+struct mqtt;
+
+struct mqtt_events {
+	void (*connected)(void *ctx);
+	/* Told once for each `connected`. It is already trying again. */
+	void (*lost)(void *ctx);
+	/* Borrowed. */
+	void (*message)(void *ctx, struct slice topic, struct slice payload);
+	void *ctx;
+};
+
+/* `settings` and `log` must outlive it. */
+enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
+	const struct mqtt_events *events, struct mqtt **out) MUST_CHECK;
+void mqtt_start(struct mqtt *m);
+bool mqtt_is_connected(const struct mqtt *m);
+/* QoS 0. ST_LOST when not connected; ST_TOO_LARGE when the broker takes no packet of that size. */
+enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload) MUST_CHECK;
+/* Disconnects and ends it; `closed` on a later turn of the loop, after which it is gone. */
+void mqtt_close(struct mqtt *m, void (*closed)(void *ctx), void *ctx);
+
+#define MQTT_BACKOFF_MS_MIN 100
+#define MQTT_BACKOFF_MS_MAX 5000
+
+#endif

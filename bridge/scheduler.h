@@ -1,0 +1,62 @@
+/*
+ * The devices that catch up: runs each one's step machine (catch_up.h), reads for it, sends for it. Fair: ready devices
+ * take turns, each with one read under way; at most SCHEDULER_FETCHES_MAX hold read-ahead at a time, and not more than
+ * SCHEDULER_BYTES_MAX wait for acknowledgement over all. Loop thread.
+ */
+#ifndef MQR_BRIDGE_SCHEDULER_H
+#define MQR_BRIDGE_SCHEDULER_H
+
+#include <uv.h>
+
+#include "bridge/device_event.h"
+#include "config/control.h"
+#include "config/log.h"
+#include "config/redis_link.h"
+#include "config/settings.h"
+
+#define SCHEDULER_FETCHES_MAX 64
+#define SCHEDULER_BYTES_MAX (8u * 1024 * 1024)
+#define SCHEDULER_ACK_TIMEOUT_MS 30000
+
+struct scheduler;
+
+struct scheduler_deps {
+	uv_loop_t *loop;
+	const struct settings *settings;
+	const struct log_sink *log;
+	struct redis_link *link;
+	/* To the plugin; as control_client_send. */
+	enum status (*send)(void *ctx, struct slice payload);
+	/* Every session event up to here was given to scheduler_event. */
+	struct entry_id (*events_position)(void *ctx);
+	/* The plugin does not answer, or something was lost: begin anew. Called from the loop, not from within scheduler_*. */
+	void (*again)(void *ctx);
+	void *ctx;
+};
+
+struct scheduler_counts {
+	uint64_t catching_up; /* devices */
+	uint64_t fetching;
+	uint64_t delivered;   /* messages sent in batches */
+	uint64_t batches, switches, passes;
+	uint64_t done;        /* catch-ups that ended live */
+	uint64_t malformed, expired, oversize;
+	uint64_t unacked_bytes;
+};
+
+enum status scheduler_new(const struct scheduler_deps *deps, struct scheduler **out) MUST_CHECK;
+/* Forgets every device. */
+void scheduler_reset(struct scheduler *s);
+/* Devices may be served from now on, or no longer. */
+void scheduler_open(struct scheduler *s, bool open);
+/* Redis is there again. */
+void scheduler_ready(struct scheduler *s);
+void scheduler_event(struct scheduler *s, const struct device_event *e);
+/* events_position has moved. */
+void scheduler_moved(struct scheduler *s);
+void scheduler_ack(struct scheduler *s, const struct control_command *ack);
+struct scheduler_counts scheduler_count(const struct scheduler *s);
+/* After the Redis link was closed. */
+void scheduler_close(struct scheduler *s, void (*closed)(void *ctx), void *ctx);
+
+#endif

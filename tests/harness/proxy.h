@@ -1,0 +1,24 @@
+/*
+ * A TCP proxy in a thread of the test, in front of a server on 127.0.0.1, that treats connections badly on purpose.
+ * Ends with the scene.
+ */
+#ifndef MQR_TESTS_HARNESS_PROXY_H
+#define MQR_TESTS_HARNESS_PROXY_H
+
+#include "tests/harness/scene.h"
+
+struct proxy;
+
+/* `seed`: of its random decisions. No faults yet. */
+struct proxy *proxy_start(struct scene *s, uint16_t server_port, unsigned seed);
+uint16_t proxy_port(const struct proxy *p);
+/* One of `one_in` chunks that pass gets one of these, at random: the connection is cut before it; after half of it;
+ * behind it, before any answer; the client's side is cut and the chunk reaches the server later all the same. 0: no
+ * faults. */
+void proxy_faults(struct proxy *p, unsigned one_in);
+/* Connections cut so far. */
+unsigned proxy_cuts(const struct proxy *p);
+/* While set, nothing passes in either direction and nothing is closed. */
+void proxy_hold(struct proxy *p, bool hold);
+
+#endif

@@ -1,0 +1,707 @@
+/*
+ * Redelivery: a device that comes back gets what it missed, in order, before anything newer, and nobody else gets it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <cmocka.h>
+
+#include "tests/harness/guest.h"
+#include "tests/harness/store.h"
+
+#define WAIT_MS 20000
+#define PLANT "mirror plant/# stream s:%t\nredeliver plant/# overlap=0\n"
+
+/* Subscribes and waits until the device is live. `n`: how many times it will then have gone live. */
+static void subscribe_live(struct world *w, struct guest *d, const char *id, const char *filter, int qos, size_t n)
+{
+	guest_subscribe(d, filter, qos);
+	world_wait_event(w, "live", id, n);
+}
+
+/* A device of that name has been here before with this filter and has gone. */
+static struct guest *known_device(struct world *w, const char *id, const char *filter, int qos)
+{
+	struct guest *d = guest_join(w, id, NULL);
+
+	subscribe_live(w, d, id, filter, qos, 1);
+	guest_disconnect(d);
+	world_wait_event(w, "gone", id, 1);
+	return d;
+}
+
+/* Publishes the texts of the numbers from..to-1 and waits until they are acknowledged. */
+static void publish_numbers(struct guest *p, const char *topic, int from, int to, int qos)
+{
+	for (int i = from; i < to; i++) {
+		char text[16];
+		int len = snprintf(text, sizeof(text), "%d", i);
+		assert_true(guest_send(p, topic, text, (size_t)len, qos, false, 20) >= 0);
+	}
+	assert_true(guest_flush(p, WAIT_MS));
+}
+
+/* The inbox holds exactly the numbers 0..count-1 in order. */
+static void expect_numbers(struct guest *d, int count)
+{
+	guest_wait(d, (size_t)count, WAIT_MS);
+	guest_settle(d);
+	for (int i = 0; i < (int)guest_count(d); i++) {
+		struct received r = guest_message(d, (size_t)i);
+		scene_require(atoi(r.payload) == i, "message %d is %s", i, r.payload);
+	}
+	assert_int_equal(guest_count(d), count);
+}
+
+static void missed_and_live(void **state, int qos)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_join(&w, "d", NULL);
+	guest_publish(p, "plant/1/t", "before its time", 1);
+	subscribe_live(&w, d, "d", "plant/1/t", qos, 1);
+	guest_publish(p, "plant/1/t", "first", 1);
+	guest_expect(d, 0, "first", NULL);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	guest_publish(p, "plant/1/t", "second", qos == 2 ? 2 : 1);
+	guest_publish(p, "plant/2/t", "for another", 1);
+	guest_publish(p, "plant/1/t", "third", 2);
+	/* A client shows QoS 2 messages one handshake later: order holds among them, not between them and others. */
+	guest_publish(p, "plant/1/t", "fourth", qos == 2 ? 2 : 0);
+	guest_connect(d);
+	guest_subscribe(d, "plant/1/t", qos);
+	guest_publish(p, "plant/1/t", "fifth", qos == 2 ? 2 : 1);
+	guest_expect(d, 1, "second", "third", "fourth", "fifth", NULL);
+	world_wait_event(&w, "live", "d", 2);
+	guest_publish(p, "plant/1/t", "sixth", 1);
+	guest_expect(d, 5, "sixth", NULL);
+	guest_settle(d);
+	assert_int_equal(guest_count(d), 6);
+	assert_int_equal(guest_message(d, 2).qos, qos); /* the lower of publish and subscription */
+	assert_int_equal(guest_message(d, 3).qos, qos == 2 ? 2 : 0);
+	assert_string_equal(guest_message(d, 1).topic, "plant/1/t");
+	scene_end(scene);
+}
+
+static void test_qos1(void **state)
+{
+	missed_and_live(state, 1);
+}
+
+static void test_qos0(void **state)
+{
+	missed_and_live(state, 0);
+}
+
+static void test_qos2(void **state)
+{
+	missed_and_live(state, 2);
+}
+
+static void test_wildcards(void **state)
+{
+	static const char *const topics[] = {"plant/1/t", "plant/2/t", "plant/2/p", "plant/3/t", "plant/1/deep/er/t"};
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *all = known_device(&w, "all", "plant/#", 1), *some = known_device(&w, "some", "plant/+/t", 1);
+	for (int i = 0; i < 1000; i++) {
+		char text[16];
+		int len = snprintf(text, sizeof(text), "%d", i);
+		assert_true(guest_send(p, topics[i * 7 % 5], text, (size_t)len, 1, false, 20) >= 0);
+	}
+	assert_true(guest_flush(p, WAIT_MS));
+	guest_connect(all);
+	guest_connect(some);
+	subscribe_live(&w, all, "all", "plant/#", 1, 2);
+	subscribe_live(&w, some, "some", "plant/+/t", 1, 2);
+	expect_numbers(all, 1000);
+	guest_wait(some, 600, WAIT_MS);
+	guest_settle(some);
+	assert_int_equal(guest_count(some), 600);
+	for (size_t i = 0, n = 0; i < 1000; i++) {
+		if (i * 7 % 5 == 2 || i * 7 % 5 == 4) continue;
+		assert_int_equal(atoi(guest_message(some, n).payload), i);
+		assert_string_equal(guest_message(some, n).topic, topics[i * 7 % 5]);
+		n++;
+	}
+	scene_end(scene);
+}
+
+static void test_nobody_else(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *watcher = guest_join(&w, "watcher", NULL), *outside = guest_join(&w, "outside", NULL);
+	struct guest *d = known_device(&w, "d", "plant/#", 1);
+	subscribe_live(&w, watcher, "watcher", "plant/#", 1, 1);
+	guest_subscribe(outside, "#", 1);
+	publish_numbers(p, "plant/1", 0, 300, 1);
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 2);
+	publish_numbers(p, "plant/1", 300, 310, 1);
+	expect_numbers(d, 310);
+	expect_numbers(watcher, 310);
+	guest_wait(outside, 310, WAIT_MS);
+	guest_settle(outside);
+	size_t mirrored = 0;
+	for (size_t i = 0; i < guest_count(outside); i++)
+		if (strncmp(guest_message(outside, i).topic, "plant/", 6) == 0) mirrored++;
+	assert_int_equal(mirrored, 310);
+	scene_end(scene);
+}
+
+static void test_no_grant(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, "mirror # stream s:%t\nredeliver own/%c/# overlap=0\nredeliver user/%u/# overlap=0\n",
+		WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_new(&w, "d", &(struct guest_options){.user = "anna", .password = "x"});
+	struct guest *e = guest_new(&w, "e", NULL);
+	for (int round = 0; round < 2; round++) {
+		guest_connect(d);
+		guest_connect(e);
+		/* Filters that reach beyond the grant are narrowed to it. */
+		guest_subscribe(d, "own/#", 1);
+		guest_subscribe(d, "user/anna/x", 1);
+		guest_subscribe(d, "free/#", 1);
+		guest_subscribe(e, "own/d/x", 1);
+		guest_subscribe(e, "user/anna/x", 1);
+		guest_subscribe(e, "own/e/x", 1);
+		world_wait_event(&w, "live", "d", (size_t)round + 1);
+		world_wait_event(&w, "live", "e", (size_t)round + 1);
+		guest_publish(p, "free/now", "live", 1);
+		guest_wait(d, round == 0 ? 1 : 4, WAIT_MS);
+		if (round == 1) break;
+		guest_disconnect(d);
+		guest_disconnect(e);
+		world_wait_event(&w, "gone", "d", 1);
+		world_wait_event(&w, "gone", "e", 1);
+		guest_publish(p, "own/d/x", "d's own", 1);
+		guest_publish(p, "own/e/x", "e's own", 1);
+		guest_publish(p, "user/anna/x", "anna's", 1);
+		guest_publish(p, "free/x", "nobody's", 1);
+	}
+	guest_expect(d, 0, "live", "d's own", "anna's", "live", NULL);
+	guest_expect(e, 0, "e's own", NULL);
+	scene_end(scene);
+}
+
+struct stream_of_numbers {
+	struct guest *guest;
+	const char *topic;
+	atomic_bool stop, hold, held;
+	atomic_int sent;
+	bool failed;
+};
+
+/* Publishes on and on, about 400 a second, but for the time that it is asked to hold. */
+static void *publish_on(void *ctx)
+{
+	struct stream_of_numbers *s = ctx;
+
+	while (!atomic_load(&s->stop)) {
+		char text[16];
+		atomic_store(&s->held, atomic_load(&s->hold));
+		poll_pause();
+		if (atomic_load(&s->held)) continue;
+		int len = snprintf(text, sizeof(text), "%d", atomic_load(&s->sent));
+		if (guest_send(s->guest, s->topic, text, (size_t)len, 1, false, 4) < 0) {
+			s->failed = true;
+			break;
+		}
+		atomic_fetch_add(&s->sent, 1);
+	}
+	return NULL;
+}
+
+static void publish_end(struct stream_of_numbers *s, pthread_t thread)
+{
+	atomic_store(&s->stop, true);
+	pthread_join(thread, NULL);
+	assert_false(s->failed);
+	assert_true(guest_flush(s->guest, WAIT_MS));
+}
+
+/* The seam: a device comes back and catches up while a publisher never stops; what it got in all is everything, once,
+ * in order. Only for its goodbye the publisher holds: with overlap=0, what is under way then is the device's loss. */
+static void test_seam(void **state)
+{
+	struct scene *scene = *state;
+	pthread_t thread;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct stream_of_numbers s = {.guest = guest_join(&w, "p", NULL), .topic = "plant/1"};
+	struct guest *d = guest_join(&w, "d", NULL);
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	assert_int_equal(pthread_create(&thread, NULL, publish_on, &s), 0);
+	for (size_t round = 1; round <= 10; round++) {
+		guest_wait(d, guest_count(d) + 50, WAIT_MS);
+		atomic_store(&s.hold, true);
+		wait_until(atomic_load(&s.held), WAIT_MS, "the publisher to hold");
+		assert_true(guest_flush(s.guest, WAIT_MS));
+		guest_wait(d, (size_t)atomic_load(&s.sent), WAIT_MS);
+		guest_disconnect(d);
+		atomic_store(&s.hold, false);
+		world_wait_event(&w, "gone", "d", round);
+		guest_connect(d);
+		guest_subscribe(d, "plant/#", round % 2 ? 1 : 0);
+	}
+	guest_wait(d, guest_count(d) + 50, WAIT_MS);
+	publish_end(&s, thread);
+	expect_numbers(d, atomic_load(&s.sent));
+	scene_end(scene);
+}
+
+/* Connections that are lost with messages under way, the default overlap: each connection gets an unbroken sequence
+ * that begins no later than where the one before ended. */
+static void test_seam_lost_connections(void **state)
+{
+	enum { ROUNDS = 6 };
+	struct scene *scene = *state;
+	pthread_t thread;
+	struct world w;
+	size_t begins[ROUNDS + 1] = {0};
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/#\n", WORLD_BRIDGE);
+	struct stream_of_numbers s = {.guest = guest_join(&w, "p", NULL), .topic = "plant/1"};
+	struct guest *d = guest_join(&w, "d", &(struct guest_options){.keepalive_s = 5});
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	assert_int_equal(pthread_create(&thread, NULL, publish_on, &s), 0);
+	for (size_t round = 1; round <= ROUNDS; round++) {
+		guest_wait(d, guest_count(d) + 100, WAIT_MS);
+		guest_drop(d);
+		begins[round] = guest_count(d);
+		world_wait_event(&w, "gone", "d", round);
+		guest_connect(d);
+		guest_subscribe(d, "plant/#", 1);
+	}
+	guest_wait(d, guest_count(d) + 100, WAIT_MS);
+	publish_end(&s, thread);
+	world_wait_event(&w, "live", "d", 2);
+	wait_until(atoi(guest_message(d, guest_count(d) - 1).payload) == atomic_load(&s.sent) - 1, WAIT_MS, "the last one");
+	guest_settle(d);
+	int last = -1;
+	for (size_t i = 0, round = 1; i < guest_count(d); i++) {
+		int number = atoi(guest_message(d, i).payload);
+		bool begin = round <= ROUNDS && i == begins[round];
+		if (begin) round++;
+		scene_require(begin ? number <= last + 1 : number == last + 1, "message %zu: %d follows %d", i, number, last);
+		last = number;
+	}
+	assert_int_equal(last, atomic_load(&s.sent) - 1);
+	scene_end(scene);
+}
+
+static void test_rate(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0 rate=100\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = known_device(&w, "d", "plant/#", 1);
+	publish_numbers(p, "plant/1", 0, 300, 1);
+	guest_connect(d);
+	uint64_t began = now_ms();
+	guest_subscribe(d, "plant/#", 1);
+	publish_numbers(p, "plant/1", 300, 310, 1);
+	guest_wait(d, 300, WAIT_MS);
+	uint64_t took = now_ms() - began;
+	assert_in_range(took, 1800, 8000); /* a burst of one second's worth may come at once */
+	expect_numbers(d, 310);
+	scene_end(scene);
+}
+
+static void test_list_source(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/+ list l:%t format=json\nmirror plant/s stream s\n"
+		"redeliver plant/# overlap=0\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = known_device(&w, "d", "plant/#", 1);
+	guest_publish_bytes(p, "plant/1", "bin\0ary\xff", 8, 1, true, NULL);
+	for (int i = 0; i < 50; i++) {
+		guest_publish(p, i % 3 ? "plant/1" : "plant/2", scene_text(scene, "list %d", i), 1);
+		guest_publish(p, "plant/s", scene_text(scene, "both %d", i), 1);
+	}
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 2);
+	guest_wait(d, 101, WAIT_MS);
+	guest_settle(d);
+	/* The retained message comes of itself at SUBSCRIBE, marked as such, and once more from Redis in its place. */
+	size_t at = guest_message(d, 0).retain ? 1 : 0;
+	assert_int_equal(guest_count(d), 101 + at);
+	assert_int_equal(guest_message(d, at).len, 8);
+	assert_memory_equal(guest_message(d, at).payload, "bin\0ary\xff", 8);
+	for (size_t i = 0; i < 50; i++) {
+		assert_string_equal(guest_message(d, at + 1 + 2 * i).payload, scene_text(scene, "list %zu", i));
+		assert_string_equal(guest_message(d, at + 2 + 2 * i).payload, scene_text(scene, "both %zu", i));
+	}
+	scene_end(scene);
+}
+
+static void test_v5_properties(void **state)
+{
+	struct scene *scene = *state;
+	mosquitto_property *list = NULL;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", &(struct guest_options){.v5 = true});
+	struct guest *d = guest_join(&w, "d", &(struct guest_options){.v5 = true});
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	assert_int_equal(mosquitto_property_add_string_pair(&list, 38, "colour", "red"), 0);
+	assert_int_equal(mosquitto_property_add_string_pair(&list, 38, "colour", "blue"), 0);
+	assert_int_equal(mosquitto_property_add_string(&list, 3, "text/plain"), 0);
+	guest_publish_bytes(p, "plant/1", "missed", 6, 1, false, list);
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 2);
+	guest_publish_bytes(p, "plant/1", "live", 4, 1, false, list);
+	mosquitto_property_free_all(&list);
+	guest_expect(d, 0, "missed", "live", NULL);
+	struct received missed = guest_message(d, 0), live = guest_message(d, 1);
+	assert_string_equal(received_user_property(scene, &missed, "colour", 0), "red");
+	assert_string_equal(received_user_property(scene, &missed, "colour", 1), "blue");
+	assert_string_equal(received_user_property(scene, &missed, "redelivered", 0), "1");
+	assert_string_equal(received_user_property(scene, &missed, "redis-id", 0),
+		stored_id(stored_stream(w.db, "s:plant/1")->element[0]));
+	char *type = NULL;
+	assert_non_null(mosquitto_property_read_string(missed.properties, 3, &type, false));
+	assert_string_equal(type, "text/plain");
+	free(type);
+	assert_string_equal(received_user_property(scene, &live, "colour", 1), "blue");
+	assert_null(received_user_property(scene, &live, "redelivered", 0));
+	scene_end(scene);
+}
+
+/* Overlapping filters: once each. Subscribing again while catching up does not start over. */
+static void test_overlapping_filters(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0 rate=200\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_join(&w, "d", NULL);
+	guest_subscribe(d, "plant/#", 1);
+	guest_subscribe(d, "plant/1", 1);
+	world_wait_event(&w, "live", "d", 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	publish_numbers(p, "plant/1", 0, 600, 1);
+	guest_connect(d);
+	guest_subscribe(d, "plant/#", 1);
+	guest_wait(d, 50, WAIT_MS);
+	guest_subscribe(d, "plant/1", 1);
+	guest_wait(d, 300, WAIT_MS);
+	guest_subscribe(d, "plant/#", 1);
+	guest_wait(d, 600, WAIT_MS);
+	world_wait_event(&w, "live", "d", 2);
+	guest_settle(d);
+	for (int i = 0; i < 600; i++) assert_int_equal(atoi(guest_message(d, (size_t)i).payload), i);
+	assert_int_equal(guest_count(d), 600);
+	scene_end(scene);
+}
+
+static void test_unsubscribe_forgets(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_join(&w, "d", NULL);
+	guest_subscribe(d, "plant/1", 1);
+	guest_subscribe(d, "plant/2", 1);
+	world_wait_event(&w, "live", "d", 1);
+	guest_unsubscribe(d, "plant/1");
+	world_wait_event(&w, "unsubscribed", "d", 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	guest_publish(p, "plant/1", "one", 1);
+	guest_publish(p, "plant/2", "two", 1);
+	guest_connect(d);
+	guest_subscribe(d, "plant/1", 1);
+	guest_subscribe(d, "plant/2", 1);
+	guest_expect(d, 0, "two", NULL);
+	world_wait_event(&w, "live", "d", 2);
+	guest_settle(d);
+	guest_expect(d, 0, "two", NULL);
+	scene_end(scene);
+}
+
+static void test_new_devices(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, "mirror # stream s:%t\nredeliver all/# new=all\nredeliver last/# new=last=3\n"
+		"redeliver since/# new=since=1h\nredeliver none/#\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	for (int i = 0; i < 10; i++) {
+		char text[16];
+		(void)snprintf(text, sizeof(text), "%d", i);
+		guest_publish(p, "all/x", text, 1);
+		guest_publish(p, i % 2 ? "last/x" : "last/y", text, 1);
+		guest_publish(p, "since/x", text, 1);
+		guest_publish(p, "none/x", text, 1);
+	}
+	struct guest *all = guest_join(&w, "all", NULL), *last = guest_join(&w, "last", NULL);
+	struct guest *since = guest_join(&w, "since", NULL), *none = guest_join(&w, "none", NULL);
+	subscribe_live(&w, all, "all", "all/#", 1, 1);
+	subscribe_live(&w, last, "last", "last/#", 1, 1);
+	subscribe_live(&w, since, "since", "since/#", 1, 1);
+	subscribe_live(&w, none, "none", "none/#", 1, 1);
+	guest_publish(p, "all/x", "live", 1);
+	guest_publish(p, "last/x", "live", 1);
+	guest_publish(p, "since/x", "live", 1);
+	guest_publish(p, "none/x", "live", 1);
+	guest_expect(all, 0, "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "live", NULL);
+	guest_expect(last, 0, "7", "8", "9", "live", NULL);
+	guest_expect(since, 0, "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "live", NULL);
+	guest_expect(none, 0, "live", NULL);
+	scene_end(scene);
+}
+
+/* Bridge away: live after hold_timeout, and what was missed follows when it is back, marked. */
+static void test_late(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT "hold_timeout 1s\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_join(&w, "d", &(struct guest_options){.v5 = true});
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	guest_publish(p, "plant/1", "missed", 1);
+	server_kill(w.bridge);
+	guest_connect(d);
+	guest_subscribe(d, "plant/#", 1);
+	guest_publish(p, "plant/1", "held", 1);
+	world_wait_event(&w, "live", "d", 2);
+	guest_publish(p, "plant/1", "live", 1);
+	guest_expect(d, 0, "live", NULL);
+	server_start(w.bridge);
+	guest_expect(d, 0, "live", "missed", "held", NULL);
+	struct received late = guest_message(d, 2);
+	assert_string_equal(received_user_property(scene, &late, "redelivered", 0), "1");
+	guest_publish(p, "plant/1", "after", 1);
+	guest_expect(d, 3, "after", NULL);
+	scene_end(scene);
+}
+
+/* Bridge killed and started again in the middle of a backlog. */
+static void test_bridge_restarted(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0 rate=500\nhold_timeout 30s\n",
+		WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = known_device(&w, "d", "plant/#", 1);
+	publish_numbers(p, "plant/1", 0, 2000, 1);
+	guest_connect(d);
+	guest_subscribe(d, "plant/#", 1);
+	guest_wait(d, 600, WAIT_MS);
+	size_t from = server_log_size(w.broker);
+	server_kill(w.bridge);
+	publish_numbers(p, "plant/1", 2000, 2010, 1);
+	server_start(w.bridge);
+	world_wait_bridge(&w, from);
+	world_wait_event(&w, "live", "d", 2);
+	expect_numbers(d, 2010);
+	scene_end(scene);
+}
+
+static void test_broker_restarted(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	publish_numbers(p, "plant/1", 0, 10, 1);
+	guest_wait(d, 10, WAIT_MS);
+	for (int round = 0; round < 2; round++) {
+		size_t from = server_log_size(w.broker);
+		if (round == 0) server_stop(w.broker);
+		else server_kill(w.broker);
+		wait_until(!guest_connected(p) && !guest_connected(d), WAIT_MS, "the end of the connections");
+		server_start(w.broker);
+		guest_connect(p);
+		publish_numbers(p, "plant/1", 10 + 10 * round, 20 + 10 * round, 1);
+		world_wait_bridge(&w, from);
+		guest_connect(d);
+		guest_subscribe(d, "plant/#", 1);
+		guest_wait(d, (size_t)(20 + 10 * round), WAIT_MS);
+		/* A device that is live when the broker is killed is not told twice; one that catches up may be. */
+		world_wait_event(&w, "live", "d", (size_t)round + 2);
+	}
+	expect_numbers(d, 30);
+	scene_end(scene);
+}
+
+/* overlap=keepalive: a QoS 1 device whose connection was lost gets the last moments again, everything in order. */
+static void test_overlap(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/#\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	publish_numbers(p, "plant/1", 0, 10, 1);
+	guest_wait(d, 10, WAIT_MS);
+	guest_drop(d);
+	world_wait_event(&w, "gone", "d", 1);
+	publish_numbers(p, "plant/1", 10, 20, 1);
+	guest_clear(d);
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 2);
+	expect_numbers(d, 20); /* again from 0: all within 1.5 times the keepalive */
+	scene_end(scene);
+}
+
+static void test_large_backlog(void **state)
+{
+	enum { COUNT = 20000 };
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = known_device(&w, "d", "plant/#", 1), *zero = known_device(&w, "zero", "plant/#", 0);
+	publish_numbers(p, "plant/1", 0, COUNT, 1);
+	guest_connect(d);
+	guest_connect(zero);
+	guest_subscribe(d, "plant/#", 1);
+	guest_subscribe(zero, "plant/#", 0);
+	guest_publish(p, "plant/1", scene_text(scene, "%d", COUNT), 1);
+	expect_numbers(d, COUNT + 1);
+	expect_numbers(zero, COUNT + 1);
+	scene_end(scene);
+}
+
+/* A session that the broker keeps: what it queued and what Redis has are not delivered twice. */
+static void test_persistent_session(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_join(&w, "d", &(struct guest_options){.keep_session = true});
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	publish_numbers(p, "plant/1", 0, 5, 1);
+	guest_wait(d, 5, WAIT_MS);
+	guest_disconnect(d);
+	publish_numbers(p, "plant/1", 5, 15, 1);
+	guest_connect(d);
+	assert_true(guest_session_present(d));
+	guest_subscribe(d, "plant/#", 1);
+	guest_wait(d, 15, WAIT_MS);
+	publish_numbers(p, "plant/1", 15, 20, 1);
+	expect_numbers(d, 20);
+	scene_end(scene);
+}
+
+static void test_retained(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);
+	guest_publish_bytes(p, "plant/state", "on", 2, 1, true, NULL);
+	guest_subscribe(d, "plant/#", 1);
+	guest_wait(d, 1, WAIT_MS);
+	assert_true(guest_message(d, 0).retain);
+	world_wait_event(&w, "live", "d", 1);
+	guest_publish(p, "plant/1", "live", 1);
+	guest_expect(d, 0, "on", "live", NULL);
+	scene_end(scene);
+}
+
+/* What the device may not read it is not given, neither live nor later. */
+static void test_acl_honoured(void **state)
+{
+	struct scene *scene = *state;
+	const char *acl = scene_write(scene, "acl", "topic readwrite plant/open/#\ntopic write plant/secret/#\n"
+		"topic readwrite marker/#\ntopic readwrite $CONTROL/#\npattern read plant/own/%c/#\n"
+		"pattern write plant/own/#\n");
+	struct world w;
+
+	world_start_with(&w, scene, scene_text(scene, "%sacl_file %s\n", PLANT, acl),
+		scene_text(scene, "acl_file %s\n", acl), WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = known_device(&w, "d", "plant/#", 1);
+	guest_publish(p, "plant/secret/1", "secret", 1);
+	guest_publish(p, "plant/own/e/1", "e's", 1);
+	guest_publish(p, "plant/own/d/1", "d's", 1);
+	guest_publish(p, "plant/open/1", "open", 1);
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 2);
+	guest_publish(p, "plant/secret/1", "live secret", 1);
+	guest_publish(p, "plant/open/1", "live", 1);
+	guest_wait(d, 3, WAIT_MS);
+	guest_settle(d);
+	guest_expect(d, 0, "d's", "open", "live", NULL);
+	scene_end(scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scene_test(test_qos1),
+		scene_test(test_qos0),
+		scene_test(test_qos2),
+		scene_test(test_wildcards),
+		scene_test(test_nobody_else),
+		scene_test(test_no_grant),
+		scene_test(test_seam),
+		scene_test(test_seam_lost_connections),
+		scene_test(test_rate),
+		scene_test(test_list_source),
+		scene_test(test_v5_properties),
+		scene_test(test_overlapping_filters),
+		scene_test(test_unsubscribe_forgets),
+		scene_test(test_new_devices),
+		scene_test(test_late),
+		scene_test(test_bridge_restarted),
+		scene_test(test_broker_restarted),
+		scene_test(test_overlap),
+		scene_test(test_large_backlog),
+		scene_test(test_persistent_session),
+		scene_test(test_retained),
+		scene_test(test_acl_honoured),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,662 @@
+/*
+ * The writer thread with a journal and a real Redis: every message exactly once and in order, through absence, kills,
+ * cuts, standstill, refusals and a killed process of its own.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "config/message.h"
+#include "plugin/session_event.h"
+#include "plugin/writer.h"
+#include "tests/harness/proxy.h"
+#include "tests/harness/store.h"
+
+#define LIMIT_MS 60000
+#define DURABLE "appendonly yes\nappendfsync always\n"
+#define RULE_STREAM_TEXT "t/# stream s:%t"
+#define RULE_JSON_TEXT "t/# list l:%t"
+#define RULE_RAW_TEXT "t/# list raw format=raw"
+
+/* One run of the plugin's inner part. */
+struct run {
+	struct scene *scene;
+	struct settings *settings;
+	struct journal *journal;
+	struct report report;
+	struct writer *writer;
+	uint16_t rules[3];
+	struct entry_id boot;
+	char log[65536];
+	struct log_sink sink;
+	unsigned sent; /* messages; the payload is the number */
+};
+
+static void log_line(void *ctx, enum log_level level, const char *line)
+{
+	struct run *r = ctx;
+	size_t len = strlen(r->log);
+	fprintf(stderr, "    %d %s\n", (int)level, line);
+	snprintf(r->log + len, sizeof(r->log) - len, "%s\n", line);
+}
+
+static void drain_log(struct run *r)
+{
+	report_drain(&r->report, &r->sink);
+}
+
+static bool logged(struct run *r, const char *text)
+{
+	drain_log(r);
+	return strstr(r->log, text) != NULL;
+}
+
+static bool commit(struct run *r, enum journal_type type, const struct buf *body, struct entry_id *id)
+{
+	bool wake = false;
+	char *to = journal_reserve(r->journal, type, body->len);
+	if (!to) return false;
+	memcpy(to, body->data, body->len);
+	*id = journal_commit(r->journal, body->len, &wake);
+	if (wake && r->writer) writer_wake(r->writer);
+	return true;
+}
+
+static struct entry_id put_event(struct run *r, enum journal_type type, const struct session_event *e)
+{
+	struct buf body = {0};
+	struct entry_id id = ENTRY_ID_ZERO;
+	session_event_pack(&body, e);
+	scene_require(commit(r, type, &body, &id), "no room in the journal");
+	buf_free(&body);
+	return id;
+}
+
+/* Opens the journal (creating it), writes BOOT, starts the writer. */
+static void run_begin(struct run *r, struct scene *scene, const char *url)
+{
+	struct setting_override o[] = {{"redis_url", url}, {"prefix", "p"}, {"node", "n"}};
+	struct journal_report found;
+	char why[1024];
+	memset(r, 0, sizeof(*r));
+	r->scene = scene;
+	r->sink = (struct log_sink){log_line, r};
+	scene_require(settings_load(NULL, o, 3, &r->sink, &r->settings, why, sizeof(why)) == ST_OK, "%s", why);
+	r->log[0] = '\0';
+	const char *path = scene_path(scene, "journal");
+	scene_require(journal_open(path, 4u << 20, "n", &r->journal, &found, why, sizeof(why)) == ST_OK, "%s", why);
+	scene_require(report_init(&r->report) == ST_OK, "report");
+	const char *texts[] = {RULE_STREAM_TEXT, RULE_JSON_TEXT, RULE_RAW_TEXT};
+	for (int i = 0; i < 3; i++) {
+		scene_require(journal_rule(r->journal, texts[i], &r->rules[i]) == ST_OK, "rule");
+	}
+	struct session_event boot = {.previous_boot = found.previous_boot, .previous_last = found.last};
+	r->boot = put_event(r, JOURNAL_BOOT, &boot);
+	journal_boot_set(r->journal, r->boot);
+	scene_require(writer_start(r->settings, r->journal, &r->report, "secret token", &r->writer) == ST_OK, "writer");
+}
+
+static void run_end(struct run *r, unsigned drain_ms)
+{
+	uint64_t began = now_ms();
+	writer_stop(r->writer, drain_ms);
+	assert_true(now_ms() - began < drain_ms + 1000);
+	r->writer = NULL;
+	drain_log(r);
+	assert_null(strstr(r->log, "left open"));
+	report_fini(&r->report);
+	journal_close(r->journal);
+	settings_free(r->settings);
+}
+
+static bool put_message(struct run *r, const char *topic)
+{
+	char payload[16];
+	struct buf body = {0};
+	struct entry_id id;
+	int len = snprintf(payload, sizeof(payload), "%u", r->sent);
+	struct message m = {.topic = slice_str(topic), .payload = slice_of(payload, (size_t)len), .client = slice_str("c"),
+		.qos = 1, .payload_format = -1};
+	buf_u16(&body, 3);
+	for (int i = 0; i < 3; i++) {
+		buf_u16(&body, r->rules[i]);
+	}
+	size_t size = message_packed_size(&m);
+	char *to = buf_reserve(&body, size);
+	message_pack(&m, to);
+	body.len += size;
+	bool taken = commit(r, JOURNAL_MESSAGE, &body, &id);
+	buf_free(&body);
+	if (!taken) return false;
+	report_add(&r->report, in, 3);
+	r->sent++;
+	return true;
+}
+
+static void put_messages(struct run *r, const char *topic, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		wait_until(put_message(r, topic), LIMIT_MS, "room in the journal");
+	}
+}
+
+static bool all_done(struct run *r)
+{
+	drain_log(r);
+	return journal_used(r->journal) == 0;
+}
+
+static void wait_done(struct run *r)
+{
+	wait_until(all_done(r), LIMIT_MS, "empty journal");
+}
+
+/* Stream, json list and raw list of topic t/x hold 0..count-1, each once, in order. */
+static void check_exactly(redisContext *db, unsigned count)
+{
+	char expected[32];
+	char before[64] = "0-0";
+	const redisReply *stream = stored_stream(db, "s:t/x");
+	assert_int_equal(stream->elements, count);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(expected, sizeof(expected), "%u", i);
+		assert_string_equal(stored_field(stream->element[i], "payload")->str, expected);
+		assert_true(stored_before(before, stored_id(stream->element[i])));
+		snprintf(before, sizeof(before), "%s", stored_id(stream->element[i]));
+	}
+	const redisReply *raw = store_query(db, "LRANGE", "raw", "0", "-1", NULL);
+	assert_int_equal(raw->elements, count);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(expected, sizeof(expected), "%u", i);
+		assert_string_equal(raw->element[count - 1 - i]->str, expected);
+	}
+	const redisReply *json = store_query(db, "LRANGE", "l:t/x", "0", "-1", NULL);
+	assert_int_equal(json->elements, count);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(expected, sizeof(expected), "\"payload\":\"%u\"", i);
+		assert_non_null(strstr(json->element[count - 1 - i]->str, expected));
+	}
+}
+
+static void check_books(struct run *r, uint64_t dead)
+{
+	assert_int_equal(report_get(&r->report, in) + report_get(&r->report, recovered),
+		report_get(&r->report, stored) + report_get(&r->report, dead) + report_get(&r->report, dropped_damaged));
+	assert_int_equal(report_get(&r->report, dead), dead);
+}
+
+static const char *tcp_url(struct scene *s, uint16_t port)
+{
+	return scene_text(s, "redis://127.0.0.1:%u/0", port);
+}
+
+/* --- tests ---------------------------------------------------------------------------------------------------- */
+
+static bool status_written(redisContext *db, const char *field, const char *value)
+{
+	const redisReply *reply = store_query(db, "HGET", "p:status:n", field, NULL);
+	return reply->str && strcmp(reply->str, value) == 0;
+}
+
+static void the_usual(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", DURABLE);
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	run_begin(r, scene, scene_text(scene, "unix://%s", server_socket(redis)));
+	put_messages(r, "t/x", 5000);
+	wait_done(r);
+	check_exactly(db, 5000);
+	check_books(r, 0);
+	assert_int_equal(report_get(&r->report, redis_ready), 1);
+	assert_string_equal(store_query(db, "GET", "p:token:n", NULL)->str, "secret token");
+	wait_until(status_written(db, "stored", "15000"), 5000, "status hash");
+	assert_true(status_written(db, "queued", "0"));
+	assert_true(status_written(db, "version", MQR_VERSION));
+	assert_int_equal(store_query(db, "ZRANGE", "p:index", "0", "-1", NULL)->elements, 2);
+	/* A single message in the quiet arrives by itself. */
+	put_messages(r, "t/x", 1);
+	wait_done(r);
+	check_exactly(db, 5001);
+	/* What is in the journal when the end comes is drained, and the last counters are there. */
+	put_messages(r, "t/x", 999);
+	run_end(r, 5000);
+	check_exactly(db, 6000);
+	assert_true(status_written(db, "stored", "18000"));
+	free(r);
+	scene_end(scene);
+}
+
+static void warnings(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", "appendonly no\nmaxmemory-policy allkeys-lru\n");
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	run_begin(r, scene, tcp_url(scene, server_port(redis)));
+	wait_until(logged(r, "appendonly is off") && logged(r, "maxmemory-policy is allkeys-lru"), 5000, "warnings");
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static void absent_at_start(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", DURABLE);
+	struct run *r = calloc(1, sizeof(*r));
+	run_begin(r, scene, tcp_url(scene, server_port(redis)));
+	put_messages(r, "t/x", 1000);
+	/* Ended without Redis: at once, and nothing is lost. */
+	run_end(r, 5000);
+	run_begin(r, scene, tcp_url(scene, server_port(redis)));
+	assert_int_equal(report_get(&r->report, recovered), 3000);
+	r->sent = 1000;
+	put_messages(r, "t/x", 500);
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	wait_done(r);
+	check_exactly(db, 1500);
+	check_books(r, 0);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static void killed_under_load(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", DURABLE);
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	run_begin(r, scene, tcp_url(scene, server_port(redis)));
+	wait_until(logged(r, "connected"), LIMIT_MS, "a connection");
+	r->log[0] = '\0';
+	for (int i = 0; i < 8; i++) {
+		put_messages(r, "t/x", 700 + (unsigned)i * 333);
+		server_kill(redis);
+		put_messages(r, "t/x", 100);
+		server_start(redis);
+		wait_until(logged(r, "connected"), LIMIT_MS, "a new connection");
+		r->log[0] = '\0';
+	}
+	wait_done(r);
+	store_reopen(db);
+	check_exactly(db, r->sent);
+	check_books(r, 0);
+	assert_true(report_get(&r->report, reconnects) >= 8);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static void cut_at_random(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", "");
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	struct proxy *proxy = proxy_start(scene, server_port(redis), 20260101);
+	printf("seed 20260101\n");
+	run_begin(r, scene, tcp_url(scene, proxy_port(proxy)));
+	proxy_faults(proxy, 8);
+	uint64_t limit = now_ms() + 90000;
+	while (proxy_cuts(proxy) < 400 && now_ms() < limit) {
+		put_messages(r, "t/x", 1 + r->sent % 10);
+		poll_pause();
+		drain_log(r);
+	}
+	unsigned cuts = proxy_cuts(proxy);
+	proxy_faults(proxy, 0);
+	wait_done(r);
+	printf("%u cuts, %u messages, %llu sent again\n", cuts, r->sent,
+		(unsigned long long)report_get(&r->report, retries));
+	assert_true(cuts >= 200);
+	check_exactly(db, r->sent);
+	check_books(r, 0);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static void stopped_for_longer_than_the_deadline(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", DURABLE);
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	run_begin(r, scene, tcp_url(scene, server_port(redis)));
+	for (int i = 0; i < 2; i++) {
+		put_messages(r, "t/x", 2000);
+		server_pause(redis);
+		put_messages(r, "t/x", 1000);
+		wait_until(logged(r, "no reply"), 10000, "the deadline");
+		r->log[0] = '\0';
+		put_messages(r, "t/x", 10);
+		server_continue(redis);
+		wait_done(r);
+		check_exactly(db, r->sent);
+	}
+	check_books(r, 0);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static void refusals(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", DURABLE);
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	run_begin(r, scene, tcp_url(scene, server_port(redis)));
+	put_messages(r, "t/x", 100);
+	wait_done(r);
+
+	store_query(db, "CONFIG", "SET", "maxmemory", "1", NULL);
+	put_messages(r, "t/x", 1000);
+	wait_until(logged(r, "OOM"), 5000, "OOM in the log");
+	check_exactly(db, 100);
+	store_query(db, "CONFIG", "SET", "maxmemory", "0", NULL);
+	wait_done(r);
+	check_exactly(db, 1100);
+	assert_true(logged(r, "takes writes again"));
+
+	store_query(db, "REPLICAOF", "127.0.0.1", "1", NULL);
+	put_messages(r, "t/x", 1000);
+	wait_until(logged(r, "READONLY"), 5000, "READONLY in the log");
+	store_query(db, "REPLICAOF", "NO", "ONE", NULL);
+	wait_done(r);
+	check_exactly(db, 2100);
+
+	store_query(db, "CONFIG", "SET", "min-replicas-to-write", "1", NULL);
+	put_messages(r, "t/x", 10);
+	wait_until(logged(r, "NOREPLICAS"), 5000, "NOREPLICAS in the log");
+	store_query(db, "CONFIG", "SET", "min-replicas-to-write", "0", NULL);
+	wait_done(r);
+
+	/* A user who may not use MULTI must not have his commands carried out one by one, again and again. */
+	store_query(db, "ACL", "SETUSER", "default", "-multi", NULL);
+	put_messages(r, "t/x", 500);
+	wait_until(logged(r, "NOPERM"), 5000, "NOPERM in the log");
+	store_query(db, "ACL", "SETUSER", "default", "+@all", NULL);
+	wait_done(r);
+	check_exactly(db, 2610);
+	check_books(r, 0);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static void wrong_type(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", DURABLE);
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	struct proxy *proxy = proxy_start(scene, server_port(redis), 7);
+	printf("seed 7\n");
+	store_query(db, "SET", "s:t/bad", "x", NULL);
+	store_query(db, "SET", "l:t/bad", "x", NULL);
+	run_begin(r, scene, tcp_url(scene, proxy_port(proxy)));
+	put_messages(r, "t/x", 1);
+	put_messages(r, "t/bad", 1);
+	put_messages(r, "t/x", 1);
+	wait_done(r);
+	assert_int_equal(store_stream_len(db, "s:t/x"), 2);
+	assert_int_equal(store_list_len(db, "l:t/x"), 2);
+	assert_int_equal(store_list_len(db, "raw"), 3);
+	const redisReply *dead = stored_stream(db, "p:dead");
+	assert_int_equal(dead->elements, 2);
+	stored_expect(dead->element[0], "error", "*", "source", RULE_STREAM_TEXT, "key", "s:t/bad", "id", "*", "topic",
+		"t/bad", "payload", "1", "qos", "1", "retain", "0", "client", "c", NULL);
+	stored_expect(dead->element[1], "error", "*", "source", RULE_JSON_TEXT, "key", "l:t/bad", "id", "*", "topic",
+		"t/bad", "payload", "1", "qos", "1", "retain", "0", "client", "c", NULL);
+	check_books(r, 2);
+	/* With cuts: still a letter for each, once. */
+	proxy_faults(proxy, 10);
+	unsigned before = r->sent;
+	uint64_t limit = now_ms() + 60000;
+	while (proxy_cuts(proxy) < 150 && now_ms() < limit) {
+		put_messages(r, "t/bad", 1);
+		put_messages(r, "t/x", 1);
+		poll_pause();
+		drain_log(r);
+	}
+	proxy_faults(proxy, 0);
+	wait_done(r);
+	unsigned bad = (r->sent - before) / 2;
+	printf("%u cuts, %u bad messages\n", proxy_cuts(proxy), bad);
+	check_books(r, 2 + 2 * (uint64_t)bad);
+	assert_int_equal(store_stream_len(db, "p:dead"), 2 + 2 * bad);
+	assert_int_equal(store_stream_len(db, "s:t/x"), 2 + bad);
+	assert_int_equal(store_list_len(db, "raw"), r->sent);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+/* A child is the broker: it is killed at any moment, and what it had committed must be there once, in order. */
+static void own_process_killed(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", "");
+	struct run *r = calloc(1, sizeof(*r));
+	unsigned *committed = mmap(NULL, sizeof(*committed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(committed != MAP_FAILED);
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	const char *url = tcp_url(scene, server_port(redis));
+	*committed = 0;
+	for (unsigned turn = 0; turn < 25; turn++) {
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			run_begin(r, scene, url);
+			for (r->sent = *committed; ; ) {
+				if (put_message(r, "t/x")) *committed = r->sent;
+				if (r->sent % 64 == 0) usleep(200);
+			}
+		}
+		unsigned before = *committed;
+		wait_until(*committed > before + turn * 50, LIMIT_MS, "the child's messages");
+		kill(pid, SIGKILL);
+		int status;
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	}
+	run_begin(r, scene, url);
+	wait_done(r);
+	/* One more may have been committed than the child could tell at each kill: its number came again. */
+	const redisReply *raw = store_query(db, "LRANGE", "raw", "0", "-1", NULL);
+	unsigned next = 0, twice = 0;
+	for (size_t i = raw->elements; i > 0; i--) {
+		unsigned number = (unsigned)strtoul(raw->element[i - 1]->str, NULL, 10);
+		if (number + 1 == next) {
+			twice++;
+			continue;
+		}
+		assert_int_equal(number, next);
+		next++;
+	}
+	assert_true(next == *committed || next == *committed + 1);
+	assert_true(twice <= 25);
+	size_t elements = raw->elements;
+	assert_int_equal(store_stream_len(db, "s:t/x"), elements);
+	assert_int_equal(store_list_len(db, "l:t/x"), elements);
+	printf("%u messages over 25 kills, %u told twice by the child\n", next, twice);
+	run_end(r, 1000);
+	munmap(committed, sizeof(*committed));
+	free(r);
+	scene_end(scene);
+}
+
+/* Redis forgets what it had confirmed: told, and nothing stops. */
+static void flushed(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", "");
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	run_begin(r, scene, tcp_url(scene, server_port(redis)));
+	put_messages(r, "t/x", 100);
+	wait_done(r);
+	server_kill(redis);
+	server_start(redis); /* no AOF: empty */
+	store_reopen(db);
+	put_messages(r, "t/x", 50);
+	wait_done(r);
+	assert_true(logged(r, "lost writes"));
+	assert_int_equal(store_stream_len(db, "s:t/x"), 50);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static const char *session_field(redisContext *db, const char *field)
+{
+	const redisReply *reply = store_query(db, "HGET", "p:session:dev", field, NULL);
+	return reply->str ? reply->str : "(none)";
+}
+
+static const char *id_text(struct scene *s, struct entry_id id)
+{
+	char text[ENTRY_ID_TEXT_MAX];
+	(void)entry_id_format(id, text);
+	return scene_text(s, "%s", text);
+}
+
+static void subscribe(struct run *r, const char *filter, enum grant_new policy, uint64_t overlap_ms)
+{
+	struct session_event e = {.client = slice_str("dev"), .filter = slice_str(filter), .qos = 1,
+		.overlap_ms = overlap_ms, .initial = {policy, 5, 0}};
+	(void)put_event(r, JOURNAL_SUBSCRIBED, &e);
+}
+
+static void go_live(struct run *r)
+{
+	struct session_event e = {.client = slice_str("dev")};
+	(void)put_event(r, JOURNAL_LIVE, &e);
+}
+
+/* The device was live when the broker died: its cursors move up to the end of that run, less the overlap. */
+static void crash_of_the_broker(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", "");
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	const char *url = tcp_url(scene, server_port(redis));
+
+	run_begin(r, scene, url);
+	subscribe(r, "all", NEW_ALL, 0);
+	subscribe(r, "last", NEW_LAST, 0);
+	go_live(r);
+	put_messages(r, "t/x", 100);
+	struct entry_id last = journal_head_id(r->journal);
+	wait_done(r);
+	assert_string_equal(session_field(db, "live"), id_text(scene, r->boot));
+	assert_string_equal(session_field(db, "f:all"), "0-0");
+	store_query(db, "HSET", "p:session:dev", "f:ahead", "99999999999999-1", NULL);
+	run_end(r, 1000);
+
+	run_begin(r, scene, url); /* as after a crash: no GONE in between */
+	subscribe(r, "all", NEW_NONE, 1000);
+	wait_done(r);
+	assert_string_equal(session_field(db, "f:all"), id_text(scene, last));
+	assert_non_null(strstr(session_field(db, "f:last"), "last=5@"));
+	assert_string_equal(session_field(db, "f:ahead"), "99999999999999-1");
+	assert_string_equal(session_field(db, "live"), "(none)");
+	assert_string_equal(session_field(db, "overlap"), "1000");
+	go_live(r);
+	put_messages(r, "t/x", 100);
+	last = journal_head_id(r->journal);
+	wait_done(r);
+	/* In the same run nothing moves. */
+	subscribe(r, "new", NEW_NONE, 1000);
+	wait_done(r);
+	struct entry_id head = journal_head_id(r->journal);
+	assert_string_equal(session_field(db, "f:new"), id_text(scene, head));
+	assert_string_equal(session_field(db, "live"), id_text(scene, r->boot));
+	run_end(r, 1000);
+
+	/* With an overlap: the whole milliseconds before the end of that run, which its last record ended. */
+	store_query(db, "HSET", "p:session:dev", "f:all", "5-5", NULL);
+	run_begin(r, scene, url);
+	subscribe(r, "all", NEW_NONE, 1000);
+	wait_done(r);
+	assert_string_equal(session_field(db, "f:all"), id_text(scene, entry_id_back(head, 1000)));
+	assert_string_equal(session_field(db, "f:new"), id_text(scene, head));
+	struct session_event gone = {.client = slice_str("dev")};
+	(void)put_event(r, JOURNAL_GONE, &gone);
+	(void)last;
+	wait_done(r);
+	assert_int_equal(store_integer(db, "ZCARD", "p:sessions", NULL), 1);
+	run_end(r, 1000);
+	free(r);
+	scene_end(scene);
+}
+
+static void stop_while_redis_stands_still(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", DURABLE);
+	struct run *r = calloc(1, sizeof(*r));
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	const char *url = tcp_url(scene, server_port(redis));
+	run_begin(r, scene, url);
+	put_messages(r, "t/x", 10);
+	wait_done(r);
+	server_pause(redis);
+	put_messages(r, "t/x", 300);
+	run_end(r, 500); /* checks the time it takes */
+	server_continue(redis);
+	run_begin(r, scene, url);
+	r->sent = 310;
+	put_messages(r, "t/x", 10);
+	wait_done(r);
+	check_exactly(db, 320);
+	run_end(r, 0);
+	free(r);
+	scene_end(scene);
+}
+
+int main(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	const struct CMUnitTest tests[] = {
+		scene_test(the_usual),
+		scene_test(warnings),
+		scene_test(absent_at_start),
+		scene_test(killed_under_load),
+		scene_test(cut_at_random),
+		scene_test(stopped_for_longer_than_the_deadline),
+		scene_test(refusals),
+		scene_test(wrong_type),
+		scene_test(own_process_killed),
+		scene_test(flushed),
+		scene_test(crash_of_the_broker),
+		scene_test(stop_while_redis_stands_still),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
