@@ -1,6 +1,6 @@
 /*
- * The step machine of one device's redelivery. Owns the device's filters and where each of them stands; knows nothing of
- * Redis, MQTT or clocks. Loop thread. It must never have two reads under way, nor ask for SWITCH while a batch is
+ * The step machine of one device's redelivery. Owns the device's filters and where each of them stands; knows nothing
+ * of Redis, MQTT or clocks. Loop thread. It must never have two reads under way, nor ask for SWITCH while a batch is
  * unacknowledged or a filter's cursor unknown.
  */
 #include "bridge/catch_up.h"
@@ -129,7 +129,7 @@ bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const s
 		if (!f->known || !above(m->id, f->start) || above(m->id, f->end)) continue;
 		if (!topic_matches(slice_str(f->filter), m->topic)) continue;
 		if (!above(m->id, f->position)) return false;
-		if (f->queued && f->qos > 0 && m->qos > 0) continue;
+		if (!above(m->id, f->queued_upto) && f->qos > 0 && m->qos > 0) continue;
 		wanted = true;
 	}
 	return wanted;
@@ -179,7 +179,7 @@ static enum status filter_add(struct catch_up *c, const struct device_event *e)
 	f = &c->filters[c->filter_count];
 	*f = (struct catch_up_filter){
 		.qos = e->qos,
-		.queued = e->queued,
+		.queued_upto = e->queued_upto,
 		.rate = e->rate,
 		.subscribed = e->id,
 		.from = e->from,
@@ -212,7 +212,7 @@ static enum status subscribed(struct catch_up *c, const struct device_event *e)
 	f = &c->filters[i];
 	/* Subscribing again does not start it over; only how it is delivered may differ. */
 	f->qos = e->qos;
-	f->queued = e->queued;
+	f->queued_upto = e->queued_upto;
 	f->rate = e->rate;
 	f->subscribed = e->id;
 	f->from = larger(f->from, e->from);
@@ -443,7 +443,8 @@ bool catch_up_chunk(struct catch_up *c, size_t count, size_t bytes, struct entry
 	if (c->reading != READING_CHUNK || answered_late(c)) return false;
 	c->pass_messages += count;
 	c->pass_bytes += bytes;
-	/* A long way without a message is told too, so that the plugin sees it move; the last stretch is told by the switch. */
+	/* A long way without a message is told too, so that the plugin sees it move; the last stretch is told by the
+	 * switch. */
 	if (count > 0 || !finished) {
 		c->chunk_ready = true;
 		c->chunk_upto = upto;

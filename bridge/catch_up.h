@@ -1,12 +1,13 @@
 /*
- * The redelivery to one device, as a step machine without I/O: what comes in are the device's session events, what was
- * read from Redis and the plugin's acknowledgements; what goes out is the next thing to do. At most one read is under way,
- * and at most CATCH_UP_WINDOW batches are unacknowledged.
+ * The redelivery to one device, as a step machine without I/O: what comes in are the device's session events, what
+ * was read from Redis and the plugin's acknowledgements; what goes out is the next thing to do. At most one read is
+ * under way, and at most CATCH_UP_WINDOW batches are unacknowledged.
  *
- * Every filter of the device has its own cursor. `start` is where it began, `position` is how far it has come: what matches
- * the filter with start < id <= position the device has had. All filters are read together from the lowest position, and a
- * message is sent when a filter still wants it and none has had it (catch_up_wants), so a filter that joins with a lower
- * cursor repeats nothing of what the others brought, and from where it has caught up all go on as one.
+ * Every filter of the device has its own cursor. `start` is where it began, `position` is how far it has come: what
+ * matches the filter with start < id <= position the device has had. All filters are read together from the lowest
+ * position, and a message is sent when a filter still wants it and none has had it (catch_up_wants), so a filter that
+ * joins with a lower cursor repeats nothing of what the others brought, and from where it has caught up all go on as
+ * one.
  *
  * A pass reads everything up to the mark, the id up to which Redis is complete. A pass that yields less than a batch is
  * followed by SWITCH. `now_ms` is any clock that does not go back. Not thread-safe.
@@ -32,7 +33,7 @@ struct catch_up;
 struct catch_up_filter {
 	char *filter;
 	uint8_t qos;
-	bool queued;                 /* the broker delivers QoS 1/2 by itself */
+	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
 	bool known;                  /* cursor was read: start and position hold */
 	uint32_t rate;               /* messages a second; 0: none */
 	struct entry_id subscribed;  /* id of the event that told of it */
@@ -46,8 +47,9 @@ enum catch_up_verb {
 	CATCH_UP_WAIT,        /* until `until_ms`, or an input */
 	CATCH_UP_READ_CURSOR, /* of filters[filter]; answer: catch_up_cursor */
 	CATCH_UP_READ_MARK,   /* answer: catch_up_mark */
-	CATCH_UP_FETCH,       /* at most `count` messages, up to `upto`; `begin`: with the filters as they are now, else read
-	                       * on; answer: catch_up_chunk */
+	CATCH_UP_FETCH,
+		/* at most `count` messages, up to `upto`; `begin`: with the filters as they are now, else
+	                       * read on; answer: catch_up_chunk */
 	CATCH_UP_SEND_BATCH,  /* the chunk just answered, `sequence`, `upto`, filters for which catch_up_advances */
 	CATCH_UP_SEND_SWITCH, /* `sequence`, `upto` */
 	CATCH_UP_FORGET,      /* the device is live or gone; free this */
@@ -79,14 +81,15 @@ enum status catch_up_event(struct catch_up *c, const struct device_event *e) MUS
 void catch_up_cursor(struct catch_up *c, struct entry_id cursor);
 /* Everything up to `mark` is in Redis, and every event up to it has been given to the machine. */
 void catch_up_mark(struct catch_up *c, struct entry_id mark, uint64_t now_ms);
-/* `count` messages; everything wanted up to `upto` is among them or was given before. `finished`: upto is the end of the pass.
- * False: filters changed meanwhile, the chunk is to be thrown away. */
+/* `count` messages; everything wanted up to `upto` is among them or was given before. `finished`: upto is the end of
+ * the pass. False: filters changed meanwhile, the chunk is to be thrown away. */
 bool catch_up_chunk(struct catch_up *c, size_t count, size_t bytes, struct entry_id upto, bool finished);
 /* The read asked for did not succeed; it is asked for again at `retry_ms`. A fetch begins anew. */
 void catch_up_read_failed(struct catch_up *c, uint64_t retry_ms);
 /* The fetch just asked for cannot be done now: it is asked for again at the next call. */
 void catch_up_defer(struct catch_up *c, const struct catch_up_action *fetch);
-/* What was fetched beyond the last chunk is no longer held: the next fetch begins anew. Not while a read is under way. */
+/* What was fetched beyond the last chunk is no longer held: the next fetch begins anew. Not while a read is under
+ * way. */
 void catch_up_rewind(struct catch_up *c);
 void catch_up_ack(struct catch_up *c, uint32_t sequence, enum control_result result, struct entry_id head);
 

@@ -1,6 +1,6 @@
 /*
- * The conversation with the plugin. Owns its state and the retry timer. Loop thread. It must never log the token, nor send
- * a command before WELCOME.
+ * The conversation with the plugin. Owns its state and the retry timer. Loop thread. It must never log the token, nor
+ * send a command before WELCOME.
  */
 #include "bridge/control_client.h"
 
@@ -41,7 +41,8 @@ static void on_timer(uv_timer_t *timer)
 
 	if (cc->state == HELLO_SENT) {
 		if (cc->attempts++ % TELL_EVERY == 0) {
-			log_to(cc->log, LOG_LEVEL_WARNING, "control: no answer from the plugin; is it loaded in the broker at %s, and "
+			log_to(cc->log, LOG_LEVEL_WARNING,
+				"control: no answer from the plugin; is it loaded in the broker at %s, and "
 				"may this client write to %s?", cc->settings->broker_url, CONTROL_TOPIC);
 		}
 	}
@@ -89,7 +90,8 @@ static void on_token(void *ctx, const redisReply *reply, size_t index)
 	}
 	if (reply->type != REDIS_REPLY_STRING) {
 		if (cc->attempts++ % TELL_EVERY == 0) {
-			log_to(cc->log, LOG_LEVEL_WARNING, "control: the plugin has left no token in Redis yet (node %s, prefix %s)",
+			log_to(cc->log, LOG_LEVEL_WARNING,
+				"control: the plugin has left no token in Redis yet (node %s, prefix %s)",
 				cc->settings->node, cc->settings->prefix);
 		}
 		again_in(cc, REFUSED_RETRY_MS);
@@ -142,7 +144,8 @@ void control_client_message(struct control_client *cc, struct slice topic, struc
 
 	if (cc->closing || !slice_equal(topic, slice_str(CONTROL_TOPIC_BRIDGE))) return;
 	if (control_decode(payload, &c) != ST_OK) {
-		log_to(cc->log, LOG_LEVEL_WARNING, "control: a damaged message from the plugin was ignored (%zu bytes)", payload.len);
+		log_to(cc->log, LOG_LEVEL_WARNING, "control: a damaged message from the plugin was ignored (%zu bytes)",
+			payload.len);
 		return;
 	}
 	switch (c.type) {

@@ -28,7 +28,8 @@ struct control_calls {
 
 /* All borrowed until closed. */
 enum status control_client_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
-	struct mqtt *mqtt, struct redis_link *link, const struct control_calls *calls, struct control_client **out) MUST_CHECK;
+	struct mqtt *mqtt, struct redis_link *link, const struct control_calls *calls,
+		struct control_client **out) MUST_CHECK;
 /* From now on HELLO may be sent, with this fencing number. */
 void control_client_allow(struct control_client *cc, uint64_t fence);
 /* MQTT or Redis became ready, or MQTT was lost. */

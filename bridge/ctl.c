@@ -23,12 +23,14 @@ static void usage(void)
 		"  --version         print the version and exit\n"
 		"  --help            print this and exit\n"
 		"\n"
-		"Exit code: 0 all is well, 1 a problem was found (or the settings are wrong), 2 wrong usage, 3 Redis cannot be reached.\n");
+		"Exit code: 0 all is well, 1 a problem was found (or the settings are wrong), 2 wrong usage,\n"
+		"3 Redis cannot be reached.\n");
 }
 
 static int wrong(const char *what, const char *argument)
 {
-	fprintf(stderr, PROGRAM ": %s%s%s%s\nTry '" PROGRAM " --help'.\n", what, argument ? " '" : "", argument ? argument : "",
+	fprintf(stderr, PROGRAM ": %s%s%s%s\nTry '" PROGRAM " --help'.\n", what, argument ? " '" : "",
+		argument ? argument : "",
 		argument ? "'" : "");
 	return CTL_USAGE;
 }

@@ -1,6 +1,6 @@
 /*
- * The check of a settings file. Runs alone in its process; blocks. It must never print a password or what a password file
- * holds.
+ * The check of a settings file. Runs alone in its process; blocks. It must never print a password or what a password
+ * file holds.
  */
 #include "bridge/ctl_check.h"
 

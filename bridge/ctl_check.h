@@ -1,4 +1,5 @@
-/* Loads the settings and says what is in them; shared by `mosquitto-redis-bridge --check` and `mosquitto-redis-ctl check`. */
+/* Loads the settings and says what is in them; shared by `mosquitto-redis-bridge --check` and `mosquitto-redis-ctl
+ * check`. */
 #ifndef MQR_BRIDGE_CTL_CHECK_H
 #define MQR_BRIDGE_CTL_CHECK_H
 

@@ -13,7 +13,8 @@
 
 /* Connects, authenticates, selects. Returns owned (redisFree), or NULL with the reason in `why`. */
 redisContext *ctl_redis_connect(const struct settings *settings, char *why, size_t size);
-/* One command of `argc` (at most CTL_ARGS_MAX) arguments. Returns owned (freeReplyObject); NULL when the connection failed. */
+/* One command of `argc` (at most CTL_ARGS_MAX) arguments. Returns owned (freeReplyObject); NULL when the connection
+ * failed. */
 redisReply *ctl_redis_command(redisContext *redis, size_t argc, const struct slice *argv);
 /* The same from C strings, NULL-terminated. */
 redisReply *ctl_redis_ask(redisContext *redis, ...) __attribute__((sentinel));

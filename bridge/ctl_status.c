@@ -108,9 +108,12 @@ static void gather_redis(struct report_view *v)
 	v->loading = strcmp(text, "1") == 0;
 	freeReplyObject(info);
 	if (v->maxmemory > 0 && strcmp(v->policy, "noeviction") != 0) {
-		warn(v, "redis evicts keys when it is full (maxmemory-policy %s): stored messages can vanish; use noeviction", v->policy);
+		warn(v, "redis evicts keys when it is full (maxmemory-policy %s): stored messages can vanish; use noeviction",
+			v->policy);
 	}
-	if (!v->aof) warn(v, "redis has no append-only file: a crash of Redis loses what it confirmed since its last snapshot");
+	if (!v->aof) {
+		warn(v, "redis has no append-only file: a crash of Redis loses what it confirmed since its last snapshot");
+	}
 	if (strcmp(v->role, "slave") == 0) warn(v, "redis is a replica: the plugin cannot write to it");
 }
 
@@ -148,7 +151,7 @@ static void gather_plugin(struct report_view *v)
 	v->status = ask(v, "HGETALL", KEY_STATUS, node);
 	v->status_ms = status_number(v, "time");
 	if (v->status_ms == 0) {
-		warn(v, "the plugin has not reported: no status of node %s (is it loaded, and has it this redis_url, prefix, node?)",
+		warn(v, "the plugin has not reported: no status of node %s (is it loaded, with this redis_url, prefix, node?)",
 			v->settings->node);
 	} else if (now > v->status_ms + STATUS_OLD_MS) {
 		warn(v, "the plugin has not reported for %" PRIu64 " s", (now - v->status_ms) / 1000);
@@ -188,7 +191,8 @@ static void print_text(const struct report_view *v)
 		const redisReply *field = v->status->element[i], *value = v->status->element[i + 1];
 		char name[64], text[128];
 
-		if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING || strcmp(field->str, "time") == 0) continue;
+		if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING
+			|| strcmp(field->str, "time") == 0) continue;
 		printf("  %-18s %s\n", log_printable(field->str, (size_t)field->len, name, sizeof(name)),
 			log_printable(value->str, (size_t)value->len, text, sizeof(text)));
 	}
@@ -233,7 +237,8 @@ static void print_json(const struct report_view *v)
 	}
 	plugin = cJSON_AddObjectToObject(root, "plugin");
 	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
-		if (v->status->element[i]->type != REDIS_REPLY_STRING || v->status->element[i + 1]->type != REDIS_REPLY_STRING) continue;
+		if (v->status->element[i]->type != REDIS_REPLY_STRING
+			|| v->status->element[i + 1]->type != REDIS_REPLY_STRING) continue;
 		add_value(plugin, v->status->element[i], v->status->element[i + 1]);
 	}
 	if (v->status_ms) {
@@ -242,7 +247,9 @@ static void print_json(const struct report_view *v)
 		(void)cJSON_AddNumberToObject(plugin, "age_ms", now > v->status_ms ? (double)(now - v->status_ms) : 0);
 	}
 	warnings = cJSON_AddArrayToObject(root, "warnings");
-	for (size_t i = 0; i < v->warning_count; i++) (void)cJSON_AddItemToArray(warnings, cJSON_CreateString(v->warnings[i]));
+	for (size_t i = 0; i < v->warning_count; i++) {
+		(void)cJSON_AddItemToArray(warnings, cJSON_CreateString(v->warnings[i]));
+	}
 	text = cJSON_Print(root);
 	if (text) puts(text);
 	free(text);

@@ -73,7 +73,7 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 	} else if (is(name, EVENT_AGAIN)) {
 		e->again = is(value, "1");
 	} else if (is(name, EVENT_QUEUED)) {
-		e->queued = is(value, "1");
+		if (entry_id_parse(value, &e->queued_upto) != ST_OK) return "bad queued";
 	} else if (is(name, EVENT_FROM)) {
 		if (entry_id_parse(value, &e->from) != ST_OK) return "bad from";
 	} else if (is(name, EVENT_UPTO)) {

@@ -21,7 +21,8 @@ struct device_event {
 	struct slice user;          /* SUBSCRIBED; absent when anonymous */
 	uint8_t qos;
 	uint32_t rate;
-	bool again, queued;
+	bool again;
+	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
 	struct entry_id from;       /* zero when absent */
 	bool has_upto;
 	struct entry_id upto;

@@ -1,6 +1,6 @@
 /*
- * The two small reads of a catch-up: the cursor of a filter ("last=N@id" resolved by walking back through the history), and
- * the mark. Answers once, unless freed before. Loop thread.
+ * The two small reads of a catch-up: the cursor of a filter ("last=N@id" resolved by walking back through the
+ * history), and the mark. Answers once, unless freed before. Loop thread.
  */
 #ifndef MQR_BRIDGE_DEVICE_READ_H
 #define MQR_BRIDGE_DEVICE_READ_H
@@ -20,7 +20,8 @@ typedef void device_read_fn(void *ctx, const struct device_read_answer *answer);
 
 enum status device_read_cursor(struct fetch_env *env, struct slice client, const struct catch_up_filter *filter,
 	device_read_fn *done, void *ctx, struct device_read **out) MUST_CHECK;
-enum status device_read_mark(struct fetch_env *env, device_read_fn *done, void *ctx, struct device_read **out) MUST_CHECK;
+enum status device_read_mark(struct fetch_env *env, device_read_fn *done, void *ctx,
+	struct device_read **out) MUST_CHECK;
 /* It will not answer any more. Bears NULL. */
 void device_read_free(struct device_read *r);
 

@@ -1,6 +1,6 @@
 /*
- * The reader of session events. Owns its link and the position in the stream. Loop thread. It must never move its position
- * over an event that was not given on.
+ * The reader of session events. Owns its link and the position in the stream. Loop thread. It must never move its
+ * position over an event that was not given on.
  */
 #include "bridge/events.h"
 
@@ -137,7 +137,8 @@ static void on_first(void *ctx, const redisReply *reply, size_t index)
 	if (reply->elements == 1 && reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[0]->elements == 2
 		&& entry_id_parse(reply_slice(reply->element[0]->element[0]), &oldest) == ST_OK
 		&& entry_id_compare(oldest, ev->position) > 0) {
-		log_to(ev->log, LOG_LEVEL_NOTICE, "events: some may have been trimmed while Redis was away; asking for all again");
+		log_to(ev->log, LOG_LEVEL_NOTICE,
+			"events: some may have been trimmed while Redis was away; asking for all again");
 		ev->calls.gap(ev->calls.ctx);
 	}
 	read_on(ev);
@@ -145,7 +146,8 @@ static void on_first(void *ctx, const redisReply *reply, size_t index)
 
 static void ask_first_or_last(struct events *ev, bool last)
 {
-	resp_command(&ev->commands, last ? "XREVRANGE" : "XRANGE", ev->key.data, last ? "+" : "-", last ? "-" : "+", "COUNT",
+	resp_command(&ev->commands, last ? "XREVRANGE" : "XRANGE", ev->key.data, last ? "+" : "-", last ? "-" : "+",
+		"COUNT",
 		"1", NULL);
 	if (redis_link_send(ev->link, &ev->commands, 1, 0, last ? on_last : on_first, ev) != ST_OK) {
 		/* Lost just now: ready comes again. */

@@ -1,6 +1,7 @@
 /*
- * Follows <prefix>:events:<node> over a Redis link of its own (XREAD BLOCK). The position is taken once, before the first
- * HELLO, so that everything the plugin tells because of it is read. A lost connection goes on where it was. Loop thread.
+ * Follows <prefix>:events:<node> over a Redis link of its own (XREAD BLOCK). The position is taken once, before the
+ * first HELLO, so that everything the plugin tells because of it is read. A lost connection goes on where it was.
+ * Loop thread.
  */
 #ifndef MQR_BRIDGE_EVENTS_H
 #define MQR_BRIDGE_EVENTS_H

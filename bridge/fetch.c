@@ -209,7 +209,8 @@ static enum status gather(struct fetch *f)
 /* Entries to ask each key for, so that all of them together stay within the budget. */
 static size_t share(const struct fetch *f)
 {
-	size_t active = 0, average = f->entries ? f->entry_bytes / f->entries + sizeof(struct merge_entry) : ENTRY_BYTES_GUESS;
+	size_t active = 0,
+		average = f->entries ? f->entry_bytes / f->entries + sizeof(struct merge_entry) : ENTRY_BYTES_GUESS;
 	size_t n;
 
 	for (size_t i = 0; i < f->source_count; i++) active += !merge_finished(f->merge, f->sources[i].source);
@@ -259,7 +260,8 @@ static void replies_over(struct fetch *f)
 		return;
 	}
 	for (size_t i = 0; i < f->source_count; i++) f->sources[i].asked = false;
-	if (f->count > 0) finish_step(f, ST_OK, false); /* what was gathered is good; the next step meets the trouble again */
+	/* What was gathered is good; the next step meets the trouble again. */
+	if (f->count > 0) finish_step(f, ST_OK, false);
 	else finish_step(f, f->failed, false);
 }
 

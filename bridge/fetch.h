@@ -29,8 +29,8 @@ struct fetch_env {
 struct fetch;
 
 struct fetch_chunk {
-	enum status st;               /* ST_OK, or ST_LOST, ST_AGAIN, ST_NOMEM: nothing was read in this step; it may be repeated
-	                               * (after ST_NOMEM: with a new fetch) */
+	enum status st;               /* ST_OK, or ST_LOST, ST_AGAIN, ST_NOMEM: nothing was read in this step; it may be
+	                               * repeated (after ST_NOMEM: with a new fetch) */
 	struct merge_entry *messages; /* in order; borrowed until the callback returns */
 	size_t count, bytes;
 	struct entry_id upto;         /* all wanted up to here (backwards: down to here) was given */

@@ -1,6 +1,6 @@
 /*
- * The keys of one pass. Owns the set of keys found and the position in the index. Loop thread. Pages through the index by
- * score and not by rank: a member that changes meanwhile moves towards the end, where it is met again.
+ * The keys of one pass. Owns the set of keys found and the position in the index. Loop thread. Pages through the
+ * index by score and not by rank: a member that changes meanwhile moves towards the end, where it is met again.
  */
 #define HASH_NONFATAL_OOM 1
 #include "bridge/fetch_keys.h"

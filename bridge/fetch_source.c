@@ -11,6 +11,7 @@
 
 #define FIELDS_MAX 64
 #define LIST_FIND_COUNT 64
+#define LIST_WIDE_MAX 8192 /* foreign elements in a row that cannot hide what is pushed meanwhile */
 
 struct entry_id entry_id_before(struct entry_id id)
 {
@@ -65,6 +66,7 @@ void fetch_source_ask(struct fetch_source *s, size_t count, struct buf *commands
 		return;
 	}
 	if (s->phase == LIST_READ) {
+		if (count < s->wide) count = (size_t)s->wide;
 		s->page_from = s->index > count ? s->index - count : 0;
 		s->page_count = s->index - s->page_from + 1;
 	} else {
@@ -161,7 +163,8 @@ static bool element_parse(const redisReply *element, struct message *m, struct b
 }
 
 /* Newest to oldest: the page order. */
-static void take_list_backwards(struct fetch_source *s, const redisReply *reply, struct merge *merge, struct buf *scratch,
+static void take_list_backwards(struct fetch_source *s, const redisReply *reply, struct merge *merge,
+	struct buf *scratch,
 	struct fetch_source_tally *tally)
 {
 	struct message m;
@@ -231,9 +234,16 @@ static void take_list_read(struct fetch_source *s, const redisReply *reply, stru
 		merge_finish(merge, s->source);
 		return;
 	}
-	/* A page of foreign elements only: go on behind it without the check. */
-	s->unanchored = newest == reply->elements || s->page_from + newest == s->index;
-	s->index = s->unanchored ? s->page_from : s->page_from + newest;
+	/* Nothing but foreign elements before the anchor: look further with the same anchor, within bounds. */
+	if (newest == reply->elements || s->page_from + newest == s->index) {
+		s->wide = s->page_count * 2;
+		s->unanchored = s->wide > LIST_WIDE_MAX;
+		if (s->unanchored) s->index = s->page_from;
+		return;
+	}
+	s->wide = 0;
+	s->unanchored = false;
+	s->index = s->page_from + newest;
 }
 
 enum status fetch_source_take(struct fetch_source *s, const redisReply *reply, struct merge *merge, struct buf *scratch,

@@ -1,6 +1,6 @@
 /*
- * Writes log lines to stderr in one piece each. Any thread that logs; owns nothing. It must never print a control character
- * that somebody else sent.
+ * Writes log lines to stderr in one piece each. Any thread that logs; owns nothing. It must never print a control
+ * character that somebody else sent.
  */
 #include "bridge/log_stderr.h"
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "bridge/bridge.h"
+#include "bridge/service.h"
 #include "bridge/ctl_check.h"
 #include "bridge/log_stderr.h"
 #include "config/settings.h"
@@ -18,7 +18,7 @@
 struct process {
 	uv_loop_t loop;
 	uv_signal_t term, interrupt, hangup;
-	struct bridge *bridge;
+	struct service *bridge;
 	struct log_sink log;
 };
 
@@ -40,7 +40,7 @@ static void on_stop(uv_signal_t *handle, int number)
 	struct process *p = handle->data;
 
 	log_to(&p->log, LOG_LEVEL_NOTICE, PROGRAM " stops: %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
-	bridge_close(p->bridge);
+	service_close(p->bridge);
 	uv_close((uv_handle_t *)&p->term, NULL);
 	uv_close((uv_handle_t *)&p->interrupt, NULL);
 	uv_close((uv_handle_t *)&p->hangup, NULL);
@@ -80,13 +80,14 @@ static int serve(const char *path)
 		settings_free(settings);
 		return 1;
 	}
-	st = bridge_new(&p.loop, settings, &p.log, &p.bridge);
+	st = service_new(&p.loop, settings, &p.log, &p.bridge);
 	if (st == ST_OK && watch_signals(&p) == 0) {
-		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s", settings->node,
+		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s",
+			settings->node,
 			settings->redis_url, settings->broker_url);
-		bridge_start(p.bridge);
+		service_start(p.bridge);
 		(void)uv_run(&p.loop, UV_RUN_DEFAULT);
-		bridge_free(p.bridge);
+		service_free(p.bridge);
 	} else {
 		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM " cannot start: %s", st == ST_OK ? "no signals" : status_text(st));
 		settings_free(settings);

@@ -1,6 +1,6 @@
 /*
- * The merge of a device's keys. Owns the entries read ahead. Loop thread. It must never give out an entry while a source
- * that may still hold an earlier one is empty.
+ * The merge of a device's keys. Owns the entries read ahead. Loop thread. It must never give out an entry while a
+ * source that may still hold an earlier one is empty.
  */
 #include "bridge/merge.h"
 

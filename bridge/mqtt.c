@@ -1,13 +1,13 @@
 /*
- * libmosquitto under libuv. Owns the client, its timers and the polled descriptor. Loop thread. It must never poll the
- * client's own socket: libmosquitto closes that by itself, which libuv forbids while it is polled; a duplicate is polled.
+ * libmosquitto under libuv. Owns the client, its timers and the polled descriptor. Loop thread. It must never poll
+ * the client's own socket: libmosquitto closes that by itself, which libuv forbids while it is polled; a duplicate is
+ * polled.
  */
 #include "bridge/mqtt.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <mosquitto.h>
-#include <mqtt_protocol.h>
+#include "config/mosquitto_headers.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

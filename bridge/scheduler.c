@@ -1,6 +1,7 @@
 /*
- * The devices that catch up and whose turn it is. Owns every device's machine and reads, and the queues they wait in; one
- * function moves a device from queue to queue. Loop thread. It must never run one device for long while others are ready.
+ * The devices that catch up and whose turn it is. Owns every device's machine and reads, and the queues they wait in;
+ * one function moves a device from queue to queue. Loop thread. It must never run one device for long while others
+ * are ready.
  */
 #define HASH_NONFATAL_OOM 1
 #include "bridge/scheduler.h"
@@ -447,8 +448,10 @@ static void watch(struct scheduler *s)
 	HASH_ITER(hh, s->devices, d, next) {
 		if (catch_up_unacked(d->machine) == 0 || now - d->sent_ms < SCHEDULER_ACK_TIMEOUT_MS) continue;
 		if (s->batch_bytes > BATCH_BYTES_MIN) s->batch_bytes /= 2;
-		log_to(s->deps.log, LOG_LEVEL_WARNING, "device %s: the plugin has not acknowledged for %u s; beginning anew, with "
-			"batches of at most %zu bytes (is message_size_limit of the broker smaller?)", printable(d, name, sizeof(name)),
+		log_to(s->deps.log, LOG_LEVEL_WARNING,
+			"device %s: the plugin has not acknowledged for %u s; beginning anew, with "
+			"batches of at most %zu bytes (is message_size_limit of the broker smaller?)", printable(d, name,
+				sizeof(name)),
 			SCHEDULER_ACK_TIMEOUT_MS / 1000, s->batch_bytes);
 		s->again = true;
 		return;
@@ -537,7 +540,8 @@ void scheduler_event(struct scheduler *s, const struct device_event *e)
 		return;
 	}
 	if (catch_up_event(d->machine, e) != ST_OK) {
-		log_to(s->deps.log, LOG_LEVEL_ERROR, "device %s: a subscription cannot be caught up (more than %d, or out of memory)",
+		log_to(s->deps.log, LOG_LEVEL_ERROR,
+			"device %s: a subscription cannot be caught up (more than %d, or out of memory)",
 			printable(d, name, sizeof(name)), CONTROL_FILTERS_MAX);
 	}
 	/* One whose mark is held keeps waiting for events; what changed makes the mark void when it comes. */

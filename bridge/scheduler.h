@@ -29,7 +29,8 @@ struct scheduler_deps {
 	enum status (*send)(void *ctx, struct slice payload);
 	/* Every session event up to here was given to scheduler_event. */
 	struct entry_id (*events_position)(void *ctx);
-	/* The plugin does not answer, or something was lost: begin anew. Called from the loop, not from within scheduler_*. */
+	/* The plugin does not answer, or something was lost: begin anew. Called from the loop, not from within
+	 * scheduler_*. */
 	void (*again)(void *ctx);
 	void *ctx;
 };

@@ -5,7 +5,7 @@
  */
 #include "config/acl_file.h"
 
-#include <mosquitto.h>
+#include "config/mosquitto_headers.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -10,7 +10,7 @@
  *   user        user name, when not anonymous              subscribed
  *   rate        messages a second, when limited            subscribed
  *   again       1: told again because a bridge came        subscribed
- *   queued      1: only QoS 0 deliveries are missing       subscribed
+ *   queued      up to this id only QoS 0 deliveries miss   subscribed
  *   from        already handed over up to this id          subscribed, with again
  *   upto        what is owed ends here (went live without it)  subscribed, live
  */

@@ -4,7 +4,7 @@
  */
 #include "config/topic.h"
 
-#include <mosquitto.h>
+#include "config/mosquitto_headers.h"
 
 #include "config/message.h"
 

@@ -6,7 +6,7 @@
 #ifndef MQR_PLUGIN_CORE_H
 #define MQR_PLUGIN_CORE_H
 
-#include <mosquitto.h>
+#include "config/mosquitto_headers.h"
 
 #include "config/settings.h"
 #include "config/status.h"
@@ -52,7 +52,7 @@ void core_disconnected(struct core *core, const void *handle, const char *client
 /* A publish on the control topic. False: refused, the client is to be closed. */
 bool core_control(struct core *core, const char *client, struct slice payload);
 void core_tick(struct core *core);
-/* Is a tick wanted soon? (A device catches up.) */
+/* Is any device held back at present? */
 bool core_busy(const struct core *core);
 
 /* What the broker does when nobody decides an access (settings acl_default). */

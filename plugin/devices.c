@@ -224,6 +224,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	struct entry_id id;
 	enum status st;
 
+	if (again) e.queued_upto = f->since;
 	if (again && f->positioned) e.from = f->pos;
 	if (dev->late) e.upto = f->owed_upto;
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
@@ -502,11 +503,10 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	struct device *dev = device_find(d, client);
 
 	if (!dev) return;
-	if (dev->state == DEVICE_AWAY && !persistent) {
-		/* A clean session replaced the one that the broker kept, and what it had queued is gone: the cursors stay. */
-		device_free(d, dev);
-		return;
-	}
+	/* 2.0 ends the kept connection object of a session when the device is back, and calls it clean then, whether the new
+	 * connection resumes the session or replaces it. Which of the two shows at the next subscription; until then the cursors
+	 * stay. */
+	if (dev->state == DEVICE_AWAY && !persistent) return;
 	write_gone(d, dev);
 	/* 2.0 calls a session clean that another connection takes over, although it lives on. If it does not, that shows at the
 	 * next subscription (devices_seen). */

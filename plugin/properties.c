@@ -3,7 +3,6 @@
  */
 #include "plugin/properties.h"
 
-#include <mqtt_protocol.h>
 #include <stdlib.h>
 
 #include <string.h>

@@ -44,6 +44,7 @@ void session_event_pack(struct buf *out, const struct session_event *e)
 	buf_u64(out, e->initial.since_ms);
 	buf_u64(out, e->overlap_ms);
 	put_id(out, e->from);
+	put_id(out, e->queued_upto);
 	buf_u32(out, e->rate);
 	put_id(out, e->upto);
 	put_id(out, e->previous_boot);
@@ -86,6 +87,7 @@ enum status session_event_unpack(struct slice body, struct session_event *e)
 	e->initial.since_ms = reader_u64(&r);
 	e->overlap_ms = reader_u64(&r);
 	e->from = get_id(&r);
+	e->queued_upto = get_id(&r);
 	e->rate = reader_u32(&r);
 	e->upto = get_id(&r);
 	e->previous_boot = get_id(&r);

@@ -27,7 +27,8 @@ struct session_event {
 	struct slice filter;
 	uint8_t qos;
 	bool again;                    /* told again after a bridge came: writes no cursor */
-	bool broker_queued;            /* 2.0.x, resumed persistent session: the broker delivers QoS 1/2 itself, only QoS 0 is missing */
+	bool broker_queued;            /* resumed session: up to queued_upto the broker delivers QoS 1/2 itself, only QoS 0 is missing */
+	struct entry_id queued_upto;   /* zero: this event's own id */
 	struct initial_cursor initial;
 	uint64_t overlap_ms;           /* to step back if the broker should crash */
 	struct entry_id from;          /* again: already handed over up to here; zero otherwise */

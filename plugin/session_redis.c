@@ -113,7 +113,7 @@ static void add_event(const struct writer_of_events *w, const struct event_field
 
 /* Texts that field values point to. */
 struct event_texts {
-	char generation[ENTRY_ID_TEXT_MAX], from[ENTRY_ID_TEXT_MAX], upto[ENTRY_ID_TEXT_MAX];
+	char generation[ENTRY_ID_TEXT_MAX], from[ENTRY_ID_TEXT_MAX], queued[ENTRY_ID_TEXT_MAX], upto[ENTRY_ID_TEXT_MAX];
 	char rate[16];
 	char qos[2];
 };
@@ -143,7 +143,10 @@ static void device_event(const struct writer_of_events *w, const struct session_
 			f[n++] = (struct event_field){EVENT_RATE, slice_of(t.rate, (size_t)len)};
 		}
 		if (e->again) f[n++] = (struct event_field){EVENT_AGAIN, slice_str("1")};
-		if (e->broker_queued) f[n++] = (struct event_field){EVENT_QUEUED, slice_str("1")};
+		if (e->broker_queued) {
+			struct entry_id upto = entry_id_is_zero(e->queued_upto) ? w->record->id : e->queued_upto;
+			f[n++] = (struct event_field){EVENT_QUEUED, id_text(upto, t.queued)};
+		}
 		if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
 	}
 	bool owed = subscribed ? !entry_id_is_zero(e->upto) : w->record->type == JOURNAL_LIVE && e->late;

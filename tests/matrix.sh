@@ -72,7 +72,8 @@ make_chroot() {
 run_in() {
 	root=$chroots/$1
 	cp /etc/resolv.conf "$root/etc/resolv.conf"
-	rm -rf "$root/src"
+	echo '127.0.0.1 localhost' >"$root/etc/hosts"
+	rm -rf "$root/src" "$root"/tmp/mqr-test-*
 	mkdir "$root/src"
 	tar -C "$source" --exclude='./build*' --exclude=./.git -cf - . | tar -C "$root/src" -xf -
 	unshare --mount --pid --fork --kill-child sh -c '

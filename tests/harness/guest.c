@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #if LIBMOSQUITTO_VERSION_NUMBER < 2001000
-#include <mqtt_protocol.h> /* part of mosquitto.h since 2.1 */
 #endif
 #include <pthread.h>
 #include <stdarg.h>

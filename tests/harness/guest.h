@@ -5,7 +5,7 @@
 #ifndef MQR_TESTS_HARNESS_GUEST_H
 #define MQR_TESTS_HARNESS_GUEST_H
 
-#include <mosquitto.h>
+#include "config/mosquitto_headers.h"
 
 #include "tests/harness/servers.h"
 

@@ -1,4 +1,5 @@
-/* One device's redelivery: tables of single steps, and a random model of plugin, Redis and device around the machine. */
+/* One device's redelivery: tables of single steps, and a random model of plugin, Redis and device around the
+ * machine. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "bridge/catch_up.h"
+#include "tests/harness/between.h"
 
 static struct entry_id at(uint64_t ms)
 {
@@ -127,7 +129,8 @@ static void missing_cursor(void **state)
 /* `from` of an again-event wins when it is larger, and only then. */
 static void from_wins(void **state)
 {
-	static const struct { uint64_t cursor, from, position; } table[] = {{10, 70, 70}, {70, 10, 70}, {0, 1, 1}, {5, 0, 5}};
+	static const struct { uint64_t cursor, from, position; } table[] = {{10, 70, 70}, {70, 10, 70}, {0, 1, 1}, {5,
+		0, 5}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -302,6 +305,26 @@ static void subscribed_again_does_not_start_over(void **state)
 	catch_up_free(c);
 }
 
+/* Told again while it runs: what was handed over by somebody else is not read again, and nothing goes back. */
+static void told_again(void **state)
+{
+	static const struct { uint64_t from, position; } table[] = {{70, 70}, {30, 50}, {0, 50}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct catch_up *c = started("a/#", 1, 50);
+		struct device_event e = subscription("a/#", 90);
+		size_t count;
+
+		e.again = true;
+		e.from = at(table[i].from);
+		assert_int_equal(catch_up_event(c, &e), ST_OK);
+		expect_id(catch_up_filters(c, &count)[0].position, table[i].position);
+		expect_id(catch_up_filters(c, &count)[0].start, 50);
+		catch_up_free(c);
+	}
+}
+
 /* Went live without its backlog: only what is below is sent, then a switch. */
 static void late(void **state)
 {
@@ -357,15 +380,15 @@ static void joined_behind_the_switch(void **state)
 
 static void queued_wants_qos0_only(void **state)
 {
-	static const struct { uint8_t subscribed, published; bool queued, wanted; } table[] = {
-		{1, 1, true, false}, {1, 2, true, false}, {2, 1, true, false}, {1, 0, true, true}, {0, 1, true, true},
-		{0, 0, true, true}, {1, 1, false, true},
+	static const struct { uint8_t subscribed, published, queued_upto; bool wanted; } table[] = {
+		{1, 1, 5, false}, {1, 2, 5, false}, {2, 1, 9, false}, {1, 0, 5, true}, {0, 1, 5, true},
+		{0, 0, 5, true}, {1, 1, 0, true}, {1, 1, 4, true}, {2, 2, 4, true},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		struct catch_up_filter f = {.filter = (char *)(uintptr_t)"a/+", .qos = table[i].subscribed, .queued = table[i].queued,
-			.known = true, .end = ENTRY_ID_MAX};
+		struct catch_up_filter f = {.filter = (char *)(uintptr_t)"a/+", .qos = table[i].subscribed,
+			.queued_upto = at(table[i].queued_upto), .known = true, .end = ENTRY_ID_MAX};
 		struct message m = {.id = at(5), .topic = slice_str("a/b"), .qos = table[i].published};
 
 		assert_int_equal(catch_up_wants(&f, 1, &m), table[i].wanted);
@@ -400,7 +423,7 @@ static void rate(void **state)
 		expect(c, now, CATCH_UP_SEND_BATCH);
 		catch_up_ack(c, sequence++, CONTROL_DONE, at(1000000));
 	}
-	assert_in_range(sent, 950, 1050); /* ten seconds at a hundred */
+	assert_between(sent, 950, 1050); /* ten seconds at a hundred */
 	catch_up_free(c);
 }
 
@@ -505,7 +528,8 @@ static void publish(struct model *m)
 	if (m->count == HISTORY_MAX) return;
 	msg = &m->history[m->count++];
 	m->clock += 1 + roll(m, 3);
-	*msg = (struct message){.id = at(m->clock), .topic = slice_str(topics[roll(m, TOPICS)]), .qos = (uint8_t)roll(m, 3)};
+	*msg = (struct message){.id = at(m->clock), .topic = slice_str(topics[roll(m, TOPICS)]),
+		.qos = (uint8_t)roll(m, 3)};
 }
 
 static bool plugin_covers(const struct model *m, struct slice topic)
@@ -857,6 +881,7 @@ int main(void)
 		cmocka_unit_test(filters_change_under_a_read),
 		cmocka_unit_test(unsubscribed_from_all),
 		cmocka_unit_test(subscribed_again_does_not_start_over),
+		cmocka_unit_test(told_again),
 		cmocka_unit_test(late),
 		cmocka_unit_test(live),
 		cmocka_unit_test(joined_behind_the_switch),

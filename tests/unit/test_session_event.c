@@ -20,7 +20,7 @@ static bool same(const struct session_event *a, const struct session_event *b)
 {
 	return slice_same(a->client, b->client) && slice_same(a->user, b->user) && same_id(a->generation, b->generation) &&
 		slice_same(a->filter, b->filter) && a->qos == b->qos && a->again == b->again &&
-		a->broker_queued == b->broker_queued && a->initial.policy == b->initial.policy &&
+		a->broker_queued == b->broker_queued && entry_id_compare(a->queued_upto, b->queued_upto) == 0 && a->initial.policy == b->initial.policy &&
 		a->initial.count == b->initial.count && a->initial.since_ms == b->initial.since_ms &&
 		a->overlap_ms == b->overlap_ms && same_id(a->from, b->from) && a->rate == b->rate && a->late == b->late &&
 		same_id(a->upto, b->upto) && a->cursor_count == b->cursor_count && slice_same(a->cursors, b->cursors) &&
@@ -58,6 +58,7 @@ static struct session_event random_event(uint64_t *seed, struct buf texts[5])
 			.since_ms = random_next(seed)},
 		.overlap_ms = random_next(seed),
 		.from = random_id(seed),
+		.queued_upto = random_id(seed),
 		.rate = (uint32_t)random_next(seed),
 		.upto = random_id(seed),
 		.previous_boot = random_id(seed),

@@ -72,7 +72,7 @@ static void subscribed(void **state)
 		"HSET p:session:dev 1 overlap 90000 user u\n"
 		"ZADD p:sessions 5000 dev 1\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client dev 1 generation 5000-7 filter a/+ qos 1 user u "
-		"rate 50 queued 1\n");
+		"rate 50 queued 5000-7\n");
 	struct session_event anonymous = {.client = S("d"), .filter = S("#"), .generation = {4500, 2}};
 	expect(JOURNAL_SUBSCRIBED, &anonymous, 5,
 		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 f:# 5000-7\n"

@@ -1,8 +1,8 @@
 /*
- * Ties the bridge's parts together and takes them down in reverse. Owns all of them. Loop thread. It must not free a part
- * that another one may still call: the order of closing is commands, devices, links.
+ * Ties the bridge's parts together and takes them down in reverse. Owns all of them. Loop thread. It must not free a
+ * part that another one may still call: the order of closing is commands, devices, links.
  */
-#include "bridge/bridge.h"
+#include "bridge/service.h"
 
 #include <stdlib.h>
 
@@ -15,7 +15,7 @@
 /* One bridge for each broker so far; a lock in Redis will give this number out. */
 #define FENCE_ALONE 1
 
-struct bridge {
+struct service {
 	const struct settings *settings;
 	const struct log_sink *log;
 	struct redis_link *link;
@@ -30,7 +30,7 @@ struct bridge {
 
 static void on_redis_ready(void *ctx, struct redis_link *link)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	(void)link;
 	control_client_ready(b->control);
@@ -39,7 +39,7 @@ static void on_redis_ready(void *ctx, struct redis_link *link)
 
 static void on_redis_lost(void *ctx, struct redis_link *link, enum status st, const char *text)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	(void)link;
 	(void)st;
@@ -51,28 +51,28 @@ static void on_redis_lost(void *ctx, struct redis_link *link, enum status st, co
 
 static void on_positioned(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	control_client_allow(b->control, FENCE_ALONE);
 }
 
 static void on_event(void *ctx, const struct device_event *e)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	scheduler_event(b->scheduler, e);
 }
 
 static void on_moved(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	scheduler_moved(b->scheduler);
 }
 
 static void on_gap(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	control_client_again(b->control);
 }
@@ -81,28 +81,28 @@ static void on_gap(void *ctx)
 
 static void on_mqtt_connected(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	control_client_ready(b->control);
 }
 
 static void on_mqtt_lost(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	control_client_lost(b->control);
 }
 
 static void on_mqtt_message(void *ctx, struct slice topic, struct slice payload)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	control_client_message(b->control, topic, payload);
 }
 
 static void on_opening(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, false);
 	scheduler_reset(b->scheduler);
@@ -110,49 +110,49 @@ static void on_opening(void *ctx)
 
 static void on_open(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, true);
 }
 
 static void on_shut(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, false);
 }
 
 static void on_ack(void *ctx, const struct control_command *ack)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	scheduler_ack(b->scheduler, ack);
 }
 
 static enum status send_command(void *ctx, struct slice payload)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	return control_client_send(b->control, payload);
 }
 
 static struct entry_id events_at(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	return events_position(b->events);
 }
 
 static void begin_anew(void *ctx)
 {
-	struct bridge *b = ctx;
+	struct service *b = ctx;
 
 	control_client_again(b->control);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
-static enum status make_scheduler(struct bridge *b, uv_loop_t *loop)
+static enum status make_scheduler(struct service *b, uv_loop_t *loop)
 {
 	struct scheduler_deps deps = {
 		.loop = loop,
@@ -168,13 +168,14 @@ static enum status make_scheduler(struct bridge *b, uv_loop_t *loop)
 	return scheduler_new(&deps, &b->scheduler);
 }
 
-enum status bridge_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log, struct bridge **out)
+enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
+	struct service **out)
 {
 	struct redis_link_events on_redis = {.ready = on_redis_ready, .lost = on_redis_lost};
 	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap};
 	struct mqtt_events on_mqtt = {.connected = on_mqtt_connected, .lost = on_mqtt_lost, .message = on_mqtt_message};
 	struct control_calls on_control = {.opening = on_opening, .open = on_open, .shut = on_shut, .ack = on_ack};
-	struct bridge *b = calloc(1, sizeof(*b));
+	struct service *b = calloc(1, sizeof(*b));
 	enum status st;
 
 	if (!b) return ST_NOMEM;
@@ -188,21 +189,21 @@ enum status bridge_new(uv_loop_t *loop, const struct settings *settings, const s
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) return ST_OK;
-	bridge_close(b);
+	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
-	bridge_free(b);
+	service_free(b);
 	*out = NULL;
 	return st;
 }
 
-void bridge_start(struct bridge *b)
+void service_start(struct service *b)
 {
 	redis_link_start(b->link);
 	events_start(b->events);
 	mqtt_start(b->mqtt);
 }
 
-void bridge_close(struct bridge *b)
+void service_close(struct service *b)
 {
 	if (b->closing) return;
 	b->closing = true;
@@ -213,7 +214,7 @@ void bridge_close(struct bridge *b)
 	if (b->link) redis_link_close(b->link, NULL, NULL);
 }
 
-void bridge_free(struct bridge *b)
+void service_free(struct service *b)
 {
 	free(b);
 }

@@ -1,23 +1,23 @@
 /*
  * The bridge as a whole: its links, the conversation with the plugin and the devices, tied together. Loop thread.
  */
-#ifndef MQR_BRIDGE_BRIDGE_H
-#define MQR_BRIDGE_BRIDGE_H
+#ifndef MQR_BRIDGE_SERVICE_H
+#define MQR_BRIDGE_SERVICE_H
 
 #include <uv.h>
 
 #include "config/log.h"
 #include "config/settings.h"
 
-struct bridge;
+struct service;
 
 /* `settings` and `log` must outlive it. */
-enum status bridge_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
-	struct bridge **out) MUST_CHECK;
-void bridge_start(struct bridge *b);
+enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
+	struct service **out) MUST_CHECK;
+void service_start(struct service *b);
 /* Takes everything down, over some turns of the loop; the loop then runs out by itself. Idempotent. */
-void bridge_close(struct bridge *b);
+void service_close(struct service *b);
 /* After the loop has run out. */
-void bridge_free(struct bridge *b);
+void service_free(struct service *b);
 
 #endif
