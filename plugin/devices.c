@@ -226,7 +226,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 
 	if (again) e.queued_upto = f->since;
 	if (again && f->positioned) e.from = f->pos;
-	if (dev->late) e.upto = f->owed_upto;
+	if (again && dev->late) e.upto = f->owed_upto; /* not yet decided for one that joins */
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
 	if (st != ST_OK) return st;
 	if (entry_id_is_zero(dev->generation)) dev->generation = id;

@@ -564,6 +564,7 @@ static void test_late_joined_and_announced(void **state)
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, &joined);
 	assert_id_equal(e.generation, generation);
 	assert_false(devices_any_gated(r->devices));
+	assert_true(entry_id_is_zero(e.upto)); /* it is the event's own id, not known before */
 	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){9, 0}), CONTROL_DONE);
 	devices_tick(r->devices, true);
 	assert_int_equal(rig_switch(r, "d1", generation, upto), CONTROL_TOO_FAR);
