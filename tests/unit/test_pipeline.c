@@ -176,12 +176,12 @@ static void session_events_in_order(void **state)
 	assert_int_equal(bench_gather(b), ST_END);
 	expect_sent(b,
 		"MULTI\n"
-		"HSET p:session:d live 77-0\n"
+		"HSET p:session:d live 77-0 live_at 1000-0\n"
 		"XADD p:events:n MAXLEN ~ 100000 1000-0 op live client d generation 1000-0\n"
 		"LPUSH raw x\n"
 		"HSET p:boots:n 77-0 999-0\n"
 		"XADD p:events:n MAXLEN ~ 100000 1001-2 op boot\n"
-		"HSET p:session:d live 1001-2\n"
+		"HSET p:session:d live 1001-2 live_at 1002-3\n"
 		"XADD p:events:n MAXLEN ~ 100000 1002-3 op live client d generation 1002-3\n"
 		"SET p:mark:n 1002-3\n"
 		"EXEC\n" WATCH_LINE);
