@@ -33,6 +33,7 @@ static const char *const rules[] = {
 	"# list short maxlen=10",   /* 7 */
 	NULL,                       /* 8 */
 	"# heap x",                 /* 9: no rule */
+	"# stream %t maxlen=5",     /* 10: publishers choose the key */
 };
 
 static struct bench bench;
@@ -435,6 +436,29 @@ static void wrong_type_goes_to_the_dead_letters(void **state)
 	bench_close(b);
 }
 
+/* A topic that names one of our own keys must not be written there. */
+static void own_keys_are_out_of_reach(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, ":", "p:events:n", S("forged"));
+	bench_message(b, 1000, ":", "p:deadline", S("fine"));
+	assert_int_equal(bench_gather(b), ST_END);
+	char *text = bench_sent(b);
+	assert_null(strstr(text, "XADD p:events:n"));
+	assert_null(strstr(text, "sp:events:n")); /* nor in the index */
+	assert_non_null(strstr(text, "EVAL return redis.error_reply('RESERVED"));
+	assert_non_null(strstr(text, "XADD p:deadline MAXLEN ~ 5 1000-1"));
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|-RESERVED the key is ours|$1|x|:1|+OK", "+OK");
+	text = bench_sent(b);
+	assert_non_null(strstr(text, "XADD p:dead * error RESERVED the key is ours source # stream %t maxlen=5 key p:events:n"));
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
+	expect_released(b, 2, 1, 1, 0);
+	bench_close(b);
+}
+
 static void smaller_id_is_never_taken_for_stored(void **state)
 {
 	(void)state;
@@ -698,6 +722,7 @@ int main(void)
 		cmocka_unit_test(multi_refused),
 		cmocka_unit_test(mark_refused),
 		cmocka_unit_test(wrong_type_goes_to_the_dead_letters),
+		cmocka_unit_test(own_keys_are_out_of_reach),
 		cmocka_unit_test(smaller_id_is_never_taken_for_stored),
 		cmocka_unit_test(lost_and_not_applied),
 		cmocka_unit_test(lost_and_applied),
