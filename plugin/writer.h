@@ -1,12 +1,12 @@
 /*
  * The writer thread: drains the journal into Redis in id order and releases only what Redis confirmed.
  *
- * One transaction (MULTI..EXEC) at a time, as large as what has gathered meanwhile (bounded): the XADD and LPUSH of every
- * message, the topic index, session events, and last the mark, the id of the newest message in it. Redis rejects a
- * transaction whole when it cannot write (OOM, READONLY, LOADING, MISCONF, NOAUTH ...), so a refused command never lets
- * a later one of the same key pass it. After a lost reply the mark says whether the transaction was applied: that makes
- * a retry exact for streams and lists alike. What a cut connection has still under way is kept out by a WATCH of the mark
- * that was answered before the transaction was sent.
+ * One transaction (MULTI..EXEC) at a time, as large as what has gathered meanwhile (bounded): the XADD and LPUSH of
+ * every message, the topic index, session events, and last the mark, the id of the newest message in it. Redis rejects
+ * a transaction whole when it cannot write (OOM, READONLY, LOADING, MISCONF, NOAUTH ...), so a refused command never
+ * lets a later one of the same key pass it. After a lost reply the mark says whether the transaction was applied: that
+ * makes a retry exact for streams and lists alike. What a cut connection has still under way is kept out by a WATCH of
+ * the mark that was answered before the transaction was sent.
  *
  * Owns its libuv loop (not the default one; neither the thread pool nor signal handles are used) and its Redis link.
  * All signals are blocked in it. Logs through the report.
@@ -26,9 +26,9 @@ enum status writer_start(const struct settings *settings, struct journal *journa
 	const char *token, struct writer **out) MUST_CHECK;
 /* Broker thread, after a commit that asked for it. Never blocks. */
 void writer_wake(struct writer *w);
-/* Drains for at most `drain_ms` while Redis takes what is there, ends the thread, joins it, frees. What is left stays in
- * the journal. Bears NULL. Returns within drain_ms and a second, unless a look-up of Redis' host name hangs (an address
- * needs none). */
+/* Drains for at most `drain_ms` while Redis takes what is there, ends the thread, joins it, frees. What is left stays
+ * in the journal. Bears NULL. Returns within drain_ms and a second, unless a look-up of Redis' host name hangs (an
+ * address needs none). */
 void writer_stop(struct writer *w, unsigned drain_ms);
 
 #endif
