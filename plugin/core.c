@@ -225,7 +225,7 @@ void core_tick(struct core *core)
 
 	settle(core);
 	deliveries_over(core);
-	if (now - core->tick_ms < TICK_GAP_MS && !devices_any_gated(core->devices)) return;
+	if (now - core->tick_ms < TICK_GAP_MS && !core_busy(core)) return;
 	core->tick_ms = now;
 	away = !peer_present(core->peer, hold) || report_get(&core->report, redis_ready) == 0;
 	core_boot(core);

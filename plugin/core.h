@@ -52,7 +52,7 @@ void core_disconnected(struct core *core, const void *handle, const char *client
 /* A publish on the control topic. False: refused, the client is to be closed. */
 bool core_control(struct core *core, const char *client, struct slice payload);
 void core_tick(struct core *core);
-/* Is a tick wanted soon? (A device catches up.) */
+/* Is any device held back at present? */
 bool core_busy(const struct core *core);
 
 /* What the broker does when nobody decides an access (settings acl_default). */

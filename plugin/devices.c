@@ -169,7 +169,7 @@ static enum status device_connect(struct devices *d, struct device *dev, const s
 	dev->clean = client->clean;
 	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
 	dev->overlap_ms = 0;
-	dev->seen = dev->resumed = dev->crowded_told = false;
+	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = false;
 	return grants_load(d, dev);
 }
 
@@ -226,7 +226,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 
 	if (again) e.queued_upto = f->since;
 	if (again && f->positioned) e.from = f->pos;
-	if (dev->late) e.upto = f->owed_upto;
+	if (again && dev->late) e.upto = f->owed_upto; /* not yet decided for one that joins */
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
 	if (st != ST_OK) return st;
 	if (entry_id_is_zero(dev->generation)) dev->generation = id;
@@ -237,6 +237,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 enum status device_announce_all(struct devices *d, struct device *dev)
 {
 	dev->generation = ENTRY_ID_ZERO;
+	dev->shrunk = false;
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		enum status st = f->implied ? ST_OK : device_announce(d, dev, f, true);
 
@@ -266,7 +267,7 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 		*cursor = head;
 		return !f->owed;
 	}
-	if (live_for_long(d, dev, overlap_ms)) {
+	if (live_for_long(d, dev, overlap_ms) && f->pos_turn != d->turn) {
 		*cursor = back;
 		return true;
 	}
@@ -274,15 +275,13 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 		*cursor = back;
 		return true;
 	}
-	if (overlap_ms == 0) { /* what was handed over in this turn has not been delivered */
-		bool undelivered = f->pos_turn == d->turn;
-
-		*cursor = undelivered ? f->was_pos : f->pos;
-		return undelivered ? f->was_positioned : f->positioned;
-	}
+	/* What was handed over in this turn has not been delivered. */
+	*cursor = f->pos_turn == d->turn ? f->was_pos : f->pos;
+	if (!(f->pos_turn == d->turn ? f->was_positioned : f->positioned)) return false;
+	if (overlap_ms == 0) return true;
 	for (int i = 1; i >= 0; i--) {
 		if (f->samples[i].at_ms == 0 || now - f->samples[i].at_ms < overlap_ms) continue;
-		*cursor = f->samples[i].pos;
+		if (entry_id_compare(f->samples[i].pos, *cursor) < 0) *cursor = f->samples[i].pos;
 		return true;
 	}
 	*cursor = f->live_until;
@@ -335,9 +334,8 @@ static enum status rejoin(struct devices *d, struct device *dev)
 	write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
-		f->was_live = true;
 		f->was_live_long = live_for_long(d, dev, reach_of(dev, f));
-		f->live_until = f->pos = head;
+		f->live_until = f->since = f->pos = head;
 		f->positioned = true;
 		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
 	}
@@ -381,8 +379,10 @@ static void fill_initial(struct device_filter *f, const struct grant *grant)
 static enum status make_ready(struct devices *d, struct device *dev)
 {
 	if ((dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS) return rejoin(d, dev);
-	if (dev->state == DEVICE_AWAY || !entry_id_is_zero(dev->generation)) return ST_OK;
-	return device_announce_all(d, dev); /* there was no room to tell of the others */
+	if (dev->state == DEVICE_AWAY) return ST_OK;
+	/* No generation: there was no room to tell of the others. */
+	if (!entry_id_is_zero(dev->generation) && !dev->shrunk) return ST_OK;
+	return device_announce_all(d, dev);
 }
 
 /* Adds a filter that this connection did not have; the device is held back from here on. */
@@ -488,6 +488,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
 			"device unsubscribed, but its cursor could not be deleted: a later subscription will be given what it missed");
 	filter_remove(dev, f);
+	dev->shrunk = true;
 	if (!dev->filters) {
 		if (dev->state != DEVICE_AWAY) write_gone(d, dev); /* else a crash would find it live still */
 		device_free(d, dev);
@@ -516,7 +517,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
 		f->implied = true;
-		f->positioned = f->was_live = f->was_live_long = false;
+		f->positioned = f->was_live_long = false;
 		f->pos_turn = 0;
 		memset(f->samples, 0, sizeof f->samples);
 	}

@@ -11,7 +11,7 @@
 #include "config/message.h"
 #include "config/status.h"
 
-/* Reads the list into m, whose slices then borrow from `scratch` (cleared first). On 2.0.x the broker has removed the
+/* Reads the list into m, whose slices then borrow from `scratch` (cleared first). The broker has removed the
  * message expiry before a plugin sees the list; `now_ms` makes it absolute where it is there. */
 enum status properties_read(const mosquitto_property *list, uint64_t now_ms, struct message *m, struct buf *scratch)
 	MUST_CHECK;
