@@ -34,7 +34,8 @@ static bool in_redis(struct assurance *a)
 {
 	if (a->away && confirm_position(a->confirm) > a->away_position) a->away = false;
 	bool ready = report_get(a->report, redis_ready) != 0;
-	if (confirm_wait(a->confirm, journal_head(a->journal), ready && !a->away ? ASSURANCE_WAIT_MS : ASSURANCE_AWAY_MS)) {
+	unsigned limit_ms = ready && !a->away ? ASSURANCE_WAIT_MS : ASSURANCE_AWAY_MS;
+	if (confirm_wait(a->confirm, journal_head(a->journal), limit_ms)) {
 		a->away = false;
 		works(a, &a->redis, "redis: confirms in time again");
 		return true;

@@ -32,8 +32,7 @@ static void end(struct full *f)
 {
 	f->active = false;
 	log_to(f->log, LOG_LEVEL_NOTICE,
-		"journal: has room again after %llu ms; %llu publishes were refused, %llu not mirrored, %llu waiting records dropped "
-		"(per rule)",
+		"journal: has room again after %llu ms; %llu publishes were refused, %llu not mirrored, %llu waiting ones dropped",
 		(unsigned long long)(f->now_ms() - f->since_ms), (unsigned long long)f->refused, (unsigned long long)f->dropped,
 		(unsigned long long)(f->old_seen - f->old_before));
 }

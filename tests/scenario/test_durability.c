@@ -1,6 +1,6 @@
 /*
- * What a mirror rule's durability and the setting journal_full promise, with real servers: an acknowledgement means what the
- * rule says, a refusal is never a false success, and what is dropped is counted.
+ * What a mirror rule's durability and the setting journal_full promise, with real servers: an acknowledgement means what
+ * the rule says, a refusal is never a false success, and what is dropped is counted.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -217,7 +217,9 @@ static void test_drop_new(void **state)
 	check_books(&w, COUNT);
 	const redisReply *all = stored_stream(w.db, "s:t"); /* the oldest */
 	assert_in_range(all->elements, 80, 200);
-	for (size_t i = 0; i < all->elements; i++) assert_int_equal(atoi(stored_field(all->element[i], "payload")->str), i);
+	for (size_t i = 0; i < all->elements; i++) {
+		assert_int_equal(atoi(stored_field(all->element[i], "payload")->str), i);
+	}
 	assert_int_equal(book(&w, "dropped_full"), COUNT - (long long)all->elements);
 	assert_int_equal(book(&w, "refused"), 0);
 	server_log_wait(w.broker, 0, "journal_full drop-new", WAIT_MS);
@@ -251,13 +253,12 @@ static void drop_old(void **state, bool redis_ran, bool kill)
 	struct scene *scene = *state;
 	struct world w;
 
-	world_start_with(&w, scene, "mirror t stream s:%t\njournal_full drop-old\nredeliver t", SMALL, redis_ran ? 0 : WORLD_NO_START);
+	world_start_with(&w, scene, "mirror t stream s:%t\njournal_full drop-old\nredeliver t", SMALL,
+		redis_ran ? 0 : WORLD_NO_START);
 	if (!redis_ran) server_start(w.broker);
 	struct guest *p = guest_join(&w, "p", NULL);
 	struct guest *device = guest_join(&w, "device", NULL);
-	if (redis_ran) {
-		server_pause(w.redis);
-	}
+	if (redis_ran) server_pause(w.redis);
 	guest_publish(p, "t", big(0), 1);
 	guest_subscribe(device, "t", 0);
 	for (int i = 1; i < COUNT; i++) {

@@ -146,6 +146,24 @@ static void syntax(void **state)
 	settings_free(s);
 }
 
+static void journal_full_values(void **state)
+{
+	static const struct {
+		const char *line;
+		enum journal_full value;
+	} cases[] = {
+		{"journal_full refuse", JOURNAL_REFUSE}, {"journal_full drop-new", JOURNAL_DROP_NEW},
+		{"journal_full drop-old", JOURNAL_DROP_OLD},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct settings *s = good(cases[i].line);
+		assert_int_equal(s->journal_full, cases[i].value);
+		settings_free(s);
+	}
+}
+
 static void all_errors_with_their_lines(void **state)
 {
 	struct settings *s;
@@ -500,7 +518,7 @@ static void table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defaults), cmocka_unit_test(syntax), cmocka_unit_test(all_errors_with_their_lines),
+		cmocka_unit_test(defaults), cmocka_unit_test(syntax), cmocka_unit_test(journal_full_values), cmocka_unit_test(all_errors_with_their_lines),
 		cmocka_unit_test(values), cmocka_unit_test(redis_urls), cmocka_unit_test(broker_urls),
 		cmocka_unit_test(overrides), cmocka_unit_test(contradictions), cmocka_unit_test(files_that_are_none),
 		cmocka_unit_test(passwords), cmocka_unit_test(acl_files), cmocka_unit_test(errors_in_small_room),
