@@ -65,6 +65,16 @@ static void on_moved(void *ctx, size_t index, const struct journal_record *r)
 
 static const struct journal_drop_events events = {on_dropped, on_moved, NULL};
 
+static void any_dropped(void *ctx, const struct journal_record *r)
+{
+	(void)ctx, (void)r;
+}
+
+static void any_moved(void *ctx, size_t index, const struct journal_record *r)
+{
+	(void)ctx, (void)index, (void)r;
+}
+
 static bool drop(struct journal *j, uint64_t held)
 {
 	drops = moved_count = 0;
@@ -202,6 +212,60 @@ static void what_is_under_way_stays(void **state)
 	journal_close(j);
 }
 
+/* One that is larger than what would have to go: it is not written over itself. */
+static void moves_by_its_own_length(void **state)
+{
+	(void)state;
+	struct journal *j = fresh();
+	size_t len = 300000, small = 200;
+	bool wake;
+	uint64_t first = journal_head(j);
+	char *out = journal_reserve(j, JOURNAL_MESSAGE, len);
+	assert_non_null(out);
+	memset(out, 'h', len);
+	(void)journal_commit(j, len, &wake);
+	uint64_t held = journal_head(j);
+	while (!journal_press(j, small)) {
+		appended++;
+		out = journal_reserve(j, JOURNAL_MESSAGE, small);
+		assert_non_null(out);
+		memset(out, 's', small);
+		(void)journal_commit(j, small, &wake);
+	}
+	struct journal_drop_events quiet = {any_dropped, any_moved, NULL};
+	assert_true(journal_drop(j, held, &quiet));
+	assert_true(journal_released(j) >= first + record_total(len));
+	struct journal_record r;
+	assert_int_equal(journal_next(j, journal_released(j), &r), ST_OK);
+	assert_int_equal(r.body.len, len);
+	for (size_t i = 0; i < len; i++) {
+		if (r.body.data[i] != 'h') fail();
+	}
+	journal_close(j);
+}
+
+/* What the consumer may move is not to be had any more; what is new is. */
+static void producer_looks_no_further(void **state)
+{
+	(void)state;
+	struct journal *j = fresh();
+	struct entry_id id = {0};
+	uint64_t position;
+	struct journal_record r;
+	fill(j, 0);
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(journal_at(j, known[0].position, &r), ST_TOO_LARGE);
+		assert_int_equal(journal_at(j, known[appended / 2].position, &r), ST_TOO_LARGE);
+		assert_int_equal(journal_find_after(j, id, RECORDS_MAX, SIZE, &position), ST_TOO_LARGE);
+		assert_int_equal(journal_at(j, known[appended - 5].position, &r), ST_OK);
+		assert_int_equal(record_number(&r, LEN_MAX), appended - 5);
+		assert_int_equal(journal_find_after(j, r.id, 10, SIZE, &position), ST_OK);
+		assert_int_equal(position, known[appended - 4].position);
+		if (round == 0) assert_true(drop(j, journal_released(j)));
+	}
+	journal_close(j);
+}
+
 static void nothing_to_drop(void **state)
 {
 	(void)state;
@@ -278,7 +342,7 @@ static void over_damage(void **state)
 	journal_close(j);
 	size_t len;
 	char *image = image_read(&len);
-	for (uint64_t n = 20; n < 60; n += 3) { /* messages only */
+	for (uint64_t n = 20; n < 200; n += 2) { /* messages only; also where the events are moved to */
 		if (known[n].event) continue;
 		image[file_offset(known[n].position, SIZE) + 60] ^= 1;
 		known[n].dropped = true;
@@ -287,7 +351,7 @@ static void over_damage(void **state)
 	free(image);
 	struct journal_report report;
 	j = open_size(SIZE, &report);
-	assert_true(report.damaged_records > 5);
+	assert_true(report.damaged_records > 50);
 	assert_true(known[first_event].event && known[first_event].position == begin);
 	(void)put(j, appended, false, LEN_MAX);
 	appended++;
@@ -415,6 +479,8 @@ int main(void)
 		CASE(asks_for_large_ones),
 		CASE(oldest_go_events_stay),
 		CASE(what_is_under_way_stays),
+		CASE(moves_by_its_own_length),
+		CASE(producer_looks_no_further),
 		CASE(nothing_to_drop),
 		CASE(killed_meanwhile),
 		CASE(over_damage),
