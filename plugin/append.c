@@ -25,6 +25,7 @@ struct append {
 	struct waiting_event *first, **last;
 	size_t waiting, waiting_bytes;
 	struct buf scratch;
+	bool drop_old;
 };
 
 enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
@@ -40,6 +41,11 @@ enum status append_new(struct journal *journal, struct report *report, void (*wa
 	a->last = &a->first;
 	*out = a;
 	return ST_OK;
+}
+
+void append_drop_old(struct append *a)
+{
+	a->drop_old = true;
 }
 
 void append_free(struct append *a)
@@ -64,6 +70,11 @@ static struct entry_id commit(struct append *a, size_t len)
 	return id;
 }
 
+static void press(struct append *a, size_t len)
+{
+	if (a->drop_old && journal_press(a->journal, len)) a->wake(a->ctx);
+}
+
 enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,
 	struct entry_id *id)
 {
@@ -73,11 +84,15 @@ enum status append_message(struct append *a, const struct message *m, const uint
 
 	if (!journal_fits(a->journal, len)) return ST_TOO_LARGE;
 	body = journal_reserve(a->journal, JOURNAL_MESSAGE, len);
-	if (!body) return ST_FULL;
+	if (!body) {
+		press(a, len);
+		return ST_FULL;
+	}
 	memcpy(body, &rule_count, sizeof rule_count);
 	memcpy(body + sizeof rule_count, rules, sizeof *rules * rule_count);
 	message_pack(m, body + head);
 	*id = commit(a, len);
+	press(a, len);
 	return ST_OK;
 }
 

@@ -17,6 +17,8 @@ struct append;
 enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
 	struct append **out) MUST_CHECK;
 void append_free(struct append *a);
+/* journal_full=drop-old: asks the writer for room in time. */
+void append_drop_old(struct append *a);
 
 /* Journals `m` for the rules; *id is its identity. ST_FULL: no room now; ST_TOO_LARGE: there never will be. */
 enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,

@@ -30,7 +30,8 @@ void core_status(struct core *core, uint64_t now_ms)
 	in = report_get(r, in);
 	stored = report_get(r, stored);
 	dead = report_get(r, dead);
-	dropped = report_get(r, dropped_full) + report_get(r, dropped_oversize) + report_get(r, dropped_damaged);
+	dropped = report_get(r, dropped_full) + report_get(r, dropped_oversize) + report_get(r, dropped_old)
+		+ report_get(r, dropped_damaged);
 	devices = devices_count(core->devices); /* walks the list: not at every tick */
 	publish(core, "in", in);
 	publish(core, "stored", stored);

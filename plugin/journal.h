@@ -77,8 +77,9 @@ char *journal_reserve(struct journal *j, enum journal_type type, size_t len);
  * Completes the record just reserved: gives it the next id, makes it visible to the consumer. *wake is true when the
  * consumer sleeps and must be woken. The body may be shorter than reserved. */
 struct entry_id journal_commit(struct journal *j, size_t len, bool *wake);
-/* Newest id given out. */
+/* Newest id given out, and the position behind its record. */
 struct entry_id journal_head_id(const struct journal *j);
+uint64_t journal_head(const struct journal *j);
 /* Could a record with this body ever fit? */
 bool journal_fits(const struct journal *j, size_t len);
 /* Walks back from the newest record to the first one with an id above `after`, at most `max_records` and `max_bytes`.
@@ -90,6 +91,11 @@ enum status journal_find_after(struct journal *j, struct entry_id after, uint64_
 enum status journal_at(struct journal *j, uint64_t position, struct journal_record *r) MUST_CHECK;
 /* Flushes everything appended so far to the disk (msync/fdatasync); blocks. */
 enum status journal_sync(struct journal *j) MUST_CHECK;
+/* For journal_full=drop-old, behind each message with a body of `len` bytes, whether it found room or not: asks the consumer
+ * for room when 7/8 of what messages may use are in use, or when another one like it would not fit. Never blocks. True:
+ * the consumer must be woken. What lies more than a quarter of the ring behind the head is not to be had any more from
+ * journal_find_after and journal_at once room was asked for. */
+bool journal_press(struct journal *j, size_t len) MUST_CHECK;
 
 /* --- consumer: writer thread ------------------------------------------------------------------------------------ */
 /* Next record at or behind *position (start: journal_released). ST_END when there is none yet. Damaged stretches found at
@@ -100,6 +106,18 @@ uint64_t journal_released(const struct journal *j);
 void journal_release(struct journal *j, uint64_t position, struct entry_id id);
 /* About to sleep: true when there is nothing at `position`; the producer will then set *wake with its next commit. */
 bool journal_sleep(struct journal *j, uint64_t position);
+/* Has the producer asked for room? Told once for each request. */
+bool journal_room_wanted(struct journal *j) MUST_CHECK;
+/* Releases the oldest messages at or behind position `held` until 3/4 of what messages may use are in use, or what the
+ * producer asked for is done. What lies before `held` (under way to Redis) and session events stay, in order, moved up to
+ * what comes next; journal_released() is where they begin now. The calls come in journal order, every `dropped` before the
+ * first `moved`. False: there was nothing to release, or no memory; nothing has changed. Blocks for no more than memory. */
+struct journal_drop_events {
+	void (*dropped)(void *ctx, const struct journal_record *r);
+	void (*moved)(void *ctx, size_t index, const struct journal_record *r); /* the index-th of those before `held` */
+	void *ctx;
+};
+bool journal_drop(struct journal *j, uint64_t held, const struct journal_drop_events *events) MUST_CHECK;
 /* Text of a rule number; NULL when there is none (damaged). Valid while the journal is open. */
 const char *journal_rule_text(struct journal *j, uint16_t number);
 
@@ -112,5 +130,6 @@ void journal_boot_set(struct journal *j, struct entry_id boot); /* producer, onc
 /* Tests make time and the disk fail through these. */
 extern uint64_t (*journal_clock_ms)(void);
 extern int (*journal_allocate)(int fd, int64_t offset, int64_t len); /* posix_fallocate */
+extern int (*journal_flush)(int fd);                                 /* fdatasync */
 
 #endif

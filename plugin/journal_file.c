@@ -200,6 +200,9 @@ static struct journal *journal_new(const struct journal_map *m, const struct jou
 	atomic_init(&j->boot_seq, 0);
 	atomic_init(&j->rule_count, 0);
 	atomic_init(&j->sleeping, false);
+	atomic_init(&j->drop_wanted, false);
+	atomic_init(&j->drop_limit, 0);
+	atomic_init(&j->drop_target, 0);
 	return j;
 }
 

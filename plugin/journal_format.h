@@ -132,6 +132,7 @@ struct journal {
 	uint32_t previous;
 	bool reserved;
 	uint32_t rule_text_end;
+	uint64_t floor; /* the consumer may move records below it */
 
 	/* Written by the producer, read by the consumer. */
 	_Alignas(CACHE_LINE) _Atomic uint64_t head;
@@ -142,9 +143,12 @@ struct journal {
 	/* Written by the consumer. */
 	_Alignas(CACHE_LINE) _Atomic uint64_t released;
 	unsigned slot_turn;
+	uint64_t packed_end; /* from released to here, records follow each other without a gap */
 
 	/* Written by both, seldom. */
 	_Alignas(CACHE_LINE) atomic_bool sleeping;
+	atomic_bool drop_wanted;
+	_Atomic uint64_t drop_limit, drop_target; /* positions below; bytes in use */
 };
 
 static inline uint64_t record_total(uint64_t body_length)

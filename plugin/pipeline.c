@@ -59,7 +59,8 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	struct pipeline *p = calloc(1, sizeof(*p));
 	if (!p) return ST_NOMEM;
 	p->config = *config;
-	p->names = (struct transaction_names){config->prefix, config->node, config->rules};
+	p->names = (struct transaction_names){config->prefix, config->node, config->rules,
+		config->bytes_max > 0 ? config->bytes_max : TRANSACTION_BYTES_MAX};
 	p->position = config->position;
 	p->boot = config->boot;
 	p->next_pause_ms = PIPELINE_PAUSE_MIN_MS;
@@ -551,6 +552,23 @@ void pipeline_released(struct pipeline *p)
 		}
 		transaction_clear(p->current);
 	}
+}
+
+uint64_t pipeline_step_back(struct pipeline *p)
+{
+	drop_gathered(p);
+	return p->position;
+}
+
+void pipeline_moved(struct pipeline *p, size_t index, const struct journal_record *record)
+{
+	if (index < p->current->record_count) p->current->records[index] = *record;
+}
+
+void pipeline_go_on(struct pipeline *p, uint64_t released)
+{
+	const struct transaction *t = p->current;
+	p->position = t->record_count > 0 ? t->records[t->record_count - 1].next : released;
 }
 
 bool pipeline_empty(const struct pipeline *p)

@@ -19,6 +19,7 @@
 	X(refused)            /* refused: the publisher was given no success */ \
 	X(dropped_full)       /* journal full, by policy or QoS 0 */ \
 	X(dropped_oversize)   /* larger than the journal */ \
+	X(dropped_old)        /* journal full, by policy drop-old: written by the writer thread */ \
 	X(dropped_damaged)    /* rule no longer readable in a damaged journal */ \
 	X(wills)              /* last wills mirrored (also in `in`) */ \
 	X(redelivered)        /* messages handed to the broker for one device */ \

@@ -11,7 +11,7 @@ uint64_t status_queued(struct report *report)
 {
 	/* What leaves is read first: a message that arrives meanwhile then cannot make the difference negative. */
 	uint64_t left = report_get(report, stored) + report_get(report, dead) + report_get(report, dropped_full) +
-		report_get(report, dropped_oversize) + report_get(report, dropped_damaged);
+		report_get(report, dropped_oversize) + report_get(report, dropped_old) + report_get(report, dropped_damaged);
 	uint64_t came = report_get(report, in) + report_get(report, recovered);
 	return came > left ? came - left : 0;
 }
