@@ -47,7 +47,7 @@ static void episode_end(struct core *core)
 }
 
 /* The journal had no room for m. True: let the publish pass (it is not mirrored). */
-static bool without_room(struct core *core, const struct message *m, uint16_t rules, enum status st)
+static bool without_room(struct core *core, const struct message *m, const struct route *route, enum status st)
 {
 	if (st == ST_TOO_LARGE)
 		log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
@@ -60,9 +60,11 @@ static bool without_room(struct core *core, const struct message *m, uint16_t ru
 		return false;
 	}
 	core->full.dropped++;
-	report_add(&core->report, in, rules);
-	if (st == ST_TOO_LARGE) report_add(&core->report, dropped_oversize, rules);
-	else report_add(&core->report, dropped_full, rules);
+	for (uint16_t i = 0; i < route->count; i++) {
+		books_add(core->report.books, route->rules[i], BOOKS_IN);
+		books_add(core->report.books, route->rules[i],
+			st == ST_TOO_LARGE ? BOOKS_DROPPED_oversize : BOOKS_DROPPED_full);
+	}
 	return true;
 }
 
@@ -76,9 +78,8 @@ static bool mirror(struct core *core, const struct message *m)
 	core->current_valid = false;
 	if (route.count == 0) return true;
 	st = append_message(core->append, m, route.rules, route.count, &id);
-	if (st != ST_OK) return without_room(core, m, route.count, st);
+	if (st != ST_OK) return without_room(core, m, &route, st);
 	if (core->full.active) episode_end(core);
-	report_add(&core->report, in, route.count);
 	if (!route.readable) return true;
 	core->current.id = id;
 	core->current.message = *m;
@@ -122,8 +123,11 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	settle(core);
 	deliveries_over(core);
 	wills_alive(core->wills, handle);
-	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
-		return without_room(core, m, 1, ST_NOMEM);
+	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK) {
+		struct route route = routes_find(core->routes, m->topic);
+
+		return route.count == 0 || without_room(core, m, &route, ST_NOMEM);
+	}
 	if (!mirror(core, m)) return false;
 	if (m->qos == 2 && core->current_valid) qos2_put(core->qos2, m->topic, core->current.id);
 	return true;
