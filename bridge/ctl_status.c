@@ -3,13 +3,13 @@
  */
 #include "bridge/ctl_status.h"
 
-#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "bridge/ctl_books.h"
 #include "bridge/ctl_check.h"
 #include "bridge/ctl_redis.h"
 #include "config/keys.h"
@@ -187,31 +187,9 @@ static void print_text(const struct report_view *v)
 	if (v->status_ms) {
 		printf("plugin     reported %.1f s ago\n", now > v->status_ms ? (double)(now - v->status_ms) / 1000.0 : 0.0);
 	}
-	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
-		const redisReply *field = v->status->element[i], *value = v->status->element[i + 1];
-		char name[64], text[128];
-
-		if (field->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING
-			|| strcmp(field->str, "time") == 0) continue;
-		printf("  %-18s %s\n", log_printable(field->str, (size_t)field->len, name, sizeof(name)),
-			log_printable(value->str, (size_t)value->len, text, sizeof(text)));
-	}
+	ctl_books_print(v->status);
 	for (size_t i = 0; i < v->warning_count; i++) printf("warning: %s\n", v->warnings[i]);
 	if (v->warning_count == 0) printf("no warnings\n");
-}
-
-/* Numbers as numbers, other texts as texts. */
-static void add_value(cJSON *object, const redisReply *field, const redisReply *value)
-{
-	char name[64], text[128], *end;
-	unsigned long long n = strtoull(value->str, &end, 10);
-
-	(void)log_printable(field->str, (size_t)field->len, name, sizeof(name));
-	if (value->len > 0 && *end == '\0' && n <= 9007199254740992ull) {
-		(void)cJSON_AddNumberToObject(object, name, (double)n);
-		return;
-	}
-	(void)cJSON_AddStringToObject(object, name, log_printable(value->str, (size_t)value->len, text, sizeof(text)));
 }
 
 static void print_json(const struct report_view *v)
@@ -236,11 +214,7 @@ static void print_json(const struct report_view *v)
 		(void)cJSON_AddNumberToObject(root, "dead_letters", (double)v->dead);
 	}
 	plugin = cJSON_AddObjectToObject(root, "plugin");
-	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
-		if (v->status->element[i]->type != REDIS_REPLY_STRING
-			|| v->status->element[i + 1]->type != REDIS_REPLY_STRING) continue;
-		add_value(plugin, v->status->element[i], v->status->element[i + 1]);
-	}
+	ctl_books_json(plugin, v->status);
 	if (v->status_ms) {
 		uint64_t now = wall_ms();
 

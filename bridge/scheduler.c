@@ -555,6 +555,11 @@ void scheduler_moved(struct scheduler *s)
 	DL_FOREACH_SAFE(s->queues[QUEUE_HELD], d, next) give_mark(d);
 }
 
+bool scheduler_serves(struct scheduler *s, struct slice client)
+{
+	return device_find(s, client) != NULL;
+}
+
 void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 {
 	struct device *d = device_find(s, ack->device);

@@ -55,6 +55,8 @@ void scheduler_ready(struct scheduler *s);
 void scheduler_event(struct scheduler *s, const struct device_event *e);
 /* events_position has moved. */
 void scheduler_moved(struct scheduler *s);
+/* Is this device being given its backlog? */
+bool scheduler_serves(struct scheduler *s, struct slice client);
 void scheduler_ack(struct scheduler *s, const struct control_command *ack);
 struct scheduler_counts scheduler_count(const struct scheduler *s);
 /* After the Redis link was closed. */

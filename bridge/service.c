@@ -8,6 +8,7 @@
 
 #include "bridge/control_client.h"
 #include "bridge/events.h"
+#include "bridge/housekeeping.h"
 #include "bridge/mqtt.h"
 #include "bridge/scheduler.h"
 #include "config/redis_link.h"
@@ -23,6 +24,7 @@ struct service {
 	struct mqtt *mqtt;
 	struct control_client *control;
 	struct scheduler *scheduler;
+	struct housekeeping *housekeeping;
 	bool closing;
 };
 
@@ -106,6 +108,7 @@ static void on_opening(void *ctx)
 
 	scheduler_open(b->scheduler, false);
 	scheduler_reset(b->scheduler);
+	if (!b->closing) housekeeping_open(b->housekeeping, false);
 }
 
 static void on_open(void *ctx)
@@ -113,6 +116,7 @@ static void on_open(void *ctx)
 	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, true);
+	if (!b->closing) housekeeping_open(b->housekeeping, true);
 }
 
 static void on_shut(void *ctx)
@@ -120,6 +124,7 @@ static void on_shut(void *ctx)
 	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, false);
+	if (!b->closing) housekeeping_open(b->housekeeping, false);
 }
 
 static void on_ack(void *ctx, const struct control_command *ack)
@@ -168,6 +173,22 @@ static enum status make_scheduler(struct service *b, uv_loop_t *loop)
 	return scheduler_new(&deps, &b->scheduler);
 }
 
+static bool serving(void *ctx, struct slice client)
+{
+	struct service *b = ctx;
+
+	return scheduler_serves(b->scheduler, client);
+}
+
+static enum status make_housekeeping(struct service *b, uv_loop_t *loop)
+{
+	struct housekeeping_deps deps = {
+		.loop = loop, .settings = b->settings, .log = b->log, .serving = serving, .ctx = b,
+	};
+
+	return housekeeping_new(&deps, &b->housekeeping);
+}
+
 enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	struct service **out)
 {
@@ -188,6 +209,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = mqtt_new(loop, settings, log, &on_mqtt, &b->mqtt);
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
+	if (st == ST_OK) st = make_housekeeping(b, loop);
 	if (st == ST_OK) return ST_OK;
 	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
@@ -200,6 +222,7 @@ void service_start(struct service *b)
 {
 	redis_link_start(b->link);
 	events_start(b->events);
+	housekeeping_start(b->housekeeping);
 	mqtt_start(b->mqtt);
 }
 
@@ -207,6 +230,7 @@ void service_close(struct service *b)
 {
 	if (b->closing) return;
 	b->closing = true;
+	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);
 	if (b->mqtt) mqtt_close(b->mqtt, NULL, NULL);

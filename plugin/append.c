@@ -91,6 +91,8 @@ enum status append_message(struct append *a, const struct message *m, const uint
 	memcpy(body, &rule_count, sizeof rule_count);
 	memcpy(body + sizeof rule_count, rules, sizeof *rules * rule_count);
 	message_pack(m, body + head);
+	/* Before the writer can see it: see plugin/books.h. */
+	for (uint16_t i = 0; i < rule_count; i++) books_add(a->report->books, rules[i], BOOKS_IN);
 	*id = commit(a, len);
 	press(a, len);
 	return ST_OK;

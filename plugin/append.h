@@ -20,7 +20,7 @@ void append_free(struct append *a);
 /* journal_full=drop-old: asks the writer for room in time. */
 void append_drop_old(struct append *a);
 
-/* Journals `m` for the rules; *id is its identity. ST_FULL: no room now; ST_TOO_LARGE: there never will be. */
+/* Journals `m` for the rules and enters it in the books; *id is its identity. ST_FULL: no room now; ST_TOO_LARGE: there never will be. */
 enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,
 	struct entry_id *id) MUST_CHECK;
 /* Journals an event at once, or ST_FULL; ST_TOO_LARGE: it can never be. For events whose id is needed. */

@@ -37,9 +37,8 @@ static bool mirror(struct core *core, const struct message *m, const struct rout
 	core->current_valid = false;
 	if (route->count == 0) return true;
 	st = append_message(core->append, m, route->rules, route->count, &id);
-	if (st != ST_OK) return !full_refuses(&core->full, m, route->count, st);
+	if (st != ST_OK) return !full_refuses(&core->full, m, route, st);
 	if (core->full.active || core->full.policy == JOURNAL_DROP_OLD) full_look(&core->full);
-	report_add(&core->report, in, route->count);
 	if (!route->readable) return true;
 	core->current.id = id;
 	core->current.message = *m;
@@ -98,9 +97,9 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	settle(core);
 	deliveries_over(core);
 	wills_alive(core->wills, handle);
-	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
-		return !full_refuses(&core->full, m, 1, ST_NOMEM);
 	route = routes_find(core->routes, m->topic);
+	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
+		return route.count == 0 || !full_refuses(&core->full, m, &route, ST_NOMEM);
 	before = journal_head(core->journal);
 	if (!mirror(core, m, &route)) return false;
 	/* Dropped by policy, it is nothing to wait for. */

@@ -77,7 +77,6 @@ static enum status open_journal(struct core *core, char *why, size_t size)
 
 	if (st != ST_OK) return st;
 	tell_journal(core, &r);
-	report_set(&core->report, recovered, r.records);
 	core->previous_boot = r.previous_boot;
 	core->previous_last = r.last;
 	return ST_OK;
@@ -100,7 +99,10 @@ static enum status make_routes(struct core *core, const struct settings *s, stru
 	for (size_t i = 0; i < s->mirror_count; i++) {
 		enum status st = journal_rule(core->journal, s->mirrors[i].text, &numbers[i]);
 
-		if (st == ST_OK) continue;
+		if (st == ST_OK) {
+			books_list(core->report.books, numbers[i]);
+			continue;
+		}
 		snprintf(why, size, "journal: no room for another mirror rule (%s); restart when everything unsent is in Redis",
 			status_text(st));
 		return st;

@@ -14,6 +14,7 @@
 #include "plugin/qos2.h"
 #include "plugin/report.h"
 #include "plugin/routes.h"
+#include "plugin/status_redis.h"
 #include "plugin/watch.h"
 #include "plugin/wills.h"
 #include "plugin/writer.h"

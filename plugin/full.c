@@ -51,7 +51,7 @@ static void tell_oversize(struct full *f, size_t bytes)
 	f->oversize_unsaid = 0;
 }
 
-bool full_refuses(struct full *f, const struct message *m, uint16_t rules, enum status st)
+bool full_refuses(struct full *f, const struct message *m, const struct route *route, enum status st)
 {
 	/* Out of memory is no policy of the operator's: then nothing is acknowledged that is not kept. */
 	bool refuse = m->qos > 0 && (f->policy == JOURNAL_REFUSE || st == ST_NOMEM);
@@ -64,15 +64,17 @@ bool full_refuses(struct full *f, const struct message *m, uint16_t rules, enum 
 		return true;
 	}
 	f->dropped++;
-	report_add(f->report, in, rules);
-	if (st == ST_TOO_LARGE) report_add(f->report, dropped_oversize, rules);
-	else report_add(f->report, dropped_full, rules);
+	for (uint16_t i = 0; i < route->count; i++) {
+		books_add(f->report->books, route->rules[i], BOOKS_IN);
+		books_add(f->report->books, route->rules[i],
+			st == ST_TOO_LARGE ? BOOKS_DROPPED_oversize : BOOKS_DROPPED_full);
+	}
 	return false;
 }
 
 void full_look(struct full *f)
 {
-	uint64_t old = report_get(f->report, dropped_old);
+	uint64_t old = books_total(f->report->books, BOOKS_DROPPED_old);
 
 	if (old != f->old_seen) begin(f);
 	f->old_seen = old;

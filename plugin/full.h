@@ -20,6 +20,7 @@
 #include "config/settings.h"
 #include "plugin/journal.h"
 #include "plugin/report.h"
+#include "plugin/routes.h"
 
 struct full {
 	enum journal_full policy;
@@ -29,13 +30,13 @@ struct full {
 	uint64_t (*now_ms)(void);
 	bool active;
 	uint64_t since_ms, refused, dropped;
-	uint64_t old_before, old_seen; /* of the counter dropped_old: at the begin of the episode, at the last look */
+	uint64_t old_before, old_seen; /* of the column dropped_old: at the begin of the episode, at the last look */
 	uint64_t oversize_unsaid, oversize_said_ms;
 	bool oversize_said;
 };
 
-/* `m` could not be journalled for `rules` rules, by `st`. Counts it. True: refuse the publish. */
-bool full_refuses(struct full *f, const struct message *m, uint16_t rules, enum status st);
+/* `m` could not be journalled for the rules of `route`, by `st`. Counts it. True: refuse the publish. */
+bool full_refuses(struct full *f, const struct message *m, const struct route *route, enum status st);
 /* Now and then: does an episode begin (drop-old) or end? */
 void full_look(struct full *f);
 

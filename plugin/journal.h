@@ -28,6 +28,8 @@
 
 struct journal;
 
+#define JOURNAL_RULES_MAX 1024 /* texts in the rule table; numbers are below this */
+
 enum journal_type {
 	JOURNAL_MESSAGE = 1,      /* body: u16 rule count, u16 rule numbers (journal_rule), packed message */
 	JOURNAL_SUBSCRIBED = 2,   /* bodies of these: plugin/session_event.h */

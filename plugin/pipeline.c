@@ -539,16 +539,28 @@ struct pipeline_outcome pipeline_outcome(const struct pipeline *p)
 		.records = t->record_count,
 		.stored = t->target_count - dead,
 		.dead = dead,
-		.damaged = t->damaged,
+		.damaged = t->damaged_count,
 	};
+}
+
+void pipeline_fates(const struct pipeline *p, pipeline_fate_fn *fate, void *ctx)
+{
+	const struct transaction *t = p->current;
+	for (size_t i = 0; i < t->target_count; i++) {
+		bool failed = t->writes[t->targets[i].write].failed;
+		fate(ctx, t->targets[i].number, failed ? FATE_DEAD : FATE_STORED);
+	}
+	for (size_t i = 0; i < t->damaged_count; i++) {
+		fate(ctx, t->damaged[i], FATE_DAMAGED);
+	}
 }
 
 void pipeline_released(struct pipeline *p)
 {
 	if (p->phase == PHASE_DONE && p->current->record_count > 0) {
-		if (p->current->damaged > 0) {
+		if (p->current->damaged_count > 0) {
 			log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %" PRIu64 " messages of the journal could not be read or "
-				"have no rule any more; dropped", p->current->damaged);
+				"have no rule any more; dropped", (uint64_t)p->current->damaged_count);
 		}
 		transaction_clear(p->current);
 	}

@@ -63,6 +63,10 @@ struct pipeline_outcome {
 	uint64_t stored, dead, damaged; /* messages and rules */
 };
 
+/* What became of one message for one rule; `rule` is its number in the journal, TRANSACTION_NO_RULE if unknown. */
+enum fate { FATE_STORED, FATE_DEAD, FATE_DAMAGED };
+typedef void pipeline_fate_fn(void *ctx, uint16_t rule, enum fate fate);
+
 enum status pipeline_new(const struct pipeline_config *config, struct pipeline **out) MUST_CHECK;
 void pipeline_free(struct pipeline *p); /* bears NULL */
 
@@ -85,6 +89,8 @@ void pipeline_unsent(struct pipeline *p);
 unsigned pipeline_pause_ms(const struct pipeline *p);
 void pipeline_resume(struct pipeline *p);
 struct pipeline_outcome pipeline_outcome(const struct pipeline *p);
+/* The outcome one by one: as many calls as stored, dead and damaged say. */
+void pipeline_fates(const struct pipeline *p, pipeline_fate_fn *fate, void *ctx);
 void pipeline_released(struct pipeline *p);
 
 /* Records are about to be dropped or moved in the journal: forgets what is gathered and not under way. Returns the position

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define LINES_MAX 128
 #define LINE_SIZE 640
@@ -27,20 +28,32 @@ struct report_lines {
 enum status report_init(struct report *r)
 {
 	memset(r, 0, sizeof(*r));
+	if (books_new(&r->books) != ST_OK) return ST_NOMEM;
 	r->lines = calloc(1, sizeof(*r->lines));
-	if (!r->lines) return ST_NOMEM;
-	if (pthread_mutex_init(&r->lines->lock, NULL) == 0) return ST_OK;
+	if (r->lines && pthread_mutex_init(&r->lines->lock, NULL) == 0) return ST_OK;
 	free(r->lines);
 	r->lines = NULL;
+	report_fini(r);
 	return ST_NOMEM;
 }
 
 void report_fini(struct report *r)
 {
+	books_free(r->books);
+	r->books = NULL;
 	if (!r->lines) return;
 	(void)pthread_mutex_destroy(&r->lines->lock); /* fails only while locked */
 	free(r->lines);
 	r->lines = NULL;
+}
+
+uint64_t report_oldest_age(struct report *r)
+{
+	uint64_t oldest = report_get(r, oldest_ms);
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail with a valid clock */
+	uint64_t now = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return oldest > 0 && now > oldest ? now - oldest : 0;
 }
 
 static void line_put(void *ctx, enum log_level level, const char *text)

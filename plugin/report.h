@@ -1,7 +1,8 @@
 /*
- * What the writer thread tells the broker thread: counters and log lines. One of the two things both threads touch (the
- * other is the journal). Counters are relaxed atomics, each written by one thread; log lines go through a small bounded
- * queue under a mutex that is held for a memcpy only; what does not fit is counted and told later.
+ * What broker and writer thread tell each other and the world: the books, counters beside them, and log lines. One of the
+ * two things both threads touch (the other is the journal). Counters are relaxed atomics, each written by one thread; log
+ * lines go through a small bounded queue under a mutex that is held for a memcpy only; what does not fit is counted and
+ * told later.
  */
 #ifndef MQR_PLUGIN_REPORT_H
 #define MQR_PLUGIN_REPORT_H
@@ -12,22 +13,16 @@
 
 #include "config/log.h"
 #include "config/status.h"
+#include "plugin/books.h"
 
 #define REPORT_COUNTER_MAP(X) \
-	/* broker thread; one for each message and rule */ \
-	X(in)                 /* matched a rule and was not refused */ \
-	X(refused)            /* refused: the publisher was given no success */ \
-	X(dropped_full)       /* journal full, by policy or QoS 0 */ \
-	X(dropped_oversize)   /* larger than the journal */ \
-	X(dropped_old)        /* journal full, by policy drop-old: written by the writer thread */ \
-	X(dropped_damaged)    /* rule no longer readable in a damaged journal */ \
-	X(wills)              /* last wills mirrored (also in `in`) */ \
+	/* broker thread */ \
+	X(refused)            /* messages refused: the publisher was given no success */ \
+	X(wills)              /* last wills mirrored (also in the books) */ \
 	X(redelivered)        /* messages handed to the broker for one device */ \
 	X(held)               /* live messages held back from a device that catches up */ \
 	/* writer thread */ \
-	X(recovered)          /* found unsent in the journal at start */ \
-	X(stored)             /* confirmed by Redis */ \
-	X(dead)               /* dead-lettered */ \
+	X(recovered)          /* found unsent in the journal at start, one for each rule (also in the books) */ \
 	X(batches)            /* transactions confirmed */ \
 	X(retries)            /* transactions sent again */ \
 	X(reconnects)         /* times the link became ready, less the first */ \
@@ -37,6 +32,8 @@ struct report {
 #define X(name) _Atomic uint64_t name;
 	REPORT_COUNTER_MAP(X)
 #undef X
+	_Atomic uint64_t oldest_ms; /* writer: time of the oldest unsent record (its id's milliseconds); 0: none */
+	struct books *books;
 	struct report_lines *lines;
 };
 
@@ -46,6 +43,9 @@ void report_fini(struct report *r);
 #define report_add(r, name, n) atomic_fetch_add_explicit(&(r)->name, (uint64_t)(n), memory_order_relaxed)
 #define report_get(r, name) atomic_load_explicit(&(r)->name, memory_order_relaxed)
 #define report_set(r, name, v) atomic_store_explicit(&(r)->name, (uint64_t)(v), memory_order_relaxed)
+
+/* Milliseconds since the oldest unsent record came, by the wall clock; 0 when there is none. Any thread. */
+uint64_t report_oldest_age(struct report *r);
 
 /* A sink that queues lines; for the writer thread. */
 struct log_sink report_sink(struct report *r);

@@ -279,7 +279,8 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		boot(w, e);
 		break;
 	case JOURNAL_SUBSCRIBED:
-		if (!e->again) subscribed(w, e);
+		if (e->again) seen(w, e); /* it is here, however long ago it subscribed */
+		else subscribed(w, e);
 		device_event(w, e, EVENT_OP_SUBSCRIBED);
 		break;
 	case JOURNAL_UNSUBSCRIBED:

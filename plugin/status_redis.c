@@ -1,20 +1,14 @@
 /* Formats the status hash. Writer thread; reads counters of both threads, changes none. */
 #include "plugin/status_redis.h"
 
+#include <stdio.h>
 #include <time.h>
 #include <xxhash.h>
 
 #include "config/keys.h"
 #include "config/resp.h"
 
-uint64_t status_queued(struct report *report)
-{
-	/* What leaves is read first: a message that arrives meanwhile then cannot make the difference negative. */
-	uint64_t left = report_get(report, stored) + report_get(report, dead) + report_get(report, dropped_full) +
-		report_get(report, dropped_oversize) + report_get(report, dropped_old) + report_get(report, dropped_damaged);
-	uint64_t came = report_get(report, in) + report_get(report, recovered);
-	return came > left ? came - left : 0;
-}
+#define RULE_FIELDS 6
 
 static void field(struct buf *out, const char *name, uint64_t value)
 {
@@ -22,29 +16,81 @@ static void field(struct buf *out, const char *name, uint64_t value)
 	resp_arg_u64(out, value);
 }
 
-uint64_t status_redis_build(struct buf *out, struct buf *scratch, const char *prefix, const char *node,
-	struct report *report, const struct journal *journal)
+static void rule_field(struct buf *out, const char *number, const char *name)
 {
-	size_t fields = 5;
+	char text[40];
+	(void)snprintf(text, sizeof(text), "rule:%s:%s", number, name);
+	resp_arg_str(out, text);
+}
+
+static void add_rule(const struct status_redis *s, struct buf *out, const struct books_line *line)
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} columns[] = {
+		{"in", line->column[BOOKS_IN]},
+		{"stored", line->column[BOOKS_STORED]},
+		{"queued", line->queued},
+		{"dropped", line->dropped},
+		{"dead", line->column[BOOKS_DEAD]},
+	};
+	char number[16] = "unknown";
+	const char *text = line->rule < BOOKS_NO_RULE ? journal_rule_text(s->journal, line->rule) : NULL;
+	if (line->rule < BOOKS_NO_RULE) (void)snprintf(number, sizeof(number), "%u", line->rule);
+	rule_field(out, number, "text");
+	resp_arg_str(out, text ? text : RULE_TEXT_UNKNOWN);
+	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+		rule_field(out, number, columns[i].name);
+		resp_arg_u64(out, columns[i].value);
+	}
+}
+
+static void add_totals(struct buf *out, const struct books_line *total)
+{
+	field(out, "in", total->column[BOOKS_IN]);
+	field(out, "stored", total->column[BOOKS_STORED]);
+	field(out, "queued", total->queued);
+	field(out, "dropped", total->dropped);
+	field(out, "dead", total->column[BOOKS_DEAD]);
+#define X(name) field(out, "dropped_" #name, total->column[BOOKS_DROPPED_##name]);
+	BOOKS_REASON_MAP(X)
+#undef X
+}
+
+uint64_t status_redis_build(const struct status_redis *s, struct buf *out, bool replace)
+{
+	size_t fields = 5 + BOOKS_REASONS + 5; /* totals; bytes, boot, version, age, time */
 #define X(name) fields++;
 	REPORT_COUNTER_MAP(X)
 #undef X
+	books_sample(s->report->books, s->sample);
+	fields += RULE_FIELDS * s->sample->count;
 	buf_clear(out);
+	struct slice key = key_make(s->scratch, s->prefix, KEY_STATUS, slice_str(s->node));
+	if (s->scratch->failed) out->failed = true;
+	if (replace) {
+		resp_begin(out, 2);
+		resp_arg_str(out, "DEL");
+		resp_arg(out, key);
+	}
 	resp_begin(out, 2 + 2 * fields);
 	resp_arg_str(out, "HSET");
-	struct slice key = key_make(scratch, prefix, KEY_STATUS, slice_str(node));
-	if (scratch->failed) out->failed = true;
 	resp_arg(out, key);
-	field(out, "queued", status_queued(report));
-#define X(name) field(out, #name, report_get(report, name));
+	add_totals(out, &s->sample->total);
+	for (size_t i = 0; i < s->sample->count; i++) {
+		add_rule(s, out, &s->sample->lines[i]);
+	}
+#define X(name) field(out, #name, report_get(s->report, name));
 	REPORT_COUNTER_MAP(X)
 #undef X
-	field(out, "queued_bytes", journal_used(journal));
+	field(out, "queued_bytes", journal_used(s->journal));
 	resp_arg_str(out, "boot");
-	resp_arg_id(out, journal_boot(journal));
+	resp_arg_id(out, journal_boot(s->journal));
 	resp_arg_str(out, "version");
 	resp_arg_str(out, MQR_VERSION);
 	uint64_t fingerprint = out->failed ? 0 : XXH3_64bits(out->data, out->len);
+	field(out, "queued_age", report_oldest_age(s->report));
 	struct timespec now;
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail with a valid clock */
 	field(out, "time", (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);

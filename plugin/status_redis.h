@@ -1,20 +1,35 @@
 /*
- * The plugin's counters as a Redis command, HSET <prefix>:status:<node>: every counter of plugin/report.h by its name,
- * and queued (messages and rules waiting), queued_bytes, boot, version, time (milliseconds since 1970). Writer thread.
+ * The plugin's books and counters as a Redis command, HSET <prefix>:status:<node>. All of it is one sample, so that the
+ * equation of plugin/books.h holds in what a reader of the hash sees. Writer thread.
+ *   in, stored, queued, dropped, dropped_<reason>, dead      all rules together, counted once a message and rule
+ *   rule:<n>:text, in, stored, queued, dropped, dead         one rule; n is its number in the journal, or "unknown"
+ *   queued_bytes, queued_age                                 unsent journal records; milliseconds since the oldest came
+ *   every counter of plugin/report.h by its name
+ *   boot, version, time (milliseconds since 1970)
  */
 #ifndef MQR_PLUGIN_STATUS_REDIS_H
 #define MQR_PLUGIN_STATUS_REDIS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "config/buf.h"
+#include "plugin/books.h"
 #include "plugin/journal.h"
 #include "plugin/report.h"
 
-/* Clears `out` and writes the command. Returns a fingerprint of everything but the time. */
-uint64_t status_redis_build(struct buf *out, struct buf *scratch, const char *prefix, const char *node,
-	struct report *report, const struct journal *journal);
-/* Messages and rules taken but not yet stored, dropped or dead. */
-uint64_t status_queued(struct report *report);
+struct status_redis {
+	const char *prefix, *node;
+	struct report *report;
+	struct journal *journal;
+	struct books_sample *sample; /* working memory */
+	struct buf *scratch;
+};
+
+/* Clears `out` and writes the command. `replace`: behind a DEL, so that no rule of an earlier run stays. Returns a
+ * fingerprint of everything but the times. */
+uint64_t status_redis_build(const struct status_redis *s, struct buf *out, bool replace);
+
+#define RULE_TEXT_UNKNOWN "rule no longer readable"
 
 #endif

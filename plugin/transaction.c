@@ -36,6 +36,7 @@ void transaction_fini(struct transaction *t)
 	free(t->records);
 	free(t->writes);
 	free(t->targets);
+	free(t->damaged);
 	memset(t, 0, sizeof(*t));
 }
 
@@ -60,7 +61,7 @@ void transaction_clear(struct transaction *t)
 	t->command_count = t->session_count = 0;
 	t->trim_first = t->trim_count = 0;
 	t->record_count = t->write_count = t->target_count = 0;
-	t->damaged = 0;
+	t->damaged_count = 0;
 	t->failed_count = 0;
 }
 
@@ -258,7 +259,7 @@ static enum status add_member(struct transaction *t, const struct source *s, con
 	return st;
 }
 
-static enum status add_target(struct transaction *t, struct source *s, const struct mirror_rule *rule)
+static enum status add_target(struct transaction *t, struct source *s, const struct mirror_rule *rule, uint16_t number)
 {
 	enum status st = grow((void **)&t->targets, &t->target_room, t->target_count, sizeof(*t->targets));
 	if (st != ST_OK) return st;
@@ -274,9 +275,16 @@ static enum status add_target(struct transaction *t, struct source *s, const str
 		st = add_write(t, s, rule, entry);
 		if (st != ST_OK) return st;
 	}
-	t->targets[t->target_count++] = (struct transaction_target){entry->write, rule};
+	t->targets[t->target_count++] = (struct transaction_target){entry->write, rule, number};
 	if (!mirror_rule_readable(rule) || key_reserved(s->names->prefix, slice_of(t->key.data + 1, t->key.len - 1))) return ST_OK;
 	return add_member(t, s, rule);
+}
+
+static enum status add_damaged(struct transaction *t, uint16_t number)
+{
+	enum status st = grow((void **)&t->damaged, &t->damaged_room, t->damaged_count, sizeof(*t->damaged));
+	if (st == ST_OK) t->damaged[t->damaged_count++] = number;
+	return st;
 }
 
 static enum status add_message(struct transaction *t, const struct transaction_names *names,
@@ -286,23 +294,15 @@ static enum status add_message(struct transaction *t, const struct transaction_n
 	uint16_t count;
 	struct slice numbers;
 	struct source s = {.names = names};
-	if (!read_numbers(&r, &count, &numbers)) {
-		t->damaged++;
-		return ST_OK;
-	}
-	if (transaction_message(record, &s.m) != ST_OK) {
-		t->damaged += count;
-		return ST_OK;
-	}
+	if (!read_numbers(&r, &count, &numbers)) return add_damaged(t, TRANSACTION_NO_RULE);
+	bool readable = transaction_message(record, &s.m) == ST_OK;
 	struct reader list = reader_of(numbers);
 	for (uint16_t i = 0; i < count; i++) {
 		const struct mirror_rule *rule = NULL;
-		enum status st = rule_cache_get(names->rules, reader_u16(&list), &rule);
-		if (st == ST_NOT_FOUND) {
-			t->damaged++;
-			continue;
-		}
-		if (st == ST_OK) st = add_target(t, &s, rule);
+		uint16_t number = reader_u16(&list);
+		enum status st = readable ? rule_cache_get(names->rules, number, &rule) : ST_NOT_FOUND;
+		if (st == ST_NOT_FOUND) st = add_damaged(t, number);
+		else if (st == ST_OK) st = add_target(t, &s, rule, number);
 		if (st != ST_OK) return st;
 	}
 	return ST_OK;

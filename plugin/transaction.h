@@ -41,10 +41,14 @@ struct transaction_write {
 	size_t error_at, error_len; /* in errors */
 };
 
+/* Stands for the rule's number where that cannot be read either. */
+#define TRANSACTION_NO_RULE UINT16_MAX
+
 /* One message and rule. */
 struct transaction_target {
 	size_t write;
 	const struct mirror_rule *rule;
+	uint16_t number; /* of the rule */
 };
 
 struct transaction {
@@ -58,7 +62,8 @@ struct transaction {
 	size_t write_count, write_room;
 	struct transaction_target *targets; /* in order of their records */
 	size_t target_count, target_room;
-	uint64_t damaged; /* messages and rules that can no longer be read */
+	uint16_t *damaged; /* messages and rules that can no longer be read: the rules' numbers */
+	size_t damaged_count, damaged_room;
 	struct entry_id boot_before; /* the run its first record belongs to */
 	struct key_set keys, members;
 	struct buf errors;

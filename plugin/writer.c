@@ -16,9 +16,9 @@
 #include "config/keys.h"
 #include "config/redis_link.h"
 #include "config/resp.h"
+#include "plugin/leftover.h"
 #include "plugin/pipeline.h"
 #include "plugin/redis_checks.h"
-#include "plugin/session_event.h"
 #include "plugin/status_redis.h"
 #include "plugin/transaction.h"
 
@@ -45,7 +45,10 @@ struct writer {
 	struct redis_checks checks;
 	struct buf side, scratch;
 	bool token_written, token_pending;
+	struct books_sample *sample;
 	bool status_pending;
+	bool status_ours;    /* the hash holds this run's fields only */
+	size_t status_replies;
 	uint64_t status_fingerprint, status_sent_ms;
 	/* stopping */
 	atomic_bool stop;
@@ -134,23 +137,36 @@ static void send_from_pipeline(struct writer *w)
 	if (st == ST_NOMEM) pipeline_unsent(w->pipeline);
 }
 
+static void note_oldest(struct writer *w)
+{
+	struct journal_record record;
+	bool any = journal_next(w->journal, journal_released(w->journal), &record) == ST_OK;
+	report_set(w->report, oldest_ms, any ? record.id.ms : 0);
+}
+
+static void enter_fate(void *ctx, uint16_t rule, enum fate fate)
+{
+	static const enum books_column columns[] = {
+		[FATE_STORED] = BOOKS_STORED, [FATE_DEAD] = BOOKS_DEAD, [FATE_DAMAGED] = BOOKS_DROPPED_damaged,
+	};
+	books_add(ctx, rule, columns[fate]);
+}
+
 static void release(struct writer *w)
 {
 	struct pipeline_outcome o = pipeline_outcome(w->pipeline);
-	report_add(w->report, stored, o.stored);
-	report_add(w->report, dead, o.dead);
-	report_add(w->report, dropped_damaged, o.damaged);
+	pipeline_fates(w->pipeline, enter_fate, w->report->books);
 	report_add(w->report, batches, 1);
 	pipeline_released(w->pipeline); /* before: it reads the records */
 	journal_release(w->journal, o.position, o.id);
 	confirm_tell(w->confirm, o.position);
+	note_oldest(w);
 }
 
 static void on_dropped(void *ctx, const struct journal_record *record)
 {
 	struct writer *w = ctx;
-	struct reader r = reader_of(record->body);
-	report_add(w->report, dropped_old, reader_u16(&r));
+	(void)books_add_record(w->report->books, record->body, BOOKS_DROPPED_old); /* how many does not matter here */
 	if (entry_id_is_zero(w->dropped_first)) w->dropped_first = record->id;
 	w->dropped_last = record->id;
 }
@@ -168,6 +184,7 @@ static void make_room(struct writer *w)
 	struct journal_drop_events events = {on_dropped, on_moved, w};
 	uint64_t held = pipeline_step_back(w->pipeline);
 	if (journal_drop(w->journal, held, &events)) pipeline_go_on(w->pipeline, journal_released(w->journal));
+	note_oldest(w);
 }
 
 static void retry_in(struct writer *w, unsigned ms)
@@ -226,9 +243,10 @@ static bool has_record(void *ctx, struct entry_id id)
 static void on_status_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct writer *w = ctx;
-	(void)index;
+	if (reply && index + 1 < w->status_replies) return;
 	/* An error means that Redis takes no writes, which the messages find out and tell. */
 	w->status_pending = false;
+	if (reply && reply->type != REDIS_REPLY_ERROR) w->status_ours = true;
 	if (reply && w->stopping) pump(w);
 }
 
@@ -268,10 +286,12 @@ static void send_status(struct writer *w, bool always)
 {
 	uint64_t now = uv_now(&w->loop);
 	if (w->status_pending || !redis_link_is_ready(w->link)) return;
-	uint64_t fingerprint = status_redis_build(&w->side, &w->scratch, w->settings->prefix, w->settings->node, w->report,
-		w->journal);
+	struct status_redis status = {.prefix = w->settings->prefix, .node = w->settings->node, .report = w->report,
+		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch};
+	uint64_t fingerprint = status_redis_build(&status, &w->side, !w->status_ours);
+	w->status_replies = w->status_ours ? 1 : 2;
 	if (!always && fingerprint == w->status_fingerprint && now - w->status_sent_ms < STATUS_AT_LEAST_MS) return;
-	if (redis_link_send(w->link, &w->side, 1, 0, on_status_reply, w) != ST_OK) return;
+	if (redis_link_send(w->link, &w->side, w->status_replies, 0, on_status_reply, w) != ST_OK) return;
 	w->status_pending = true;
 	w->status_fingerprint = fingerprint;
 	w->status_sent_ms = now;
@@ -281,6 +301,7 @@ static void on_status_timer(uv_timer_t *timer)
 {
 	struct writer *w = timer->data;
 	if (redis_link_is_ready(w->link) && !w->token_written && !w->token_pending) send_token(w, false);
+	note_oldest(w);
 	send_status(w, false);
 }
 
@@ -312,29 +333,6 @@ static void on_lost(void *ctx, struct redis_link *link, enum status st, const ch
 }
 
 /* --- start and stop ------------------------------------------------------------------------------------------- */
-
-/* What an earlier run left: counts it, and finds the run it belongs to. That run is named by the first BOOT behind
- * it. */
-static struct entry_id look_at_journal(struct journal *journal, struct report *report)
-{
-	struct entry_id boot = journal_boot(journal);
-	bool boot_found = false;
-	struct entry_id first_boot = boot;
-	uint64_t recovered = 0;
-	struct journal_record r = {.next = journal_released(journal)};
-	while (journal_next(journal, r.next, &r) == ST_OK) { /* bounded by the journal */
-		if (r.type == JOURNAL_MESSAGE && (entry_id_is_zero(boot) || entry_id_compare(r.id, boot) < 0)) {
-			struct reader reader = reader_of(r.body);
-			recovered += reader_u16(&reader);
-		}
-		struct session_event e;
-		if (boot_found || r.type != JOURNAL_BOOT || session_event_unpack(r.body, &e) != ST_OK) continue;
-		boot_found = true;
-		first_boot = e.previous_boot;
-	}
-	report_set(report, recovered, recovered);
-	return first_boot;
-}
 
 static const char *rule_text(void *ctx, uint16_t number)
 {
@@ -378,6 +376,8 @@ static size_t transaction_bytes(const struct journal *journal)
 static enum status make_parts(struct writer *w)
 {
 	struct redis_link_events events = {on_ready, on_lost, w};
+	w->sample = malloc(sizeof(*w->sample));
+	if (!w->sample) return ST_NOMEM;
 	enum status st = rule_cache_new(rule_text, w->journal, &w->rules);
 	if (st != ST_OK) return st;
 	struct pipeline_config config = {
@@ -387,7 +387,7 @@ static enum status make_parts(struct writer *w)
 		.log = &w->log,
 		.position = journal_released(w->journal),
 		.bytes_max = transaction_bytes(w->journal),
-		.boot = look_at_journal(w->journal, w->report),
+		.boot = leftover_enter(w->journal, w->report),
 		.has_record = has_record,
 		.now_ms = now_ms,
 		.ctx = w,
@@ -401,6 +401,7 @@ static void free_parts(struct writer *w)
 {
 	pipeline_free(w->pipeline);
 	rule_cache_free(w->rules);
+	free(w->sample);
 	buf_free(&w->side);
 	buf_free(&w->scratch);
 	explicit_bzero(w->token, strlen(w->token));

@@ -41,10 +41,10 @@ static void counters_start_at_zero_and_add(void **state)
 #define X(name) assert_true(report_get(&r, name) == 0);
 	REPORT_COUNTER_MAP(X)
 #undef X
-	report_add(&r, stored, 3);
-	report_add(&r, stored, 4);
+	report_add(&r, batches, 3);
+	report_add(&r, batches, 4);
 	report_set(&r, redis_ready, 1);
-	assert_true(report_get(&r, stored) == 7);
+	assert_true(report_get(&r, batches) == 7);
 	assert_true(report_get(&r, redis_ready) == 1);
 	report_fini(&r);
 	report_fini(&r); /* bears a second call */
@@ -119,7 +119,7 @@ static void *log_much(void *arg)
 	struct log_sink in = report_sink(r);
 	for (int i = 0; i < 20000; i++) {
 		log_to(&in, LOG_LEVEL_INFO, "line %d", i);
-		report_add(r, stored, 1);
+		report_add(r, batches, 1);
 	}
 	return NULL;
 }
@@ -133,7 +133,7 @@ static void two_threads(void **state)
 	pthread_t thread;
 	assert_int_equal(report_init(&r), ST_OK);
 	assert_int_equal(pthread_create(&thread, NULL, log_much, &r), 0);
-	while (report_get(&r, stored) < 20000) {
+	while (report_get(&r, batches) < 20000) {
 		report_drain(&r, &out);
 	}
 	pthread_join(thread, NULL);

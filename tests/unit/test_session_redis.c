@@ -113,11 +113,13 @@ static void subscribed_again(void **state)
 	(void)state;
 	struct session_event e = {.client = S("d"), .user = S("u"), .filter = S("a"), .qos = 2, .again = true,
 		.generation = {4200, 0}, .from = {4300, 1}, .upto = {4400, 2}, .initial = {NEW_ALL, 0, 0}, .overlap_ms = 5};
-	expect(JOURNAL_SUBSCRIBED, &e, 1,
+	expect(JOURNAL_SUBSCRIBED, &e, 2,
+		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u "
 		"again 1 from 4300-1 upto 4400-2\n");
 	e.from = e.upto = ENTRY_ID_ZERO;
-	expect(JOURNAL_SUBSCRIBED, &e, 1,
+	expect(JOURNAL_SUBSCRIBED, &e, 2,
+		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u "
 		"again 1\n");
 }

@@ -1,0 +1,425 @@
+/*
+ * The rounds of housekeeping. Owns where a round stands. Loop thread; no I/O. It must never remove what was written to after
+ * it was looked at, nor call a time covered that a broken round has not walked.
+ */
+#include "bridge/sweep.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bridge/fetch_source.h"
+#include "bridge/retention.h"
+#include "config/decimal.h"
+#include "config/entry_id.h"
+#include "config/keys.h"
+#include "config/resp.h"
+
+#define SCORE_MAX 32
+#define WINDOWS_MAX (RULE_COUNT_MAX + 2)
+
+/* KEYS: index, the keys. ARGV for each key: member, its score, oldest id to keep or "". */
+static const char index_script[] =
+	"local trimmed, streams, flags = 0, 0, {}\n"
+	"for i = 2, #KEYS do\n"
+	" local at = (i - 2) * 3\n"
+	" local member, score, minid = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]\n"
+	" local stream, flag = string.sub(member, 1, 1) == 's', '0'\n"
+	" if minid ~= '' then\n"
+	"  local n = redis.pcall('XTRIM', KEYS[i], 'MINID', '=', minid)\n"
+	"  if type(n) == 'number' then trimmed = trimmed + n end\n"
+	" end\n"
+	" local gone\n"
+	" if stream then gone = redis.pcall('XLEN', KEYS[i]) == 0\n"
+	" else gone = redis.call('EXISTS', KEYS[i]) == 0 end\n"
+	" if gone and redis.call('ZSCORE', KEYS[1], member) == score then\n"
+	"  if stream and redis.call('EXISTS', KEYS[i]) == 1 then\n"
+	"   local groups = redis.pcall('XINFO', 'GROUPS', KEYS[i])\n"
+	"   if type(groups) == 'table' and not groups.err and #groups == 0 then\n"
+	"    redis.call('UNLINK', KEYS[i])\n"
+	"    streams = streams + 1\n"
+	"   end\n"
+	"  end\n"
+	"  redis.call('ZREM', KEYS[1], member)\n"
+	"  flag = '1'\n"
+	" end\n"
+	" flags[#flags + 1] = flag\n"
+	"end\n"
+	"return {trimmed, streams, table.concat(flags)}";
+
+/* KEYS: sessions, boots, the session hashes. ARGV: limit in milliseconds; for each session: client, its score. */
+static const char sessions_script[] =
+	"local limit, flags = tonumber(ARGV[1]), {}\n"
+	"for i = 3, #KEYS do\n"
+	" local at = 1 + (i - 3) * 2\n"
+	" local client, score, flag = ARGV[at + 1], ARGV[at + 2], '0'\n"
+	" local live = redis.pcall('HGET', KEYS[i], 'live')\n"
+	" local away = not live\n"
+	" if type(live) == 'string' then\n"
+	"  local last = redis.call('HGET', KEYS[2], live)\n"
+	"  local ms = last and tonumber(string.match(last, '^%d+'))\n"
+	"  away = ms and ms < limit\n"
+	" end\n"
+	" if away and redis.call('ZSCORE', KEYS[1], client) == score then\n"
+	"  redis.call('UNLINK', KEYS[i])\n"
+	"  redis.call('ZREM', KEYS[1], client)\n"
+	"  flag = '1'\n"
+	" end\n"
+	" flags[#flags + 1] = flag\n"
+	"end\n"
+	"return {0, 0, table.concat(flags)}";
+
+enum step { STEP_TIME, STEP_PAGE, STEP_SCRIPT, STEP_BOOTS, STEP_BOOTS_DROP, STEP_OVER };
+
+/* Members with from <= score < to. */
+struct window {
+	enum key_kind kind; /* KEY_INDEX, KEY_SESSIONS */
+	uint64_t from, to;
+};
+
+struct sweep {
+	struct sweep_config config;
+	uint64_t ages[WINDOWS_MAX]; /* at which members of the index are looked at, distinct */
+	size_t age_count;
+	uint64_t youngest;          /* the smallest of them */
+	/* the round */
+	enum step step;
+	bool full, sessions;
+	uint64_t now;
+	struct window windows[WINDOWS_MAX];
+	size_t window_count, window;
+	char score[SCORE_MAX];      /* the next page begins here, behind `kept` members of that score; empty: at the window's from */
+	uint64_t kept;
+	/* the page */
+	bool last_page;
+	size_t items;
+	bool tie[SWEEP_PAGE];       /* item has the page's last score */
+	struct buf command, scratch, key;
+	/* finished rounds */
+	uint64_t covered, sessions_covered; /* `now` of the last one; 0: none */
+	struct sweep_totals totals;
+};
+
+/* --- life ------------------------------------------------------------------------------------------------------ */
+
+static void add_age(struct sweep *s, uint64_t age)
+{
+	for (size_t i = 0; i < s->age_count; i++) {
+		if (s->ages[i] == age) return;
+	}
+	s->ages[s->age_count++] = age;
+	if (s->youngest == 0 || age < s->youngest) s->youngest = age;
+}
+
+enum status sweep_new(const struct sweep_config *config, struct sweep **out)
+{
+	struct sweep *s = calloc(1, sizeof(*s));
+
+	if (!s) return ST_NOMEM;
+	s->config = *config;
+	s->step = STEP_OVER;
+	add_age(s, config->key_quiet_ms);
+	for (size_t i = 0; i < config->settings->mirror_count && s->age_count < RULE_COUNT_MAX + 1; i++) {
+		if (config->settings->mirrors[i].maxage_ms > 0) add_age(s, config->settings->mirrors[i].maxage_ms);
+	}
+	*out = s;
+	return ST_OK;
+}
+
+void sweep_free(struct sweep *s)
+{
+	if (!s) return;
+	buf_free(&s->command);
+	buf_free(&s->scratch);
+	buf_free(&s->key);
+	free(s);
+}
+
+void sweep_begin(struct sweep *s, bool full, bool sessions)
+{
+	s->step = STEP_TIME;
+	s->full = full;
+	s->sessions = sessions;
+	s->totals = (struct sweep_totals){0};
+}
+
+const struct sweep_totals *sweep_done(const struct sweep *s)
+{
+	return &s->totals;
+}
+
+/* --- windows --------------------------------------------------------------------------------------------------- */
+
+static uint64_t back(uint64_t now, uint64_t age)
+{
+	return now > age ? now - age : 0;
+}
+
+static void add_window(struct sweep *s, enum key_kind kind, uint64_t covered, uint64_t age)
+{
+	uint64_t from = s->full || covered == 0 ? 0 : back(covered, age), to = back(s->now, age);
+
+	if (from < to) s->windows[s->window_count++] = (struct window){kind, from, to};
+}
+
+static void plan(struct sweep *s)
+{
+	s->window = s->window_count = 0;
+	if (s->full || s->covered == 0) {
+		add_window(s, KEY_INDEX, 0, s->youngest);
+	} else {
+		for (size_t i = 0; i < s->age_count; i++) add_window(s, KEY_INDEX, s->covered, s->ages[i]);
+	}
+	if (s->sessions) add_window(s, KEY_SESSIONS, s->sessions_covered, s->config.settings->session_ttl_ms);
+}
+
+static void end(struct sweep *s)
+{
+	s->step = STEP_OVER;
+	s->covered = s->now;
+	if (s->sessions) s->sessions_covered = s->now;
+}
+
+/* What a window begins with, or the end of all of them. */
+static void begin_window(struct sweep *s)
+{
+	/* Boots may go only when every session was looked at. */
+	bool boots = s->sessions && (s->full || s->sessions_covered == 0);
+
+	s->score[0] = '\0';
+	s->kept = 0;
+	if (s->window < s->window_count) s->step = STEP_PAGE;
+	else if (boots) s->step = STEP_BOOTS;
+	else end(s);
+}
+
+static void page_ended(struct sweep *s)
+{
+	s->step = STEP_PAGE;
+	if (!s->last_page) return;
+	s->window++;
+	begin_window(s);
+}
+
+/* --- commands -------------------------------------------------------------------------------------------------- */
+
+static void arg_key(struct sweep *s, struct buf *out, enum key_kind kind, struct slice last)
+{
+	struct slice key = key_make(&s->key, s->config.settings->prefix, kind, last);
+
+	if (s->key.failed) out->failed = true;
+	resp_arg(out, key);
+}
+
+static void ask_page(struct sweep *s, struct buf *out)
+{
+	const struct window *w = &s->windows[s->window];
+	char to[SCORE_MAX];
+
+	(void)snprintf(to, sizeof(to), "(%" PRIu64, w->to);
+	resp_begin(out, 8);
+	resp_arg_str(out, "ZRANGEBYSCORE");
+	arg_key(s, out, w->kind, (struct slice){0});
+	if (s->score[0]) resp_arg_str(out, s->score);
+	else resp_arg_u64(out, w->from);
+	resp_arg_str(out, to);
+	resp_arg_str(out, "WITHSCORES");
+	resp_arg_str(out, "LIMIT");
+	resp_arg_u64(out, s->kept);
+	resp_arg_u64(out, SWEEP_PAGE);
+}
+
+bool sweep_ask(struct sweep *s, struct buf *commands)
+{
+	if (s->step == STEP_TIME) {
+		resp_command(commands, "TIME", NULL);
+	} else if (s->step == STEP_PAGE) {
+		ask_page(s, commands);
+	} else if (s->step == STEP_SCRIPT || s->step == STEP_BOOTS_DROP) {
+		buf_append(commands, s->command.data, s->command.len);
+		if (s->command.failed) commands->failed = true;
+	} else if (s->step == STEP_BOOTS) {
+		resp_begin(commands, 2);
+		resp_arg_str(commands, "HGETALL");
+		arg_key(s, commands, KEY_BOOTS, slice_str(s->config.settings->node));
+	}
+	if (commands->failed) s->step = STEP_OVER;
+	return s->step != STEP_OVER;
+}
+
+/* --- a page ---------------------------------------------------------------------------------------------------- */
+
+/* One member and its score; `arguments` for the script go behind those of the members before. False: not for the script. */
+static bool add_item(struct sweep *s, struct buf *keys, struct buf *arguments, struct slice member, struct slice score)
+{
+	struct slice key, hint;
+	char kind, minid[ENTRY_ID_TEXT_MAX];
+	uint64_t maxage;
+
+	if (s->windows[s->window].kind == KEY_SESSIONS) {
+		if (s->config.serving(s->config.ctx, member)) return false;
+		arg_key(s, keys, KEY_SESSION, member);
+		resp_arg(arguments, member);
+		resp_arg(arguments, score);
+		return true;
+	}
+	if (!index_member_parse(member, &kind, &key, &hint)) return false;
+	maxage = kind == 's' ? retention_of(s->config.settings, key, hint, &s->scratch) : 0;
+	if (maxage > 0) (void)entry_id_format((struct entry_id){back(s->now, maxage), 0}, minid);
+	resp_arg(keys, key);
+	resp_arg(arguments, member);
+	resp_arg(arguments, score);
+	resp_arg_str(arguments, maxage > 0 ? minid : "");
+	return true;
+}
+
+static void build_script(struct sweep *s, const struct buf *keys, const struct buf *arguments)
+{
+	bool sessions = s->windows[s->window].kind == KEY_SESSIONS;
+	size_t fixed = sessions ? 2 : 1;
+
+	buf_clear(&s->command);
+	resp_begin(&s->command, 3 + fixed + s->items + (sessions ? 1 + 2 * s->items : 3 * s->items));
+	resp_arg_str(&s->command, "EVAL");
+	resp_arg_str(&s->command, sessions ? sessions_script : index_script);
+	resp_arg_u64(&s->command, fixed + s->items);
+	arg_key(s, &s->command, s->windows[s->window].kind, (struct slice){0});
+	if (sessions) arg_key(s, &s->command, KEY_BOOTS, slice_str(s->config.settings->node));
+	buf_append(&s->command, keys->data, keys->len);
+	if (sessions) resp_arg_u64(&s->command, s->windows[s->window].to);
+	buf_append(&s->command, arguments->data, arguments->len);
+	if (keys->failed || arguments->failed) s->command.failed = true;
+}
+
+static bool take_page(struct sweep *s, const redisReply *reply)
+{
+	struct buf keys = {0}, arguments = {0};
+	size_t pairs = reply->elements / 2;
+	struct slice last;
+
+	if (reply->type != REDIS_REPLY_ARRAY || pairs > SWEEP_PAGE) return false;
+	s->last_page = pairs < SWEEP_PAGE;
+	s->items = 0;
+	if (pairs == 0) {
+		page_ended(s);
+		return true;
+	}
+	last = reply_slice(reply->element[2 * pairs - 1]);
+	if (last.len >= SCORE_MAX) return false;
+	if (!slice_equal(last, slice_str(s->score))) s->kept = 0;
+	memcpy(s->score, last.data, last.len);
+	s->score[last.len] = '\0';
+	for (size_t i = 0; i < pairs; i++) {
+		struct slice score = reply_slice(reply->element[2 * i + 1]);
+		bool tie = slice_equal(score, last);
+
+		if (add_item(s, &keys, &arguments, reply_slice(reply->element[2 * i]), score)) s->tie[s->items++] = tie;
+		else s->kept += tie;
+	}
+	if (s->items > 0) {
+		build_script(s, &keys, &arguments);
+		s->step = STEP_SCRIPT;
+	} else {
+		page_ended(s);
+	}
+	buf_free(&keys);
+	buf_free(&arguments);
+	return true;
+}
+
+static bool take_script(struct sweep *s, const redisReply *reply)
+{
+	bool sessions = s->windows[s->window].kind == KEY_SESSIONS;
+	struct slice flags;
+
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 || reply->element[0]->type != REDIS_REPLY_INTEGER
+		|| reply->element[1]->type != REDIS_REPLY_INTEGER) return false;
+	flags = reply_slice(reply->element[2]);
+	if (flags.len != s->items) return false;
+	s->totals.entries += (uint64_t)reply->element[0]->integer;
+	s->totals.streams += (uint64_t)reply->element[1]->integer;
+	for (size_t i = 0; i < s->items; i++) {
+		bool removed = flags.data[i] == '1';
+
+		if (removed && sessions) s->totals.devices++;
+		else if (removed) s->totals.members++;
+		else s->kept += s->tie[i];
+	}
+	page_ended(s);
+	return true;
+}
+
+/* --- boots ----------------------------------------------------------------------------------------------------- */
+
+static bool take_boots(struct sweep *s, const redisReply *reply)
+{
+	uint64_t limit = back(s->now, s->config.settings->session_ttl_ms);
+	struct buf fields = {0};
+	size_t count = 0;
+
+	if (reply->type != REDIS_REPLY_ARRAY) return false;
+	for (size_t i = 0; i + 1 < reply->elements; i += 2) {
+		struct entry_id last;
+
+		if (entry_id_parse(reply_slice(reply->element[i + 1]), &last) != ST_OK || last.ms >= limit) continue;
+		resp_arg(&fields, reply_slice(reply->element[i]));
+		count++;
+	}
+	if (count == 0) {
+		end(s);
+	} else {
+		buf_clear(&s->command);
+		resp_begin(&s->command, 2 + count);
+		resp_arg_str(&s->command, "HDEL");
+		arg_key(s, &s->command, KEY_BOOTS, slice_str(s->config.settings->node));
+		buf_append(&s->command, fields.data, fields.len);
+		if (fields.failed) s->command.failed = true;
+		s->step = STEP_BOOTS_DROP;
+	}
+	buf_free(&fields);
+	return true;
+}
+
+/* --- replies --------------------------------------------------------------------------------------------------- */
+
+/* The earlier of Redis' clock and ours: a wrong one must not remove anything too early. */
+static bool take_time(struct sweep *s, const redisReply *reply)
+{
+	uint64_t seconds, own = s->config.wall_ms(s->config.ctx);
+
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) return false;
+	if (decimal_parse(reply_slice(reply->element[0]), &seconds) != ST_OK || seconds > UINT64_MAX / 1000) return false;
+	s->now = seconds * 1000 < own ? seconds * 1000 : own;
+	plan(s);
+	begin_window(s);
+	return true;
+}
+
+bool sweep_take(struct sweep *s, const redisReply *reply)
+{
+	bool taken = false;
+
+	switch (s->step) {
+	case STEP_TIME:
+		taken = take_time(s, reply);
+		break;
+	case STEP_PAGE:
+		taken = take_page(s, reply);
+		break;
+	case STEP_SCRIPT:
+		taken = take_script(s, reply);
+		break;
+	case STEP_BOOTS:
+		taken = take_boots(s, reply);
+		break;
+	case STEP_BOOTS_DROP:
+		taken = reply->type == REDIS_REPLY_INTEGER;
+		if (taken) s->totals.boots += (uint64_t)reply->integer;
+		if (taken) end(s);
+		break;
+	case STEP_OVER:
+		break;
+	}
+	if (!taken) s->step = STEP_OVER;
+	return taken;
+}

@@ -1,0 +1,55 @@
+/*
+ * One round of housekeeping as a step machine without I/O: one command out, one reply in, until there is none. What it
+ * walks and removes:
+ *   <prefix>:index     by score. A stream whose rule has a maxage is trimmed, exactly; a stream that is empty then goes with
+ *                      its index member (but stays, without a member, while it has consumer groups: they would be lost);
+ *                      members whose list or stream does not exist any more go.
+ *   <prefix>:sessions  by score. A device goes when it was last seen more than session_ttl ago, is not live, and is not being
+ *                      served. One that was live when the broker ended was last seen then.
+ *   <prefix>:boots     runs that ended more than session_ttl ago: no session that is left can refer to them.
+ *
+ * A page of members is handled by one script, which looks again at each member's score: whoever wrote to the key meanwhile
+ * has moved it, and then nothing is removed. A full round looks at everything that is old enough; the others only at what
+ * came of age since the last round that came to its end, so that what stays costs nothing.
+ */
+#ifndef MQR_BRIDGE_SWEEP_H
+#define MQR_BRIDGE_SWEEP_H
+
+#include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/buf.h"
+#include "config/settings.h"
+
+#define SWEEP_PAGE 100               /* members a command */
+#define SWEEP_KEY_QUIET_MS 60000     /* a key is looked for when its last entry is as old as this */
+
+struct sweep;
+
+struct sweep_config {
+	const struct settings *settings;                  /* borrowed */
+	bool (*serving)(void *ctx, struct slice client);  /* is it being given its backlog? */
+	uint64_t (*wall_ms)(void *ctx);
+	void *ctx;
+	uint64_t key_quiet_ms;
+};
+
+struct sweep_totals {
+	uint64_t entries;  /* trimmed */
+	uint64_t streams;  /* removed */
+	uint64_t members;  /* of the index, removed */
+	uint64_t devices, boots;
+};
+
+enum status sweep_new(const struct sweep_config *config, struct sweep **out) MUST_CHECK;
+void sweep_free(struct sweep *s); /* bears NULL */
+/* Begins a round. `sessions`: devices and boots too. */
+void sweep_begin(struct sweep *s, bool full, bool sessions);
+/* Appends the next command, which brings one reply. False: the round is over (or memory is; then it ended early). */
+bool sweep_ask(struct sweep *s, struct buf *commands);
+/* Its reply. False: Redis refused, and the round is over. */
+bool sweep_take(struct sweep *s, const redisReply *reply);
+const struct sweep_totals *sweep_done(const struct sweep *s); /* so far in this round */
+
+#endif
