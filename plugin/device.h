@@ -60,6 +60,7 @@ struct device {
 	struct entry_id last_passed;  /* newest id handed over by hold(), against overlapping subscriptions */
 	struct entry_id last_released; /* the same for QoS 2 messages released in PASS */
 	uint64_t live_since_ms;       /* monotonic */
+	uint64_t kept_ms;             /* monotonic: when its positions were last journalled */
 	uint64_t waiting_since_ms;    /* monotonic: last progress of the catch-up */
 	struct device_filter *filters;
 	size_t filter_count;
@@ -85,6 +86,8 @@ void device_move(struct devices *d, struct device *dev, enum device_state state,
 enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again);
 /* Journals `subscribed again` for all its filters in a new generation. On failure it has none: again at a later tick. */
 enum status device_announce_all(struct devices *d, struct device *dev);
+/* Journals where its filters stand, at most once a second: what a crash in a long catch-up repeats is bounded by it. */
+void device_keep_positions(struct devices *d, struct device *dev);
 /* Everything up to `upto` has been handed over for this filter. */
 void device_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto);
 /* Best QoS among the subscriptions that match, -1 when redelivery does not cover the topic for this device. */

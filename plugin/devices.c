@@ -12,6 +12,7 @@
 #include "config/topic.h"
 #include "plugin/device.h"
 
+#define POSITION_GAP_MS 1000
 #define GONE_BYTES_MAX (64u * 1024) /* of cursors in one event; one more filter may exceed it */
 
 enum status devices_new(const struct devices_deps *deps, struct devices **out)
@@ -294,20 +295,21 @@ static uint64_t reach_of(const struct device *dev, const struct device_filter *f
 	return f->qos == 0 ? 0 : dev->overlap_ms;
 }
 
-static void append_gone(struct devices *d, const struct device *dev, struct buf *cursors, uint16_t count)
+static void append_cursors(struct devices *d, const struct device *dev, enum journal_type type, struct buf *cursors,
+	uint16_t count)
 {
 	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .cursor_count = count,
 		.cursors = slice_of(cursors->data, cursors->len)};
 
-	if (cursors->failed || append_event(d->deps.append, JOURNAL_GONE, &e) != ST_OK)
+	if (cursors->failed || append_event(d->deps.append, type, &e) != ST_OK)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_ERROR,
-			"device left, but its cursors could not be kept: it will be given some messages again");
+			"cursors of a device could not be kept: it will be given some messages again");
 	buf_clear(cursors);
 }
 
 /* Writes the cursors of a device that leaves, or starts over because a subscription joins it. Usually one event; several
  * where long filters would make one that the journal cannot take. */
-static void write_gone(struct devices *d, struct device *dev)
+static void write_cursors(struct devices *d, struct device *dev, enum journal_type type)
 {
 	struct buf cursors = {0};
 	uint16_t count = 0;
@@ -315,15 +317,30 @@ static void write_gone(struct devices *d, struct device *dev)
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
 		struct entry_id cursor;
 
+		if (type == JOURNAL_POSITION && f->implied) continue; /* the broker's to deliver */
 		if (!cursor_at_end(d, dev, f, reach_of(dev, f), &cursor)) continue;
 		session_cursor_pack(&cursors, slice_str(f->filter), cursor);
 		count++;
 		if (cursors.len < GONE_BYTES_MAX) continue;
-		append_gone(d, dev, &cursors, count);
+		append_cursors(d, dev, type, &cursors, count);
 		count = 0;
 	}
-	append_gone(d, dev, &cursors, count);
+	if (type == JOURNAL_GONE || count > 0) append_cursors(d, dev, type, &cursors, count);
 	buf_free(&cursors);
+}
+
+static void write_gone(struct devices *d, struct device *dev)
+{
+	write_cursors(d, dev, JOURNAL_GONE);
+}
+
+void device_keep_positions(struct devices *d, struct device *dev)
+{
+	uint64_t now = d->deps.now_ms();
+
+	if (now - dev->kept_ms < POSITION_GAP_MS) return;
+	dev->kept_ms = now;
+	write_cursors(d, dev, JOURNAL_POSITION);
 }
 
 /* A new subscription joins a device that is live: its live subscriptions wait with it, from here on. */
@@ -461,6 +478,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	}
 	d->full_told = false;
 	dev->waiting_since_ms = d->deps.now_ms();
+	if (dev->state != DEVICE_CATCHING && !dev->late) dev->kept_ms = dev->waiting_since_ms;
 	if (!dev->late) device_move(d, dev, DEVICE_CATCHING, false);
 	return;
 drop:

@@ -109,6 +109,7 @@ enum control_result devices_batch(struct devices *d, const struct control_comman
 		}
 	}
 	dev->waiting_since_ms = d->deps.now_ms();
+	device_keep_positions(d, dev);
 	return CONTROL_DONE;
 }
 

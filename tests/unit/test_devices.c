@@ -344,6 +344,32 @@ static void test_cursors_while_catching(void **state)
 	rig_free(r);
 }
 
+/* A crash of the broker in a long catch-up must not repeat all of it. */
+static void test_positions_once_a_second(void **state)
+{
+	struct rig *r = begin();
+	const char *const filters[] = {"dev/q0", NULL};
+	struct entry_id generation, cursor;
+	struct session_event e;
+
+	(void)state;
+	rig_subscribe(r, "d1", "dev/q0", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	for (uint64_t i = 1; i <= 25; i++) { /* 2.5 seconds of batches */
+		assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){i, 0}), CONTROL_DONE);
+		devices_tick(r->devices, false);
+		rig_pass_time(100);
+	}
+	e = rig_expect(r, JOURNAL_POSITION, NULL);
+	assert_true(rig_cursor(&e, "dev/q0", &cursor));
+	assert_id_equal(cursor, (struct entry_id){10, 0}); /* the eleventh batch is not delivered yet */
+	e = rig_expect(r, JOURNAL_POSITION, NULL);
+	assert_true(rig_cursor(&e, "dev/q0", &cursor));
+	assert_id_equal(cursor, (struct entry_id){20, 0});
+	rig_expect_none(r);
+	rig_free(r);
+}
+
 static void test_no_progress_no_cursor(void **state)
 {
 	struct rig *r = begin();
@@ -1202,6 +1228,7 @@ int main(void)
 		cmocka_unit_test(test_other_generation), cmocka_unit_test(test_cursors_when_live),
 		cmocka_unit_test(test_cursor_soon_after_switch), cmocka_unit_test(test_cursor_of_kept_session),
 		cmocka_unit_test(test_cursors_while_catching), cmocka_unit_test(test_no_progress_no_cursor),
+		cmocka_unit_test(test_positions_once_a_second),
 		cmocka_unit_test(test_unclean_end_shortly_after_join), cmocka_unit_test(test_join_live_device),
 		cmocka_unit_test(test_same_filter_again), cmocka_unit_test(test_crowded), cmocka_unit_test(test_too_far),
 		cmocka_unit_test(test_hold_timeout), cmocka_unit_test(test_late_joined_and_announced),

@@ -345,12 +345,12 @@ static void on_event(enum journal_type type, const struct session_event *e, stru
 		if (present) on_live(dev, e, id);
 		return;
 	default:
-		assert_int_equal(type, JOURNAL_GONE);
+		assert_true(type == JOURNAL_GONE || type == JOURNAL_POSITION);
 		for (unsigned i = 0; i < e->cursor_count; i++) {
 			assert_true(session_cursor_next(&rest, &filter, &cursor));
 			dev->cursor[filter_of(filter)] = cursor;
 		}
-		if (present) forget(dev);
+		if (present && type == JOURNAL_GONE) forget(dev);
 	}
 }
 
