@@ -376,7 +376,7 @@ static void multi_refused(void **state)
 	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
 	pipeline_resume(b->p);
 	bench_mark(b, "1000-0", "");
-	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\n");
+	expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\n");
 	ANSWER(b, "*1|*2|$6|1000-0|*0");
 	expect_released(b, 1, 1, 0, 0);
 	bench_close(b);
@@ -510,10 +510,10 @@ static void lost_and_applied(void **state)
 	pipeline_lost(b->p);
 	bench_mark(b, "1001-1", "");
 	expect_sent(b,
-		"XRANGE s:t 1000-0 1000-0 COUNT 1\n"
+		"XRANGE s:t 1000-0 + COUNT 1\n"
 		"TYPE l:t\n"
 		"TYPE raw\n"
-		"XRANGE s:t 1001-1 1001-1 COUNT 1\n"
+		"XRANGE s:t 1001-1 + COUNT 1\n"
 		"TYPE l:t\n"
 		"TYPE raw\n");
 	/* An error that says nothing: ask again. */
@@ -531,6 +531,44 @@ static void lost_and_applied(void **state)
 	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|$1|x|$1|x|+OK", "+OK");
 	expect_released(b, 2, 3, 3, 0);
 	bench_close(b);
+}
+
+/* An entry that is not there: trimmed or deleted if what follows is ours, refused if somebody else wrote that. */
+static void lost_refused_ids(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *answer;
+		bool dead;
+	} rows[] = {
+		{"*0", false},
+		{"*1|*2|$6|1000-0|*0", false},
+		{"*1|*2|$6|1001-1|*0", false},
+		{"*1|*2|$6|1001-0|*0", true},
+		{"*1|*2|$6|1001-2|*0", true},
+		{"*1|*2|$16|99999999999999-0|*0", true},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct bench *b = ready();
+		bench_message(b, 1000, "0", "t", S("x"));
+		bench_message(b, 1001, "1", "t", S("y"));
+		assert_int_equal(bench_gather(b), ST_END);
+		free(bench_sent(b));
+		pipeline_lost(b->p);
+		bench_mark(b, "1001-1", "");
+		expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\nTYPE l:t\n");
+		ANSWER(b, rows[i].answer, "+list");
+		if (rows[i].dead) {
+			char *text = bench_sent(b);
+			assert_non_null(strstr(text, "equal or smaller than the target stream top item source # stream s:%t key s:t "
+				"id 1000-0"));
+			assert_null(strstr(text, "1001-1"));
+			free(text);
+			ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
+		}
+		expect_released(b, 2, rows[i].dead ? 1 : 2, rows[i].dead, 0);
+		bench_close(b);
+	}
 }
 
 static void lost_dead_letters(void **state)
@@ -576,7 +614,7 @@ static void mark_moved(void **state)
 	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
 	pipeline_resume(b->p);
 	bench_mark(b, "1000-0", "");
-	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\n");
+	expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\n");
 	ANSWER(b, "*0");
 	expect_released(b, 1, 1, 0, 0);
 	bench_close(b);
@@ -644,7 +682,7 @@ static void records_of_an_earlier_run(void **state)
 	}
 	bench_mark(b, "1001-1", "1000-0"); /* the first two are there, a letter for the first was written */
 	assert_int_equal(bench_gather(b), ST_FULL);
-	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\nXRANGE s:t 1001-1 1001-1 COUNT 1\n");
+	expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\nXRANGE s:t 1001-1 + COUNT 1\n");
 	ANSWER(b, "*0", "*1|*2|$6|1001-1|*0");
 	expect_released(b, 2, 2, 0, 0);
 	assert_int_equal(bench_gather(b), ST_END);
@@ -796,6 +834,7 @@ int main(void)
 		cmocka_unit_test(smaller_id_is_never_taken_for_stored),
 		cmocka_unit_test(lost_and_not_applied),
 		cmocka_unit_test(lost_and_applied),
+		cmocka_unit_test(lost_refused_ids),
 		cmocka_unit_test(lost_dead_letters),
 		cmocka_unit_test(mark_moved),
 		cmocka_unit_test(watch_refused),
