@@ -4,8 +4,8 @@
  *
  * File, version 2, native byte order (a foreign order is refused by the magic number); layout in plugin/journal_format.h,
  * and how to change it. A file of version 1 is brought to version 2 when it is opened.
- *   64 KiB         header: magic, version, node, ring size, maker, twice; slots with checksums for the released position (two,
- *                  written in turn so that one is whole after a crash), the boot id (likewise) and the last closing
+ *   64 KiB         header: magic, version, node, ring size, maker, twice; slots with checksums for the released position
+ *                  (two, written in turn so that one is whole after a crash), the boot id (likewise), the last closing
  *   256 KiB        rule table: up to 1024 texts by number; never changed while records refer to it
  *   ring           mapped twice in a row, so that a record never wraps; positions count bytes since the file was made
  * A record: struct {u64 checksum (XXH3 over all behind it), u64 position, u64 ms, u64 seq, u32 length, u32 previous,

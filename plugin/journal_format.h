@@ -19,12 +19,12 @@
  *      leave a file that opens: write what is new beside what is old, flush, and raise the version of the header copies
  *      last, one at a time, each flushed before the other is touched. When slots, rules or records change their form, do
  *      not convert them in place: copy what is unsent to a new file as journal_resize() does. Ids are kept in any case.
- *   6. Bodies have versions of their own, in their first byte: the packed message (config/message_pack.c) and the session
- *      event (plugin/session_event.c). A change of one of them raises that byte, keeps its decoder for the byte before,
- *      and leaves JOURNAL_VERSION alone: a file then holds bodies of both kinds until the older ones are released.
+ *   6. Bodies have a version byte of their own: the packed message in its header (config/message_pack.c), the session
+ *      event in front (plugin/session_event.c). A change of one of them raises that byte, keeps the decoder for the one
+ *      before, and leaves JOURNAL_VERSION alone: a file then holds bodies of both until the older ones are released.
  *   7. Freeze the layout as it was in tests/unit/journal_v<old>.h, apart from this header, and test with files made from
  *      it: unsent records, rules and slots survive; a crash between any two steps; one damaged copy; version + 1 refused.
- *   8. Update the comment on top of plugin/journal.h and the version in the text for the operator, if there is one.
+ *   8. Update the comment on top of plugin/journal.h.
  */
 #ifndef MQR_PLUGIN_JOURNAL_FORMAT_H
 #define MQR_PLUGIN_JOURNAL_FORMAT_H
