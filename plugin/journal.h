@@ -2,9 +2,10 @@
  * The journal: a fixed-size file, mapped; a ring of checksummed records with one producer (the broker thread) and one
  * consumer (the writer thread). It is the queue, the disk spill and the crash log in one, and gives every record its id.
  *
- * File, version 1, native byte order (a foreign order is refused by the magic number); layout in plugin/journal_format.h:
- *   64 KiB         header: magic, version, node, ring size, twice; slots with checksums for the released position (two,
- *                  written in turn so that one is whole after a crash), the boot id (likewise) and the last closing
+ * File, version 2, native byte order (a foreign order is refused by the magic number); layout in plugin/journal_format.h,
+ * and how to change it. A file of version 1 is brought to version 2 when it is opened.
+ *   64 KiB         header: magic, version, node, ring size, maker, twice; slots with checksums for the released position
+ *                  (two, written in turn so that one is whole after a crash), the boot id (likewise), the last closing
  *   256 KiB        rule table: up to 1024 texts by number; never changed while records refer to it
  *   ring           mapped twice in a row, so that a record never wraps; positions count bytes since the file was made
  * A record: struct {u64 checksum (XXH3 over all behind it), u64 position, u64 ms, u64 seq, u32 length, u32 previous,
@@ -48,6 +49,8 @@ struct journal_record {
 	struct slice body;      /* borrowed from the map; valid until released */
 };
 
+#define JOURNAL_MADE_BY_MAX 32u
+
 /* What open() found; for the log and the counters. */
 struct journal_report {
 	bool created;
@@ -57,6 +60,8 @@ struct journal_report {
 	bool torn;                    /* the last record was incomplete: it had not been acknowledged */
 	struct entry_id last;         /* newest id in file; zero when there is none */
 	struct entry_id previous_boot;
+	uint64_t made_ms;             /* when the file was made or given its size, since 1970; 0: unknown, it was of version 1 */
+	char made_by[JOURNAL_MADE_BY_MAX]; /* version of the program that made it; empty: unknown */
 	char note[160];               /* what was found or put right, in words; empty when there is nothing to say */
 };
 
@@ -133,5 +138,6 @@ void journal_boot_set(struct journal *j, struct entry_id boot); /* producer, onc
 extern uint64_t (*journal_clock_ms)(void);
 extern int (*journal_allocate)(int fd, int64_t offset, int64_t len); /* posix_fallocate */
 extern int (*journal_flush)(int fd);                                 /* fdatasync */
+extern int (*journal_flush)(int fd); /* fdatasync, while the file is being opened */
 
 #endif

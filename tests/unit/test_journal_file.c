@@ -84,15 +84,15 @@ static void test_refused(void **state)
 	char *image = image_read(&len);
 	struct journal_static s;
 	memcpy(&s, image + STATIC_COPY_0, sizeof(s));
-	s.version = 2;
+	s.version = JOURNAL_VERSION + 1;
 	for (int whole = 0; whole < 2; whole++) {
 		s.checksum = whole ? XXH3_64bits(&s, offsetof(struct journal_static, checksum)) : 0;
 		memcpy(image + STATIC_COPY_0, &s, sizeof(s));
 		memcpy(image + STATIC_COPY_1, &s, sizeof(s));
 		image_write(image, len);
-		refused(ST_VERSION, "version 2", MIB, "node", path);
+		refused(ST_VERSION, "version 3", MIB, "node", path);
 	}
-	s.version = 1;
+	s.version = JOURNAL_VERSION;
 	s.node[0] = 'x';
 	memcpy(image + STATIC_COPY_0, &s, sizeof(s));
 	memcpy(image + STATIC_COPY_1, &s, sizeof(s));
