@@ -138,6 +138,5 @@ void journal_boot_set(struct journal *j, struct entry_id boot); /* producer, onc
 extern uint64_t (*journal_clock_ms)(void);
 extern int (*journal_allocate)(int fd, int64_t offset, int64_t len); /* posix_fallocate */
 extern int (*journal_flush)(int fd);                                 /* fdatasync */
-extern int (*journal_flush)(int fd); /* fdatasync, while the file is being opened */
 
 #endif

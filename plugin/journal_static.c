@@ -14,7 +14,6 @@
 
 static_assert(sizeof(MQR_VERSION) <= JOURNAL_MADE_BY_MAX, "the program's version fits the file");
 
-int (*journal_flush)(int fd) = fdatasync;
 
 static const uint32_t offsets[2] = {STATIC_COPY_0, STATIC_COPY_1};
 
