@@ -13,6 +13,7 @@
 
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
+#include "tests/harness/between.h"
 
 #define WAIT_MS 30000
 #define SMALL "plugin_opt_journal_size 1M\n"
@@ -97,7 +98,7 @@ static void redis_stopped(void **state, bool v5)
 	uint64_t began = now_ms();
 	int code = guest_publish_code(p, "r/a", "1", 1);
 	uint64_t took = now_ms() - began;
-	assert_in_range(took, 900, 3000);
+	assert_between(took, 900, 3000);
 	check_refused(scene, p, code, v5);
 	began = now_ms();
 	guest_publish(other, "j/a", "not r", 1); /* other rules do not wait */
@@ -166,7 +167,7 @@ static void full_refuses(void **state, bool v5, int qos)
 	while (success(code = guest_publish_code(p, "t", big(acked), qos))) {
 		scene_require(++acked < 200, "the journal is never full");
 	}
-	assert_in_range(acked, 80, 105);
+	assert_between(acked, 80, 105);
 	check_refused(scene, p, code, v5);
 	for (int i = 0; i < 3; i++) { /* each try anew */
 		if (!guest_connected(p)) guest_connect(p);
@@ -216,7 +217,7 @@ static void test_drop_new(void **state)
 	server_continue(w.redis);
 	check_books(&w, COUNT);
 	const redisReply *all = stored_stream(w.db, "s:t"); /* the oldest */
-	assert_in_range(all->elements, 80, 200);
+	assert_between(all->elements, 80, 200);
 	for (size_t i = 0; i < all->elements; i++) {
 		assert_int_equal(atoi(stored_field(all->element[i], "payload")->str), i);
 	}
@@ -275,7 +276,7 @@ static void drop_old(void **state, bool redis_ran, bool kill)
 	if (!w.db) w.db = store_open(w.redis);
 	wait_until(book(&w, "queued") == 0 && book(&w, "stored") > 0, WAIT_MS, "the journal to be drained");
 	int begin = check_tail(&w, COUNT);
-	assert_in_range(COUNT - begin, 50, 100); /* of 1 MiB, most */
+	assert_between(COUNT - begin, 50, 100); /* of 1 MiB, most */
 	world_wait_event(&w, "subscribed", "device", 1); /* session events make no room */
 	world_wait_event(&w, "gone", "device", 1);
 	assert_int_equal(world_events(&w, "subscribed", "device"), 1);

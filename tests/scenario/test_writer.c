@@ -603,7 +603,7 @@ static void crash_of_the_broker(void **state)
 	run_end(r, 1000);
 
 	/* With an overlap: the whole milliseconds before the end of that run, which its last record ended. */
-	store_query(db, "HSET", "p:session:dev", "f:all", "5-5", NULL);
+	store_query(db, "HSET", "p:session:dev", "f:all", "5-5", "live_at", "1-0", NULL);
 	run_begin(r, scene, url);
 	subscribe(r, "all", NEW_NONE, 1000);
 	wait_done(r);
