@@ -459,8 +459,8 @@ static void transaction_reply(struct pipeline *p, const redisReply *reply, size_
 }
 
 /*
- * XRANGE brought not the entry but a later one. When that is ours, ours was trimmed or deleted since. When somebody else
- * has written it, Redis may have refused ours because of it: better a letter too many than a message that is nowhere.
+ * XRANGE brought not the entry but a later one. When that is ours, ours was trimmed or deleted since. When somebody
+ * else has written it, Redis may have refused ours because of it: better a letter too many than a message nowhere.
  */
 static bool overtaken(const struct pipeline *p, const redisReply *reply, struct entry_id own)
 {

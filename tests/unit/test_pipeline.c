@@ -560,8 +560,8 @@ static void lost_refused_ids(void **state)
 		ANSWER(b, rows[i].answer, "+list");
 		if (rows[i].dead) {
 			char *text = bench_sent(b);
-			assert_non_null(strstr(text, "equal or smaller than the target stream top item source # stream s:%t key s:t "
-				"id 1000-0"));
+			assert_non_null(strstr(text, "equal or smaller than the target stream top item source # stream s:%t "
+				"key s:t id 1000-0"));
 			assert_null(strstr(text, "1001-1"));
 			free(text);
 			ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
