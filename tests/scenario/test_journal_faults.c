@@ -303,9 +303,11 @@ static void test_flipped(void **state)
 		assert_non_null(f->image);
 		memcpy(f->image, whole, f->len);
 		flip(f, f->image, 1 << round, missing, &places, &lost);
-		/* One copy of the header, and what nobody uses. */
+		/* One copy of the header, what nobody uses, and the rule, which the settings still have. */
 		f->image[(round % 2 ? STATIC_COPY_1 : STATIC_COPY_0) + (size_t)rand() % sizeof(struct journal_static)] ^= 1;
 		f->image[RING_OFFSET + 3 * MIB + (size_t)rand() % MIB] ^= 1;
+		if (round % 2) f->image[RULES_OFFSET + (size_t)rand() % sizeof(struct journal_rule_entry)] ^= 1;
+		else f->image[RULES_OFFSET + RULES_TEXT_OFFSET + (size_t)rand() % strlen("# stream s")] ^= 1;
 		image_write(f);
 		free(f->image);
 		f->image = whole;
@@ -317,6 +319,7 @@ static void test_flipped(void **state)
 			scene_require(server_log_has(f->w.broker, from, text), "round %d: the log does not say %s", round, text);
 		}
 		assert_true(server_log_has(f->w.broker, from, "one copy of the header was damaged"));
+		assert_true(server_log_has(f->w.broker, from, "1 damaged in the rule table"));
 		expect_arrived(f, missing);
 		server_stop(f->w.broker);
 	}
