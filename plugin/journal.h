@@ -62,7 +62,7 @@ struct journal_report {
 	struct entry_id previous_boot;
 	uint64_t made_ms;             /* when the file was made or given its size, since 1970; 0: unknown, it was of version 1 */
 	char made_by[JOURNAL_MADE_BY_MAX]; /* version of the program that made it; empty: unknown */
-	char note[160];               /* what was found or put right, in words; empty when there is nothing to say */
+	char note[320];               /* what was found or put right, in words; empty when there is nothing to say */
 };
 
 /* Opens or makes the file, `size` bytes of ring (rounded up to 64 KiB; from 1 MiB). Space is allocated at once, so that a
@@ -75,7 +75,8 @@ void journal_close(struct journal *j); /* bears NULL */
 
 /* --- producer: broker thread ------------------------------------------------------------------------------------ */
 /* Number of a rule in the file's rule table, added when it is not there; the number stays good while the journal is open.
- * ST_FULL when the table is full (open() empties it when no record is unsent). Blocks shortly (file pages only). */
+ * ST_FULL when the table is full (open() empties it when no record is unsent). Between open and the first record it also
+ * makes a damaged entry whole again that was this text, so that its records are not lost. Blocks shortly (file pages only). */
 enum status journal_rule(struct journal *j, const char *text, uint16_t *number) MUST_CHECK;
 /* Room for a body of `len` bytes: returns where to write it, or NULL when the ring has no room. Messages leave a reserve
  * (1/16 of the ring) to session events, which may use all. No lock, no system call. */

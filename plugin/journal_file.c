@@ -227,7 +227,8 @@ enum status journal_open(const char *path, uint64_t size, const char *node, stru
 	}
 	unsigned damaged_rules = journal_rules_load(j, found.records == 0);
 	if (damaged_rules > 0) {
-		journal_note(report, "%u damaged in the rule table: what refers to them is lost", damaged_rules);
+		journal_note(report, "%u damaged in the rule table: lost is what belongs to a rule that the settings have no more",
+			damaged_rules);
 	}
 	const struct journal_static *made_as = (const void *)m.base;
 	report->made_ms = made_as->made_ms;
