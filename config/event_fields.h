@@ -39,6 +39,7 @@
 /* Session hash (config/keys.h) */
 #define SESSION_USER "user"
 #define SESSION_LIVE "live"
+#define SESSION_LIVE_AT "live_at"
 #define SESSION_OVERLAP "overlap"
 #define SESSION_FILTER_PREFIX "f:"
 

@@ -31,14 +31,17 @@ enum status key_template_check(const char *tmpl, struct key_needs *needs, char *
 bool key_reserved(const char *prefix, struct slice key)
 {
 	static const char *const own[] = {
-		":mark:", ":index", ":session", ":boots:", ":events:", ":token:", ":status:", ":dead",
+		":mark:", ":index", ":session:", ":sessions", ":boots:", ":events:", ":token:", ":status:", ":dead",
 	};
 	size_t head = strlen(prefix);
 
 	if (key.len <= head || memcmp(key.data, prefix, head) != 0) return false;
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		size_t len = strlen(own[i]);
-		if (key.len - head >= len && memcmp(key.data + head, own[i], len) == 0) return true;
+		bool open = own[i][len - 1] == ':'; /* a name follows */
+
+		if (key.len - head < len || (!open && key.len - head > len)) continue;
+		if (memcmp(key.data + head, own[i], len) == 0) return true;
 	}
 	return false;
 }

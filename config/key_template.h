@@ -16,7 +16,7 @@ struct key_needs {
 
 /* What the template needs; ST_INVALID with a reason for an empty one or an unknown escape. */
 enum status key_template_check(const char *tmpl, struct key_needs *needs, char *why, size_t size) MUST_CHECK;
-/* Does a key (or the fixed text a template begins with) stand where our own keys are, "<prefix>:dead" and the like? */
+/* Is a key (or the fixed text a template begins with) one of our own, "<prefix>:dead" and the like (config/keys.h)? */
 bool key_reserved(const char *prefix, struct slice key);
 /* The fixed text that a template begins with, up to its first escape. */
 struct slice key_template_start(const char *tmpl);

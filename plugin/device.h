@@ -29,13 +29,13 @@ struct device_filter {
 	bool was_positioned;          /* pos before that turn */
 	struct entry_id was_pos;
 	struct progress samples[2];   /* older, newer */
-	bool was_live;                /* delivered live until live_until, before this catch-up */
-	bool was_live_long;           /* for longer than an unclean end reaches back; else the samples still tell of its backlog */
+	bool was_live_long;           /* before this catch-up, live until live_until; and for longer than an unclean end reaches
+	                               * back, else the samples still tell of its backlog */
 	struct entry_id live_until;
 	struct entry_id owed_upto;    /* device is late: what this filter is owed ends here */
-	struct entry_id since;        /* subscribed in this connection */
+	struct entry_id since;        /* subscribed, or last live before another one joined: what is released of before is the broker's */
 	struct entry_id told;         /* its newest `subscribed` event: who has not seen that does not know of it */
-	struct entry_id seam;         /* what was published since the subscription, up to here, comes through redelivery */
+	struct entry_id seam;         /* what was published behind `since`, up to here, comes through redelivery */
 	struct initial_cursor initial;
 	uint32_t rate;
 };
@@ -52,6 +52,7 @@ struct device {
 	enum device_state state;
 	bool late;
 	bool v5, clean;
+	bool shrunk;                  /* a subscription was taken out of this generation; commands under way may still name it */
 	bool seen, resumed;           /* AWAY: it has connected again, and the broker had kept its subscriptions */
 	char *client, *user;
 	uint64_t overlap_ms;
@@ -59,6 +60,7 @@ struct device {
 	struct entry_id last_passed;  /* newest id handed over by hold(), against overlapping subscriptions */
 	struct entry_id last_released; /* the same for QoS 2 messages released in PASS */
 	uint64_t live_since_ms;       /* monotonic */
+	uint64_t kept_ms;             /* monotonic: when its positions were last journalled */
 	uint64_t waiting_since_ms;    /* monotonic: last progress of the catch-up */
 	struct device_filter *filters;
 	size_t filter_count;
@@ -84,6 +86,8 @@ void device_move(struct devices *d, struct device *dev, enum device_state state,
 enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again);
 /* Journals `subscribed again` for all its filters in a new generation. On failure it has none: again at a later tick. */
 enum status device_announce_all(struct devices *d, struct device *dev);
+/* Journals where its filters stand, at most once a second: what a crash in a long catch-up repeats is bounded by it. */
+void device_keep_positions(struct devices *d, struct device *dev);
 /* Everything up to `upto` has been handed over for this filter. */
 void device_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto);
 /* Best QoS among the subscriptions that match, -1 when redelivery does not cover the topic for this device. */

@@ -12,6 +12,7 @@
 #include "config/topic.h"
 #include "plugin/device.h"
 
+#define POSITION_GAP_MS 1000
 #define GONE_BYTES_MAX (64u * 1024) /* of cursors in one event; one more filter may exceed it */
 
 enum status devices_new(const struct devices_deps *deps, struct devices **out)
@@ -169,7 +170,7 @@ static enum status device_connect(struct devices *d, struct device *dev, const s
 	dev->clean = client->clean;
 	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
 	dev->overlap_ms = 0;
-	dev->seen = dev->resumed = dev->crowded_told = false;
+	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = false;
 	return grants_load(d, dev);
 }
 
@@ -226,7 +227,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 
 	if (again) e.queued_upto = f->since;
 	if (again && f->positioned) e.from = f->pos;
-	if (dev->late) e.upto = f->owed_upto;
+	if (again && dev->late) e.upto = f->owed_upto; /* not yet decided for one that joins */
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
 	if (st != ST_OK) return st;
 	if (entry_id_is_zero(dev->generation)) dev->generation = id;
@@ -237,6 +238,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 enum status device_announce_all(struct devices *d, struct device *dev)
 {
 	dev->generation = ENTRY_ID_ZERO;
+	dev->shrunk = false;
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		enum status st = f->implied ? ST_OK : device_announce(d, dev, f, true);
 
@@ -266,7 +268,7 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 		*cursor = head;
 		return !f->owed;
 	}
-	if (live_for_long(d, dev, overlap_ms)) {
+	if (live_for_long(d, dev, overlap_ms) && f->pos_turn != d->turn) {
 		*cursor = back;
 		return true;
 	}
@@ -274,15 +276,13 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 		*cursor = back;
 		return true;
 	}
-	if (overlap_ms == 0) { /* what was handed over in this turn has not been delivered */
-		bool undelivered = f->pos_turn == d->turn;
-
-		*cursor = undelivered ? f->was_pos : f->pos;
-		return undelivered ? f->was_positioned : f->positioned;
-	}
+	/* What was handed over in this turn has not been delivered. */
+	*cursor = f->pos_turn == d->turn ? f->was_pos : f->pos;
+	if (!(f->pos_turn == d->turn ? f->was_positioned : f->positioned)) return false;
+	if (overlap_ms == 0) return true;
 	for (int i = 1; i >= 0; i--) {
 		if (f->samples[i].at_ms == 0 || now - f->samples[i].at_ms < overlap_ms) continue;
-		*cursor = f->samples[i].pos;
+		if (entry_id_compare(f->samples[i].pos, *cursor) < 0) *cursor = f->samples[i].pos;
 		return true;
 	}
 	*cursor = f->live_until;
@@ -295,20 +295,21 @@ static uint64_t reach_of(const struct device *dev, const struct device_filter *f
 	return f->qos == 0 ? 0 : dev->overlap_ms;
 }
 
-static void append_gone(struct devices *d, const struct device *dev, struct buf *cursors, uint16_t count)
+static void append_cursors(struct devices *d, const struct device *dev, enum journal_type type, struct buf *cursors,
+	uint16_t count)
 {
 	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .cursor_count = count,
 		.cursors = slice_of(cursors->data, cursors->len)};
 
-	if (cursors->failed || append_event(d->deps.append, JOURNAL_GONE, &e) != ST_OK)
+	if (cursors->failed || append_event(d->deps.append, type, &e) != ST_OK)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_ERROR,
-			"device left, but its cursors could not be kept: it will be given some messages again");
+			"cursors of a device could not be kept: it will be given some messages again");
 	buf_clear(cursors);
 }
 
 /* Writes the cursors of a device that leaves, or starts over because a subscription joins it. Usually one event; several
  * where long filters would make one that the journal cannot take. */
-static void write_gone(struct devices *d, struct device *dev)
+static void write_cursors(struct devices *d, struct device *dev, enum journal_type type)
 {
 	struct buf cursors = {0};
 	uint16_t count = 0;
@@ -316,15 +317,30 @@ static void write_gone(struct devices *d, struct device *dev)
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
 		struct entry_id cursor;
 
+		if (type == JOURNAL_POSITION && f->implied) continue; /* the broker's to deliver */
 		if (!cursor_at_end(d, dev, f, reach_of(dev, f), &cursor)) continue;
 		session_cursor_pack(&cursors, slice_str(f->filter), cursor);
 		count++;
 		if (cursors.len < GONE_BYTES_MAX) continue;
-		append_gone(d, dev, &cursors, count);
+		append_cursors(d, dev, type, &cursors, count);
 		count = 0;
 	}
-	append_gone(d, dev, &cursors, count);
+	if (type == JOURNAL_GONE || count > 0) append_cursors(d, dev, type, &cursors, count);
 	buf_free(&cursors);
+}
+
+static void write_gone(struct devices *d, struct device *dev)
+{
+	write_cursors(d, dev, JOURNAL_GONE);
+}
+
+void device_keep_positions(struct devices *d, struct device *dev)
+{
+	uint64_t now = d->deps.now_ms();
+
+	if (now - dev->kept_ms < POSITION_GAP_MS) return;
+	dev->kept_ms = now;
+	write_cursors(d, dev, JOURNAL_POSITION);
 }
 
 /* A new subscription joins a device that is live: its live subscriptions wait with it, from here on. */
@@ -335,9 +351,8 @@ static enum status rejoin(struct devices *d, struct device *dev)
 	write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
-		f->was_live = true;
 		f->was_live_long = live_for_long(d, dev, reach_of(dev, f));
-		f->live_until = f->pos = head;
+		f->live_until = f->since = f->pos = head;
 		f->positioned = true;
 		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
 	}
@@ -381,8 +396,10 @@ static void fill_initial(struct device_filter *f, const struct grant *grant)
 static enum status make_ready(struct devices *d, struct device *dev)
 {
 	if ((dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS) return rejoin(d, dev);
-	if (dev->state == DEVICE_AWAY || !entry_id_is_zero(dev->generation)) return ST_OK;
-	return device_announce_all(d, dev); /* there was no room to tell of the others */
+	if (dev->state == DEVICE_AWAY) return ST_OK;
+	/* No generation: there was no room to tell of the others. */
+	if (!entry_id_is_zero(dev->generation) && !dev->shrunk) return ST_OK;
+	return device_announce_all(d, dev);
 }
 
 /* Adds a filter that this connection did not have; the device is held back from here on. */
@@ -461,6 +478,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	}
 	d->full_told = false;
 	dev->waiting_since_ms = d->deps.now_ms();
+	if (dev->state != DEVICE_CATCHING && !dev->late) dev->kept_ms = dev->waiting_since_ms;
 	if (!dev->late) device_move(d, dev, DEVICE_CATCHING, false);
 	return;
 drop:
@@ -488,6 +506,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
 			"device unsubscribed, but its cursor could not be deleted: a later subscription will be given what it missed");
 	filter_remove(dev, f);
+	dev->shrunk = true;
 	if (!dev->filters) {
 		if (dev->state != DEVICE_AWAY) write_gone(d, dev); /* else a crash would find it live still */
 		device_free(d, dev);
@@ -516,7 +535,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
 		f->implied = true;
-		f->positioned = f->was_live = f->was_live_long = false;
+		f->positioned = f->was_live_long = false;
 		f->pos_turn = 0;
 		memset(f->samples, 0, sizeof f->samples);
 	}

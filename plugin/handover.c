@@ -76,15 +76,17 @@ void device_progress(struct devices *d, const struct device *dev, struct device_
 	f->samples[1] = (struct progress){now, upto};
 }
 
-/* A late device had everything behind owed_upto live. */
+/* A late device had everything behind owed_upto live, if only through one of its subscriptions. */
 static bool owed(const struct device *dev, const struct message *m)
 {
-	if (!dev->late) return true;
-	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && entry_id_compare(m->id, f->owed_upto) <= 0 && topic_matches(slice_str(f->filter), m->topic))
-			return true;
+	bool any = !dev->late;
+
+	for (const struct device_filter *f = dev->filters; dev->late && f; f = f->next) {
+		if (f->implied || !topic_matches(slice_str(f->filter), m->topic)) continue;
+		if (entry_id_compare(m->id, f->owed_upto) > 0) return false;
+		any = true;
 	}
-	return false;
+	return any;
 }
 
 enum control_result devices_batch(struct devices *d, const struct control_command *c)
@@ -107,6 +109,7 @@ enum control_result devices_batch(struct devices *d, const struct control_comman
 		}
 	}
 	dev->waiting_since_ms = d->deps.now_ms();
+	device_keep_positions(d, dev);
 	return CONTROL_DONE;
 }
 
@@ -153,11 +156,9 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 /* Has this filter's redelivery brought the message, or will it? */
 static bool redelivers(const struct device *dev, const struct device_filter *f, struct entry_id id)
 {
-	/* Published before the subscription: the cursor may be past it, and the broker delivers what it releases now. */
+	/* The cursor may be past it, and the broker delivers what it releases now: rather twice than never. */
 	if (entry_id_compare(id, f->since) <= 0) return false;
-	if (entry_id_compare(id, f->seam) <= 0) return true;
-	/* Published while this subscription was live, before another one joined: the broker's, too. */
-	return dev->state == DEVICE_CATCHING && !(f->was_live && entry_id_compare(id, f->live_until) <= 0);
+	return dev->state == DEVICE_CATCHING || entry_id_compare(id, f->seam) <= 0;
 }
 
 /* Released behind what was just handed over, so that it does not pass that. */

@@ -37,6 +37,7 @@ enum journal_type {
 	JOURNAL_LIVE = 4,
 	JOURNAL_GONE = 5,
 	JOURNAL_BOOT = 6,
+	JOURNAL_POSITION = 7, /* cursors during a long catch-up, so that a crash does not repeat all of it */
 };
 
 struct journal_record {

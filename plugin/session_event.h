@@ -36,7 +36,7 @@ struct session_event {
 	/* LIVE */
 	bool late;                     /* went live without its backlog (hold_timeout) */
 	struct entry_id upto;          /* late: what is still owed ends here */
-	/* GONE: cursors to write */
+	/* GONE, POSITION: cursors to write */
 	uint16_t cursor_count;
 	struct slice cursors;          /* packed; session_cursor_next */
 	/* BOOT */

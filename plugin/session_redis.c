@@ -15,7 +15,8 @@
 
 /* KEYS: session hash, boots hash. ARGV: present boot id, cursor field, initial cursor.
  * A device that is marked live in an earlier run of the broker was live until that run ended, which no GONE told: its
- * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added. Cursors that are
+ * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added - unless it had been
+ * live for less than the overlap: then what it was given before may be unacknowledged too, and the cursors stay. Cursors that are
  * no ids yet ("last=N@id") are left to the bridge. */
 static const char subscribed_script[] =
 	"local function id(text) local ms, seq = string.match(text, '^(%d+)-(%d+)$')\n"
@@ -27,6 +28,7 @@ static const char subscribed_script[] =
 	" if last then ms, seq = id(last) end\n"
 	" if ms then\n"
 	"  local overlap = tonumber(redis.call('HGET', KEYS[1], '" SESSION_OVERLAP "') or '0') or 0\n"
+	"  local since = id(redis.call('HGET', KEYS[1], '" SESSION_LIVE_AT "') or '')\n"
 	"  if overlap > 0 then\n"
 	"   ms = ms - overlap\n"
 	"   if ms < 0 then ms = 0 end\n"
@@ -34,6 +36,7 @@ static const char subscribed_script[] =
 	"   last = string.format('%.0f-0', ms)\n"
 	"  end\n"
 	"  local all = redis.call('HGETALL', KEYS[1])\n"
+	"  if overlap > 0 and since and ms < since then all = {} end\n"
 	"  for i = 1, #all, 2 do\n"
 	"   if string.sub(all[i], 1, 2) == '" SESSION_FILTER_PREFIX "' then\n"
 	"    local m, s = id(all[i + 1])\n"
@@ -41,7 +44,7 @@ static const char subscribed_script[] =
 	"   end\n"
 	"  end\n"
 	" end\n"
-	" redis.call('HDEL', KEYS[1], '" SESSION_LIVE "')\n"
+	" redis.call('HDEL', KEYS[1], '" SESSION_LIVE "', '" SESSION_LIVE_AT "')\n"
 	"end\n"
 	"return redis.call('HSETNX', KEYS[1], ARGV[2], ARGV[3])";
 
@@ -166,9 +169,10 @@ static void seen(const struct writer_of_events *w, const struct session_event *e
 
 static void forget_live(const struct writer_of_events *w, const struct session_event *e)
 {
-	begin(w, 3, "HDEL");
+	begin(w, 4, "HDEL");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_LIVE);
+	resp_arg_str(w->out, SESSION_LIVE_AT);
 }
 
 /* The first cursor of a filter that the device never had. */
@@ -222,7 +226,7 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	seen(w, e);
 }
 
-static void gone(const struct writer_of_events *w, const struct session_event *e)
+static void cursors(const struct writer_of_events *w, const struct session_event *e)
 {
 	if (e->cursor_count > 0) {
 		struct slice rest = e->cursors, filter;
@@ -236,6 +240,11 @@ static void gone(const struct writer_of_events *w, const struct session_event *e
 			resp_arg_id(w->out, cursor);
 		}
 	}
+}
+
+static void gone(const struct writer_of_events *w, const struct session_event *e)
+{
+	cursors(w, e);
 	forget_live(w, e);
 	seen(w, e);
 }
@@ -255,10 +264,12 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 /* Not for a device that is owed its backlog: a crash must not move its cursors past it. */
 static void mark_live(const struct writer_of_events *w, const struct session_event *e)
 {
-	begin(w, 4, "HSET");
+	begin(w, 6, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_LIVE);
 	resp_arg_id(w->out, w->names->boot);
+	resp_arg_str(w->out, SESSION_LIVE_AT);
+	resp_arg_id(w->out, w->record->id);
 }
 
 static void append(const struct writer_of_events *w, const struct session_event *e)
@@ -286,6 +297,9 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		gone(w, e);
 		device_event(w, e, EVENT_OP_GONE);
 		break;
+	case JOURNAL_POSITION:
+		cursors(w, e);
+		break;
 	case JOURNAL_MESSAGE:
 		break;
 	}
@@ -294,7 +308,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 enum status session_redis_append(struct buf *out, struct buf *scratch, const struct session_names *names,
 	const struct journal_record *record, size_t *commands)
 {
-	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_BOOT) return ST_UNSUPPORTED;
+	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_POSITION) return ST_UNSUPPORTED;
 	struct session_event e;
 	enum status st = session_event_unpack(record->body, &e);
 	if (st != ST_OK) return st;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/key_template.h"
 #include "config/keys.h"
 #include "config/log.h"
 #include "config/resp.h"
@@ -213,23 +214,34 @@ static enum status write_list(struct transaction *t, struct source *s, const str
 	return ST_OK;
 }
 
+/* A publisher must not reach our own keys through its topic, client id or user name: the command in the place of its write
+ * fails by itself, which sends the message to the dead letters. */
+static enum status write_refused(struct transaction *t)
+{
+	resp_command(&t->commands, "EVAL",
+		"return redis.error_reply('RESERVED the key is one of mosquitto-redis itself')", "0", NULL);
+	return ST_OK;
+}
+
 static enum status add_write(struct transaction *t, struct source *s, const struct mirror_rule *rule,
 	struct key_entry *entry)
 {
 	enum status st = grow((void **)&t->writes, &t->write_room, t->write_count, sizeof(*t->writes));
 	if (st != ST_OK) return st;
 	bool list = rule->kind == RULE_LIST;
+	bool reserved = key_reserved(s->names->prefix, slice_of(t->key.data + 1, t->key.len - 1));
 	struct transaction_write *w = &t->writes[t->write_count];
 	*w = (struct transaction_write){.command = t->command_count, .record = t->record_count, .key_at = entry->at + 1,
 		.key_len = entry->len - 1, .list = list};
 	entry->write = t->write_count;
 	entry->record = t->record_count;
 	/* XADD takes one kind of trimming only; lists are trimmed once at the end. The smallest limit of several wins. */
-	bool later = rule->maxlen > 0 && (list || rule->maxage_ms > 0);
+	bool later = !reserved && rule->maxlen > 0 && (list || rule->maxage_ms > 0);
 	if (later && (entry->maxlen == 0 || rule->maxlen < entry->maxlen)) entry->maxlen = rule->maxlen;
 	t->write_count++;
 	t->command_count++;
 	struct slice key = transaction_key(t, w);
+	if (reserved) return write_refused(t);
 	return list ? write_list(t, s, rule, key) : write_stream(t, s, rule, key);
 }
 
@@ -263,8 +275,14 @@ static enum status add_target(struct transaction *t, struct source *s, const str
 		st = add_write(t, s, rule, entry);
 		if (st != ST_OK) return st;
 	}
+<<<<<<< HEAD
 	t->targets[t->target_count++] = (struct transaction_target){entry->write, rule, number};
 	return mirror_rule_readable(rule) ? add_member(t, s, rule) : ST_OK;
+=======
+	t->targets[t->target_count++] = (struct transaction_target){entry->write, rule};
+	if (!mirror_rule_readable(rule) || key_reserved(s->names->prefix, slice_of(t->key.data + 1, t->key.len - 1))) return ST_OK;
+	return add_member(t, s, rule);
+>>>>>>> main
 }
 
 static enum status add_damaged(struct transaction *t, uint16_t number)

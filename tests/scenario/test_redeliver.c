@@ -47,15 +47,21 @@ static void publish_numbers(struct guest *p, const char *topic, int from, int to
 	assert_true(guest_flush(p, WAIT_MS));
 }
 
+/* What is in the inbox are the numbers from 0 on, in order. */
+static void expect_order(struct guest *d)
+{
+	for (int i = 0; i < (int)guest_count(d); i++) {
+		struct received r = guest_message(d, (size_t)i);
+		scene_require(atoi(r.payload) == i, "message %d is %s", i, r.payload);
+	}
+}
+
 /* The inbox holds exactly the numbers 0..count-1 in order. */
 static void expect_numbers(struct guest *d, int count)
 {
 	guest_wait(d, (size_t)count, WAIT_MS);
 	guest_settle(d);
-	for (int i = 0; i < (int)guest_count(d); i++) {
-		struct received r = guest_message(d, (size_t)i);
-		scene_require(atoi(r.payload) == i, "message %d is %s", i, r.payload);
-	}
+	expect_order(d);
 	assert_int_equal(guest_count(d), count);
 }
 
@@ -207,6 +213,8 @@ static void test_no_grant(void **state)
 
 struct stream_of_numbers {
 	struct guest *guest;
+	pthread_t thread;
+	bool runs;
 	const char *topic;
 	atomic_bool stop, hold, held;
 	atomic_int sent;
@@ -233,10 +241,30 @@ static void *publish_on(void *ctx)
 	return NULL;
 }
 
-static void publish_end(struct stream_of_numbers *s, pthread_t thread)
+/* Also when the test has failed, before its guests go. */
+static void publish_stop(void *ctx)
 {
+	struct stream_of_numbers *s = ctx;
+
+	if (!s->runs) return;
 	atomic_store(&s->stop, true);
-	pthread_join(thread, NULL);
+	pthread_join(s->thread, NULL);
+	s->runs = false;
+}
+
+static void publish_begin(struct world *w, struct stream_of_numbers *s, const char *topic)
+{
+	memset(s, 0, sizeof(*s));
+	s->guest = guest_join(w, "p", NULL);
+	s->topic = topic;
+	assert_int_equal(pthread_create(&s->thread, NULL, publish_on, s), 0);
+	s->runs = true;
+	scene_at_end(w->scene, publish_stop, s);
+}
+
+static void publish_end(struct stream_of_numbers *s)
+{
+	publish_stop(s);
 	assert_false(s->failed);
 	assert_true(guest_flush(s->guest, WAIT_MS));
 }
@@ -246,28 +274,30 @@ static void publish_end(struct stream_of_numbers *s, pthread_t thread)
 static void test_seam(void **state)
 {
 	struct scene *scene = *state;
-	pthread_t thread;
+	static struct stream_of_numbers s; /* its thread may outlive a failed test's frame */
 	struct world w;
 
 	world_start(&w, scene, PLANT, WORLD_BRIDGE);
-	struct stream_of_numbers s = {.guest = guest_join(&w, "p", NULL), .topic = "plant/1"};
 	struct guest *d = guest_join(&w, "d", NULL);
 	subscribe_live(&w, d, "d", "plant/#", 1, 1);
-	assert_int_equal(pthread_create(&thread, NULL, publish_on, &s), 0);
+	publish_begin(&w, &s, "plant/1");
 	for (size_t round = 1; round <= 10; round++) {
 		guest_wait(d, guest_count(d) + 50, WAIT_MS);
 		atomic_store(&s.hold, true);
 		wait_until(atomic_load(&s.held), WAIT_MS, "the publisher to hold");
 		assert_true(guest_flush(s.guest, WAIT_MS));
 		guest_wait(d, (size_t)atomic_load(&s.sent), WAIT_MS);
+		expect_order(d);
 		guest_disconnect(d);
+		world_wait_event(&w, "gone", "d", round); /* the broker may see a publish before an earlier goodbye */
+		int missed = atomic_load(&s.sent) + (int)(round * 10);
 		atomic_store(&s.hold, false);
-		world_wait_event(&w, "gone", "d", round);
+		wait_until(atomic_load(&s.sent) >= missed, WAIT_MS, "the publisher to go on");
 		guest_connect(d);
 		guest_subscribe(d, "plant/#", round % 2 ? 1 : 0);
 	}
 	guest_wait(d, guest_count(d) + 50, WAIT_MS);
-	publish_end(&s, thread);
+	publish_end(&s);
 	expect_numbers(d, atomic_load(&s.sent));
 	scene_end(scene);
 }
@@ -278,15 +308,14 @@ static void test_seam_lost_connections(void **state)
 {
 	enum { ROUNDS = 6 };
 	struct scene *scene = *state;
-	pthread_t thread;
+	static struct stream_of_numbers s; /* its thread may outlive a failed test's frame */
 	struct world w;
 	size_t begins[ROUNDS + 1] = {0};
 
 	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/#\n", WORLD_BRIDGE);
-	struct stream_of_numbers s = {.guest = guest_join(&w, "p", NULL), .topic = "plant/1"};
 	struct guest *d = guest_join(&w, "d", &(struct guest_options){.keepalive_s = 5});
 	subscribe_live(&w, d, "d", "plant/#", 1, 1);
-	assert_int_equal(pthread_create(&thread, NULL, publish_on, &s), 0);
+	publish_begin(&w, &s, "plant/1");
 	for (size_t round = 1; round <= ROUNDS; round++) {
 		guest_wait(d, guest_count(d) + 100, WAIT_MS);
 		guest_drop(d);
@@ -296,7 +325,7 @@ static void test_seam_lost_connections(void **state)
 		guest_subscribe(d, "plant/#", 1);
 	}
 	guest_wait(d, guest_count(d) + 100, WAIT_MS);
-	publish_end(&s, thread);
+	publish_end(&s);
 	world_wait_event(&w, "live", "d", 2);
 	wait_until(atoi(guest_message(d, guest_count(d) - 1).payload) == atomic_load(&s.sent) - 1, WAIT_MS, "the last one");
 	guest_settle(d);

@@ -344,6 +344,32 @@ static void test_cursors_while_catching(void **state)
 	rig_free(r);
 }
 
+/* A crash of the broker in a long catch-up must not repeat all of it. */
+static void test_positions_once_a_second(void **state)
+{
+	struct rig *r = begin();
+	const char *const filters[] = {"dev/q0", NULL};
+	struct entry_id generation, cursor;
+	struct session_event e;
+
+	(void)state;
+	rig_subscribe(r, "d1", "dev/q0", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	for (uint64_t i = 1; i <= 25; i++) { /* 2.5 seconds of batches */
+		assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){i, 0}), CONTROL_DONE);
+		devices_tick(r->devices, false);
+		rig_pass_time(100);
+	}
+	e = rig_expect(r, JOURNAL_POSITION, NULL);
+	assert_true(rig_cursor(&e, "dev/q0", &cursor));
+	assert_id_equal(cursor, (struct entry_id){10, 0}); /* the eleventh batch is not delivered yet */
+	e = rig_expect(r, JOURNAL_POSITION, NULL);
+	assert_true(rig_cursor(&e, "dev/q0", &cursor));
+	assert_id_equal(cursor, (struct entry_id){20, 0});
+	rig_expect_none(r);
+	rig_free(r);
+}
+
 static void test_no_progress_no_cursor(void **state)
 {
 	struct rig *r = begin();
@@ -564,6 +590,7 @@ static void test_late_joined_and_announced(void **state)
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, &joined);
 	assert_id_equal(e.generation, generation);
 	assert_false(devices_any_gated(r->devices));
+	assert_true(entry_id_is_zero(e.upto)); /* it is the event's own id, not known before */
 	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){9, 0}), CONTROL_DONE);
 	devices_tick(r->devices, true);
 	assert_int_equal(rig_switch(r, "d1", generation, upto), CONTROL_TOO_FAR);
@@ -586,6 +613,60 @@ static void test_late_joined_and_announced(void **state)
 	assert_id_equal(cursor, (struct entry_id){9, 0});
 	assert_false(rig_cursor(&e, "dev/b", &cursor));
 	assert_int_equal(devices_count(r->devices).late, 0);
+	rig_free(r);
+}
+
+/* What a subscription brought live, another one that joins later is not owed. */
+static void test_late_overlapping(void **state)
+{
+	struct rig *r = begin();
+	const char *const filters[] = {"dev/#", "dev/a", NULL};
+	struct entry_id generation, joined;
+	struct current_message owed, live;
+	struct message batch[2];
+
+	(void)state;
+	rig_subscribe(r, "d1", "dev/#", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	owed = rig_publish(r, "dev/a", 1);
+	rig_pass_time(5000);
+	devices_tick(r->devices, true);
+	live = rig_publish(r, "dev/a", 1);
+	assert_false(rig_offer(r, "d1", &live));
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	rig_subscribe(r, "d1", "dev/a", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &joined);
+	batch[0] = owed.message;
+	batch[1] = live.message;
+	assert_int_equal(rig_batch(r, "d1", generation, filters, batch, 2, joined), CONTROL_DONE);
+	assert_int_equal(r->seen_count, 1);
+	assert_id_equal(r->seen[0].id, owed.id);
+	rig_free(r);
+}
+
+/* The end of a late backlog comes in the turn in which the connection ends: it is not delivered any more. */
+static void test_late_switch_and_gone_in_one_turn(void **state)
+{
+	struct rig *r = begin();
+	const char *const filters[] = {"dev/#", NULL};
+	struct entry_id generation, cursor, upto;
+	struct session_event e;
+
+	(void)state;
+	rig_subscribe(r, "d1", "dev/#", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	rig_pass_time(5000);
+	devices_tick(r->devices, true);
+	upto = rig_expect(r, JOURNAL_LIVE, NULL).upto;
+	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){50, 0}), CONTROL_DONE);
+	devices_tick(r->devices, false);
+	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, upto), CONTROL_DONE);
+	assert_int_equal(rig_switch(r, "d1", generation, upto), CONTROL_DONE);
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	devices_disconnected(r->devices, "d1", false);
+	e = rig_expect(r, JOURNAL_GONE, NULL);
+	assert_true(rig_cursor(&e, "dev/#", &cursor));
+	assert_id_equal(cursor, (struct entry_id){50, 0});
 	rig_free(r);
 }
 
@@ -876,6 +957,7 @@ static void test_qos2_of_joined_filters(void **state)
 	assert_true(release(r, "d1", &later));
 	assert_int_equal(rig_switch(r, "d1", again, joined), CONTROL_DONE);
 	devices_tick(r->devices, false);
+	assert_false(release(r, "d1", &mine));
 	assert_false(release(r, "d1", &theirs));
 	assert_true(release(r, "d1", &later));
 	rig_free(r);
@@ -982,6 +1064,58 @@ static void test_full_at_join(void **state)
 	assert_true(rig_offer(r, "d1", &m));
 	devices_tick(r->devices, false);
 	rig_expect_none(r);
+	rig_free(r);
+}
+
+/* A resumed subscription that could not be told of stays the broker's. */
+static void test_full_at_resume(void **state)
+{
+	struct rig *r = begin();
+	struct client_info c = kept("d1");
+	struct current_message m;
+
+	(void)state;
+	leave_kept(r);
+	fill(r);
+	devices_seen(r->devices, "d1", 2);
+	devices_subscribed(r->devices, &c, "dev/a", 1);
+	drain(r);
+	devices_seen(r->devices, "d1", 2);
+	devices_subscribed(r->devices, &c, "dev/b", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	m = rig_publish(r, "dev/a", 1);
+	assert_false(rig_offer(r, "d1", &m));
+	m = rig_publish(r, "dev/b", 1);
+	assert_true(rig_offer(r, "d1", &m));
+	rig_free(r);
+}
+
+/* An event that no journal of this size takes: said at once, and none waits behind it. */
+static void test_event_too_large(void **state)
+{
+	struct rig *r = begin();
+	char *filter = calloc(1, 60001);
+	struct session_event e = {.client = slice_str("d1")};
+	struct buf cursors = {0};
+
+	(void)state;
+	assert_non_null(filter);
+	memset(filter, 'f', 60000);
+	for (int i = 0; i < 10; i++) session_cursor_pack(&cursors, slice_str(filter), (struct entry_id){1, 1});
+	e.cursors = slice_of(cursors.data, cursors.len);
+	e.cursor_count = 10;
+	assert_int_equal(append_event(r->append, JOURNAL_GONE, &e), ST_TOO_LARGE);
+	fill(r);
+	assert_int_equal(append_event(r->append, JOURNAL_GONE, &e), ST_TOO_LARGE);
+	e.cursors = (struct slice){0};
+	e.cursor_count = 0;
+	for (int i = 0; i < 3; i++) assert_int_equal(append_event(r->append, JOURNAL_GONE, &e), ST_OK);
+	drain(r);
+	append_flush(r->append);
+	for (int i = 0; i < 3; i++) rig_expect(r, JOURNAL_GONE, NULL);
+	rig_expect_none(r);
+	buf_free(&cursors);
+	free(filter);
 	rig_free(r);
 }
 
@@ -1094,15 +1228,18 @@ int main(void)
 		cmocka_unit_test(test_other_generation), cmocka_unit_test(test_cursors_when_live),
 		cmocka_unit_test(test_cursor_soon_after_switch), cmocka_unit_test(test_cursor_of_kept_session),
 		cmocka_unit_test(test_cursors_while_catching), cmocka_unit_test(test_no_progress_no_cursor),
+		cmocka_unit_test(test_positions_once_a_second),
 		cmocka_unit_test(test_unclean_end_shortly_after_join), cmocka_unit_test(test_join_live_device),
 		cmocka_unit_test(test_same_filter_again), cmocka_unit_test(test_crowded), cmocka_unit_test(test_too_far),
 		cmocka_unit_test(test_hold_timeout), cmocka_unit_test(test_late_joined_and_announced),
+		cmocka_unit_test(test_late_overlapping), cmocka_unit_test(test_late_switch_and_gone_in_one_turn),
 		cmocka_unit_test(test_announce), cmocka_unit_test(test_resumed),
 		cmocka_unit_test(test_resumed_without_subscribing), cmocka_unit_test(test_session_lost_by_broker),
 		cmocka_unit_test(test_taken_over), cmocka_unit_test(test_unsubscribe_first_in_resumed),
 		cmocka_unit_test(test_unsubscribe), cmocka_unit_test(test_qos2_release),
 		cmocka_unit_test(test_qos2_of_joined_filters), cmocka_unit_test(test_qos2_late), cmocka_unit_test(test_full),
-		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_announce), cmocka_unit_test(test_long_filters),
+		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_resume),
+		cmocka_unit_test(test_event_too_large), cmocka_unit_test(test_full_at_announce), cmocka_unit_test(test_long_filters),
 		cmocka_unit_test(test_rewire), cmocka_unit_test(test_acl_file),
 	};
 

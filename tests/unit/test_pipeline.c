@@ -33,6 +33,7 @@ static const char *const rules[] = {
 	"# list short maxlen=10",   /* 7 */
 	NULL,                       /* 8 */
 	"# heap x",                 /* 9: no rule */
+	"# stream %t maxlen=5",     /* 10: publishers choose the key */
 };
 
 static struct bench bench;
@@ -176,12 +177,12 @@ static void session_events_in_order(void **state)
 	assert_int_equal(bench_gather(b), ST_END);
 	expect_sent(b,
 		"MULTI\n"
-		"HSET p:session:d live 77-0\n"
+		"HSET p:session:d live 77-0 live_at 1000-0\n"
 		"XADD p:events:n MAXLEN ~ 100000 1000-0 op live client d generation 1000-0\n"
 		"LPUSH raw x\n"
 		"HSET p:boots:n 77-0 999-0\n"
 		"XADD p:events:n MAXLEN ~ 100000 1001-2 op boot\n"
-		"HSET p:session:d live 1001-2\n"
+		"HSET p:session:d live 1001-2 live_at 1002-3\n"
 		"XADD p:events:n MAXLEN ~ 100000 1002-3 op live client d generation 1002-3\n"
 		"SET p:mark:n 1002-3\n"
 		"EXEC\n" WATCH_LINE);
@@ -432,6 +433,29 @@ static void wrong_type_goes_to_the_dead_letters(void **state)
 	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|$1|x|+OK", "+OK");
 	expect_released(b, 3, 3, 2, 0);
 	assert_non_null(strstr(b->log, "wrong kind"));
+	bench_close(b);
+}
+
+/* A topic that names one of our own keys must not be written there. */
+static void own_keys_are_out_of_reach(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, ":", "p:events:n", S("forged"));
+	bench_message(b, 1000, ":", "p:deadline", S("fine"));
+	assert_int_equal(bench_gather(b), ST_END);
+	char *text = bench_sent(b);
+	assert_null(strstr(text, "XADD p:events:n"));
+	assert_null(strstr(text, "sp:events:n")); /* nor in the index */
+	assert_non_null(strstr(text, "EVAL return redis.error_reply('RESERVED"));
+	assert_non_null(strstr(text, "XADD p:deadline MAXLEN ~ 5 1000-1"));
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|-RESERVED the key is ours|$1|x|:1|+OK", "+OK");
+	text = bench_sent(b);
+	assert_non_null(strstr(text, "XADD p:dead * error RESERVED the key is ours source # stream %t maxlen=5 key p:events:n"));
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
+	expect_released(b, 2, 1, 1, 0);
 	bench_close(b);
 }
 
@@ -698,6 +722,7 @@ int main(void)
 		cmocka_unit_test(multi_refused),
 		cmocka_unit_test(mark_refused),
 		cmocka_unit_test(wrong_type_goes_to_the_dead_letters),
+		cmocka_unit_test(own_keys_are_out_of_reach),
 		cmocka_unit_test(smaller_id_is_never_taken_for_stored),
 		cmocka_unit_test(lost_and_not_applied),
 		cmocka_unit_test(lost_and_applied),

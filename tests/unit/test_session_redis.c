@@ -133,7 +133,7 @@ static void unsubscribed_live_gone(void **state)
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client d generation 4200-0 filter a/#\n");
 	e.upto = (struct entry_id){4900, 1}; /* means something only when late */
 	expect(JOURNAL_LIVE, &e, 2,
-		"HSET p:session:d live 4000-1\n"
+		"HSET p:session:d live 4000-1 live_at 5000-7\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op live client d generation 4200-0\n");
 	e.late = true;
 	expect(JOURNAL_LIVE, &e, 1, /* owed: not marked live */
@@ -145,13 +145,13 @@ static void unsubscribed_live_gone(void **state)
 		.cursors = slice_of(cursors.data, cursors.len)};
 	expect(JOURNAL_GONE, &gone, 4,
 		"EVAL (script) 1 p:session:d f:a/# 4800-3 f:b c 0-0\n"
-		"HDEL p:session:d live\n"
+		"HDEL p:session:d live live_at\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
 	buf_free(&cursors);
 	struct session_event nothing = {.client = S("d"), .generation = {4200, 0}};
 	expect(JOURNAL_GONE, &nothing, 3,
-		"HDEL p:session:d live\n"
+		"HDEL p:session:d live live_at\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
 }

@@ -1,0 +1,610 @@
+/*
+ * Random lives of two devices against a simple account of what each must be given. The test is the broker (turns, direct
+ * deliveries, QoS 2 releases), Redis (cursors) and a tiny bridge, which lags behind and whose commands are under way while
+ * other things happen; it serves from the list of everything published.
+ *
+ * exact: overlap=0, new=none, and a device that comes back subscribes to all it had before anything else happens. Each message
+ *        that matches a subscription since it was made: exactly once, in order for each topic; nothing else.
+ * loose: overlap, new=all, subscriptions come back one by one: at least once, nothing that never matched.
+ */
+#include "device_rig.h"
+
+#include "config/topic.h"
+
+#define MESSAGES_MAX 3000
+#define STEPS 1200
+#define SEEDS 60
+#define FLIGHT_MAX 8
+#define DEVICES 2
+
+enum { FILTERS = 7, TOPICS = 10 };
+static const char *const filters[FILTERS] = {"t/0/#", "t/+/1", "t/1/2", "t/#", "#", "o/x", "+/2/+"};
+static const char *const topics[TOPICS] = {"t/0/0", "t/0/1", "t/0/2", "t/1/0", "t/1/1", "t/1/2", "t/2/0", "t/2/1", "t/2/2",
+	"o/x"};
+static const char *const names[DEVICES] = {"d0", "d1"};
+static const char *const mirrors[] = {"t/# stream s:%t", "o/# stream o", NULL};
+static const char *const exact_grants[] = {"t/# overlap=0", NULL};
+static const char *const loose_grants[] = {"t/# overlap=keepalive new=all", NULL};
+
+struct published {
+	struct entry_id id;
+	int topic;
+	uint8_t qos;
+	bool released;           /* QoS 0 and 1: at once */
+	unsigned got[DEVICES];
+	bool twice[DEVICES];     /* the device subscribed between PUBLISH and PUBREL: from its cursor, and as the broker releases it */
+	bool direct[DEVICES];    /* outside the grant: the broker alone has to deliver it */
+};
+
+/* From the first subscription until UNSUBSCRIBE; a disconnect does not end it. */
+struct epoch {
+	bool open, began;
+	struct entry_id first, start; /* of all its lives, of the present one */
+};
+
+struct bridge_filter {
+	bool known;
+	struct entry_id told, start, position, end;
+};
+
+struct world_device {
+	bool connected, on[FILTERS];
+	uint8_t qos[FILTERS];
+	struct epoch epochs[FILTERS];
+
+	struct entry_id newest[TOPICS];
+	bool repeats, unordered;
+	/* Redis */
+	bool has_cursor[FILTERS];
+	struct entry_id cursor[FILTERS];
+	/* bridge */
+	bool serving, switching;
+	unsigned unacked;
+	struct entry_id generation;
+	struct bridge_filter served[FILTERS];
+};
+
+struct flight {
+	char *data;
+	size_t len;
+};
+
+static struct {
+	struct rig *rig;
+	unsigned seed, seed_now;
+	bool exact;
+	struct published all[MESSAGES_MAX];
+	size_t count;
+	struct world_device devices[DEVICES];
+	struct flight flights[FLIGHT_MAX];
+	size_t flight_count;
+	struct entry_id mark;
+} w;
+
+static unsigned below(unsigned n)
+{
+	return (unsigned)rand_r(&w.seed_now) % n;
+}
+
+static bool matches(int filter, int topic)
+{
+	return topic_matches(slice_str(filters[filter]), slice_str(topics[topic]));
+}
+
+static bool above(struct entry_id a, struct entry_id b)
+{
+	return entry_id_compare(a, b) > 0;
+}
+
+static bool covered(int topic)
+{
+	return topics[topic][0] == 't';
+}
+
+static struct published *find(struct entry_id id)
+{
+	size_t low = 0, high = w.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (above(id, w.all[middle].id)) low = middle + 1;
+		else high = middle;
+	}
+	assert_true(low < w.count && entry_id_compare(w.all[low].id, id) == 0);
+	return &w.all[low];
+}
+
+/* Arrives at the device. */
+static void arrive(int d, struct published *m)
+{
+	struct world_device *dev = &w.devices[d];
+
+	m->got[d]++;
+	if (!w.exact || m->qos == 2 || dev->repeats || dev->unordered) return;
+	if (!above(m->id, dev->newest[m->topic]))
+		fail_msg("seed %u: %s on %s out of order: %llu", w.seed, names[d], topics[m->topic], (unsigned long long)m->id.ms);
+	dev->newest[m->topic] = m->id;
+}
+
+/* Whose backlog will come behind live messages? */
+static void note_late(void)
+{
+	uint64_t position = w.rig->read_position;
+	struct journal_record rec;
+	struct session_event e;
+
+	while (journal_next(w.rig->journal, position, &rec) == ST_OK) {
+		position = rec.next;
+		if (rec.type != JOURNAL_LIVE) continue;
+		assert_int_equal(session_event_unpack(rec.body, &e), ST_OK);
+		if (e.late) w.devices[e.client.data[1] - '0'].unordered = true;
+	}
+}
+
+/* The start of the broker's next turn delivers what was handed over, to those still there. */
+static void end_turn(bool away)
+{
+	devices_tick(w.rig->devices, away);
+	if (away) note_late();
+	for (size_t i = 0; i < w.rig->seen_count; i++) {
+		int d = w.rig->seen[i].client[1] - '0';
+
+		if (w.devices[d].connected && w.rig->seen[i].client[0] == 'd') arrive(d, find(w.rig->seen[i].id));
+	}
+	w.rig->seen_count = 0;
+}
+
+/* --- broker -------------------------------------------------------------------------------------------------------- */
+
+static void offer(int d, struct published *m, const struct current_message *current)
+{
+	struct world_device *dev = &w.devices[d];
+	int checks = 0, held = 0;
+
+	for (int f = 0; dev->connected && f < FILTERS; f++) {
+		if (!dev->on[f] || !matches(f, m->topic)) continue;
+		checks++;
+		held += current ? rig_offer(w.rig, names[d], current)
+			: devices_hold_released(w.rig->devices, names[d], slice_str(topics[m->topic]), m->id);
+	}
+	if (checks == 0) return;
+	if (held != 0 && held != checks) fail_msg("seed %u: %d of %d checks held", w.seed, held, checks);
+	if (!covered(m->topic)) m->direct[d] = true;
+	if (held == 0) arrive(d, m);
+}
+
+static void publish(void)
+{
+	struct published *m = &w.all[w.count];
+	struct current_message current;
+
+	if (w.count == MESSAGES_MAX) return;
+	*m = (struct published){.topic = (int)below(TOPICS), .qos = (uint8_t)below(3)};
+	current = rig_publish(w.rig, topics[m->topic], m->qos);
+	m->id = current.id;
+	m->released = m->qos < 2;
+	w.count++;
+	for (int d = 0; m->released && d < DEVICES; d++) offer(d, m, &current);
+	rig_pass_time(below(3));
+}
+
+static void release(unsigned one_in)
+{
+	for (size_t i = 0; i < w.count; i++) {
+		struct published *m = &w.all[i];
+
+		if (m->released || below(one_in) != 0) continue;
+		m->released = true;
+		for (int d = 0; d < DEVICES; d++) offer(d, m, NULL);
+	}
+}
+
+static void subscribe(int d, int f)
+{
+	struct world_device *dev = &w.devices[d];
+	struct epoch *e = &dev->epochs[f];
+
+	for (size_t i = 0; i < w.count; i++) {
+		if (!w.all[i].released) w.all[i].twice[d] = true;
+	}
+	dev->connected = true;
+	dev->on[f] = true;
+	dev->qos[f] = (uint8_t)below(3);
+	rig_subscribe(w.rig, names[d], filters[f], dev->qos[f]);
+	if (e->open) return;
+	e->open = true;
+	e->start = w.exact ? append_head(w.rig->append) : ENTRY_ID_ZERO;
+	if (!e->began) e->first = e->start;
+	e->began = true;
+}
+
+static void unsubscribe(int d, int f)
+{
+	struct world_device *dev = &w.devices[d];
+
+	if (!dev->on[f]) return;
+	release(1);
+	dev->on[f] = dev->epochs[f].open = false;
+	devices_unsubscribed(w.rig->devices, names[d], filters[f]);
+}
+
+static void disconnect(int d)
+{
+	struct world_device *dev = &w.devices[d];
+	size_t kept = 0;
+
+	if (!dev->connected) return;
+	release(1);
+	dev->connected = false;
+	memset(dev->on, 0, sizeof dev->on);
+	devices_disconnected(w.rig->devices, names[d], false);
+	if (dev->unordered) dev->repeats = true; /* was late: what came live behind the backlog comes again */
+	for (size_t i = 0; i < w.rig->seen_count; i++) {
+		if (w.rig->seen[i].client[1] - '0' != d) w.rig->seen[kept++] = w.rig->seen[i];
+	}
+	w.rig->seen_count = kept;
+}
+
+static void come_back(int d)
+{
+	struct world_device *dev = &w.devices[d];
+
+	if (dev->connected) return;
+	for (int i = 0; i < FILTERS; i++) {
+		int f = (i + d) % FILTERS;
+
+		if (dev->epochs[f].open && (w.exact || below(2))) subscribe(d, f);
+	}
+}
+
+/* --- Redis and bridge ------------------------------------------------------------------------------------------------ */
+
+static int device_of(struct slice client)
+{
+	return client.data[1] - '0';
+}
+
+static int filter_of(struct slice filter)
+{
+	for (int f = 0; f < FILTERS; f++) {
+		if (slice_equal(slice_str(filters[f]), filter)) return f;
+	}
+	fail_msg("seed %u: event of an unknown filter", w.seed);
+	return -1;
+}
+
+static void forget(struct world_device *dev)
+{
+	memset(dev->served, 0, sizeof dev->served);
+	dev->serving = dev->switching = false;
+	dev->unacked = 0;
+}
+
+static void forget_told_until(struct world_device *dev, struct entry_id id)
+{
+	bool left = false;
+
+	for (int f = 0; f < FILTERS; f++) {
+		if (!above(dev->served[f].told, id)) dev->served[f].known = false;
+		left = left || dev->served[f].known;
+	}
+	if (!left) forget(dev);
+}
+
+static void on_subscribed(struct world_device *dev, const struct session_event *e, struct entry_id id)
+{
+	struct entry_id generation = entry_id_is_zero(e->generation) ? id : e->generation;
+	int f = filter_of(e->filter);
+	struct bridge_filter *s = &dev->served[f];
+
+	if (!e->again && !dev->has_cursor[f]) {
+		dev->has_cursor[f] = true;
+		dev->cursor[f] = e->initial.policy == NEW_ALL ? ENTRY_ID_ZERO : id;
+	}
+	if (!dev->serving || entry_id_compare(dev->generation, generation) != 0) forget(dev);
+	dev->serving = true;
+	dev->generation = generation;
+	*s = (struct bridge_filter){.known = true, .told = id, .start = dev->cursor[f], .position = dev->cursor[f],
+		.end = entry_id_is_zero(e->upto) || !e->again ? ENTRY_ID_MAX : e->upto};
+	if (!dev->has_cursor[f]) s->start = s->position = id; /* unsubscribed meanwhile */
+	if (above(e->from, s->position)) s->position = e->from;
+}
+
+static void on_live(struct world_device *dev, const struct session_event *e, struct entry_id id)
+{
+	if (!e->late) {
+		forget_told_until(dev, id);
+		return;
+	}
+	for (int f = 0; f < FILTERS; f++) {
+		struct bridge_filter *s = &dev->served[f];
+
+		if (!above(s->told, id) && above(s->end, e->upto)) s->end = e->upto;
+	}
+}
+
+static void on_event(enum journal_type type, const struct session_event *e, struct entry_id id)
+{
+	struct world_device *dev = &w.devices[device_of(e->client)];
+	bool present = dev->serving && entry_id_compare(dev->generation, e->generation) == 0;
+	struct slice rest = e->cursors, filter;
+	struct entry_id cursor;
+	int f;
+
+	switch (type) {
+	case JOURNAL_SUBSCRIBED:
+		on_subscribed(dev, e, id);
+		return;
+	case JOURNAL_UNSUBSCRIBED:
+		f = filter_of(e->filter);
+		dev->has_cursor[f] = false;
+		if (present) dev->served[f].known = false;
+		return;
+	case JOURNAL_LIVE:
+		if (present) on_live(dev, e, id);
+		return;
+	default:
+		assert_true(type == JOURNAL_GONE || type == JOURNAL_POSITION);
+		for (unsigned i = 0; i < e->cursor_count; i++) {
+			assert_true(session_cursor_next(&rest, &filter, &cursor));
+			dev->cursor[filter_of(filter)] = cursor;
+		}
+		if (present && type == JOURNAL_GONE) forget(dev);
+	}
+}
+
+/* The writer brings so many records into Redis, and the bridge reads the events among them. Subscriptions made at once are
+ * read at once: a filter that the bridge hears of later, with a lower cursor, is brought up behind what went before. */
+static void store(unsigned records)
+{
+	struct rig *r = w.rig;
+	struct journal_record rec;
+	struct session_event e;
+
+	while (journal_next(r->journal, r->read_position, &rec) == ST_OK) {
+		if (records == 0 && rec.type != JOURNAL_SUBSCRIBED) return;
+		if (records > 0) records--;
+		r->read_position = rec.next;
+		w.mark = rec.id;
+		if (rec.type != JOURNAL_MESSAGE) {
+			assert_int_equal(session_event_unpack(rec.body, &e), ST_OK);
+			on_event(rec.type, &e, rec.id);
+		}
+		journal_release(r->journal, rec.next, rec.id);
+	}
+}
+
+static bool wants(const struct world_device *dev, const struct published *m)
+{
+	bool wanted = false;
+
+	for (int f = 0; f < FILTERS; f++) {
+		const struct bridge_filter *s = &dev->served[f];
+
+		if (!s->known || !above(m->id, s->start) || above(m->id, s->end) || !matches(f, m->topic)) continue;
+		if (!above(m->id, s->position)) return false;
+		wanted = true;
+	}
+	return wanted;
+}
+
+static void fly(int d)
+{
+	struct flight *fl = &w.flights[w.flight_count++];
+	struct buf *b = &w.rig->command;
+
+	assert_false(b->failed);
+	fl->data = malloc(b->len);
+	assert_non_null(fl->data);
+	memcpy(fl->data, b->data, b->len);
+	fl->len = b->len;
+	w.devices[d].unacked++;
+}
+
+static void send_batch(int d, struct entry_id low, struct entry_id limit, unsigned most)
+{
+	struct world_device *dev = &w.devices[d];
+	struct entry_id upto = limit;
+	const struct published *list[16];
+	struct control_batch b;
+	unsigned n = 0;
+
+	for (size_t i = 0; i < w.count && !above(w.all[i].id, limit); i++) {
+		if (!above(w.all[i].id, low) || !wants(dev, &w.all[i])) continue;
+		list[n++] = &w.all[i];
+		upto = list[n - 1]->id;
+		if (n == most) break;
+		upto = limit;
+	}
+	control_batch_begin(&b, &w.rig->command, slice_str(names[d]), dev->generation, 1);
+	for (int f = 0; f < FILTERS; f++) {
+		struct bridge_filter *s = &dev->served[f];
+
+		if (!s->known || !above(upto, s->position)) continue;
+		control_batch_filter(&b, slice_str(filters[f]));
+		s->position = upto;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		struct message m = {.id = list[i]->id, .topic = slice_str(topics[list[i]->topic]), .payload = slice_str("x"),
+			.client = slice_str("p"), .qos = list[i]->qos, .payload_format = -1};
+
+		control_batch_message(&b, &m);
+	}
+	control_batch_end(&b, upto);
+	fly(d);
+}
+
+static void serve(int d)
+{
+	struct world_device *dev = &w.devices[d];
+	struct entry_id low = ENTRY_ID_MAX, end = ENTRY_ID_ZERO, limit;
+	bool owed = false;
+
+	if (!dev->serving || dev->switching || dev->unacked > 1 || w.flight_count == FLIGHT_MAX) return;
+	for (int f = 0; f < FILTERS; f++) {
+		const struct bridge_filter *s = &dev->served[f];
+
+		if (!s->known) continue;
+		if (above(low, s->position)) low = s->position;
+		if (above(s->end, end)) end = s->end;
+	}
+	limit = above(w.mark, end) ? end : w.mark;
+	for (int f = 0; f < FILTERS; f++) {
+		const struct bridge_filter *s = &dev->served[f];
+		struct entry_id to = above(limit, s->end) ? s->end : limit;
+
+		owed = owed || (s->known && above(to, s->position));
+	}
+	if (owed) {
+		send_batch(d, low, limit, 1 + below(15));
+		return;
+	}
+	if (dev->unacked > 0 || entry_id_compare(low, ENTRY_ID_MAX) == 0) return;
+	dev->switching = true;
+	control_switch(&w.rig->command, slice_str(names[d]), dev->generation, 1, above(low, limit) ? low : limit);
+	fly(d);
+}
+
+/* The oldest command reaches the plugin; its answer is there at once. */
+static void land(void)
+{
+	struct flight fl = w.flights[0];
+	struct control_command c;
+	enum control_result result;
+	struct world_device *dev;
+
+	if (w.flight_count == 0) return;
+	memmove(&w.flights[0], &w.flights[1], --w.flight_count * sizeof fl);
+	assert_int_equal(control_decode(slice_of(fl.data, fl.len), &c), ST_OK);
+	dev = &w.devices[device_of(c.device)];
+	result = c.type == CONTROL_BATCH ? devices_batch(w.rig->devices, &c) : devices_switch(w.rig->devices, &c);
+	if (dev->serving && entry_id_compare(dev->generation, c.generation) == 0) {
+		if (dev->unacked > 0) dev->unacked--;
+		if (c.type == CONTROL_SWITCH) dev->switching = false;
+		if (result == CONTROL_GONE) forget(dev);
+		else if (c.type == CONTROL_SWITCH && result == CONTROL_DONE) forget_told_until(dev, append_head(w.rig->append));
+	}
+	free(fl.data);
+}
+
+static void drop_flights(void)
+{
+	while (w.flight_count > 0) free(w.flights[--w.flight_count].data);
+}
+
+static void restart_bridge(void)
+{
+	drop_flights();
+	for (int d = 0; d < DEVICES; d++) forget(&w.devices[d]);
+	devices_announce(w.rig->devices);
+}
+
+/* --- the run --------------------------------------------------------------------------------------------------------- */
+
+static void step(void)
+{
+	int d = (int)below(DEVICES), f = (int)below(FILTERS);
+	unsigned what = below(1000);
+
+	if (what < 400) publish();
+	else if (what < 480) release(3);
+	else if (what < 560) end_turn(false);
+	else if (what < 700) store(below(12));
+	else if (what < 800) serve(d);
+	else if (what < 900) land();
+	else if (what < 935) {
+		come_back(d);
+		subscribe(d, f);
+	} else if (what < 960) unsubscribe(d, f);
+	else if (what < 980) disconnect(d);
+	else if (what < 990) come_back(d);
+	else if (what < 995) restart_bridge();
+	else if (what < 997 && w.seed % 3 == 0) {
+		rig_pass_time(6000);
+		end_turn(true);
+	} else rig_pass_time(below(100000));
+}
+
+static bool idle(void)
+{
+	if (devices_any_gated(w.rig->devices) || devices_count(w.rig->devices).late > 0) return false;
+	return w.rig->seen_count == 0 && w.flight_count == 0;
+}
+
+static void settle(void)
+{
+	for (int d = 0; d < DEVICES; d++) {
+		for (int f = 0; f < FILTERS; f++) {
+			if (w.devices[d].epochs[f].open) subscribe(d, f);
+		}
+	}
+	release(1);
+	for (int i = 0; i < 20000 && !idle(); i++) {
+		store(1000);
+		for (int d = 0; d < DEVICES; d++) serve(d);
+		land();
+		end_turn(false);
+	}
+	if (!idle()) fail_msg("seed %u: the devices never became live", w.seed);
+}
+
+static void check_message(int d, const struct published *m)
+{
+	const struct world_device *dev = &w.devices[d];
+	bool must = false, may = m->qos == 2 || !w.exact;
+	unsigned most = dev->repeats || !w.exact ? 1000 : m->twice[d] ? 2 : 1;
+
+	if (!covered(m->topic)) {
+		if (m->got[d] != (m->direct[d] ? 1 : 0))
+			fail_msg("seed %u: %s got %u of what the broker alone delivers", w.seed, names[d], m->got[d]);
+		return;
+	}
+	for (int f = 0; f < FILTERS; f++) {
+		const struct epoch *e = &dev->epochs[f];
+
+		if (!e->began || !matches(f, m->topic)) continue;
+		must = must || (e->open && above(m->id, e->start));
+		may = may || above(m->id, e->first);
+	}
+	if (m->got[d] < (must ? 1u : 0u) || m->got[d] > (must || may ? most : 0))
+		fail_msg("seed %u %s: %s was given %u times message %zu (%llu-%llu, %s, QoS %u)%s", w.seed,
+			w.exact ? "exact" : "loose", names[d], m->got[d], (size_t)(m - w.all), (unsigned long long)m->id.ms,
+			(unsigned long long)m->id.seq, topics[m->topic], m->qos, must ? ", which it must have" : "");
+}
+
+static void run(unsigned seed, bool exact)
+{
+	memset(&w, 0, sizeof w);
+	w.seed = w.seed_now = seed;
+	w.exact = exact;
+	w.rig = rig_new(1 << 20, mirrors, exact ? exact_grants : loose_grants);
+	for (int i = 0; i < STEPS; i++) step();
+	settle();
+	for (size_t i = 0; i < w.count; i++) {
+		for (int d = 0; d < DEVICES; d++) check_message(d, &w.all[i]);
+	}
+	drop_flights();
+	rig_free(w.rig);
+}
+
+static void test_exact(void **state)
+{
+	(void)state;
+	for (unsigned seed = 1; seed <= SEEDS; seed++) run(seed, true);
+	printf("seeds 1 to %d\n", SEEDS);
+}
+
+static void test_loose(void **state)
+{
+	(void)state;
+	for (unsigned seed = 1; seed <= SEEDS; seed++) run(seed, false);
+	printf("seeds 1 to %d\n", SEEDS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_exact), cmocka_unit_test(test_loose)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
