@@ -385,11 +385,13 @@ static bool take_boots(struct sweep *s, const redisReply *reply)
 /* The earlier of Redis' clock and ours: a wrong one must not remove anything too early. */
 static bool take_time(struct sweep *s, const redisReply *reply)
 {
-	uint64_t seconds, own = s->config.wall_ms(s->config.ctx);
+	uint64_t seconds, micros, own = s->config.wall_ms(s->config.ctx);
 
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) return false;
-	if (decimal_parse(reply_slice(reply->element[0]), &seconds) != ST_OK || seconds > UINT64_MAX / 1000) return false;
-	s->now = seconds * 1000 < own ? seconds * 1000 : own;
+	if (decimal_parse(reply_slice(reply->element[0]), &seconds) != ST_OK || seconds > UINT32_MAX * 1000ull) return false;
+	if (decimal_parse(reply_slice(reply->element[1]), &micros) != ST_OK || micros >= 1000000) return false;
+	s->now = seconds * 1000 + micros / 1000;
+	if (own < s->now) s->now = own;
 	plan(s);
 	begin_window(s);
 	return true;

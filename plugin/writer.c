@@ -392,6 +392,7 @@ static enum status make_parts(struct writer *w)
 		.now_ms = now_ms,
 		.ctx = w,
 	};
+	note_oldest(w);
 	st = pipeline_new(&config, &w->pipeline);
 	if (st != ST_OK) return st;
 	return redis_link_new(&w->loop, w->settings, "plugin", &w->log, &events, &w->link);
