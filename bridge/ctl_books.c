@@ -1,6 +1,7 @@
 /*
- * Shows the status hash: the books first, the other counters by name, then the rules by number. Borrows the reply. It must
- * not trust what stands in Redis: everything is made printable, and a field that is none of ours is shown as it is.
+ * Shows the status hash: the books first, the other counters by name, then the rules by number. Borrows the reply. It
+ * must not trust what stands in Redis: everything is made printable, and a field that is none of ours is shown as it
+ * is.
  */
 #include "bridge/ctl_books.h"
 

@@ -1,6 +1,6 @@
 /*
- * Carries sweeps to Redis and back. Owns its link, the timer and the sweep. Loop thread. It must never have more than one
- * command under way.
+ * Carries sweeps to Redis and back. Owns its link, the timer and the sweep. Loop thread. It must never have more than
+ * one command under way.
  */
 #include "bridge/housekeeping.h"
 
@@ -59,8 +59,8 @@ static void ended(struct housekeeping *h, bool whole)
 	add_totals(h, t);
 	if (t->entries + t->streams + t->members + t->devices + t->boots == 0) return;
 	log_to(h->deps.log, LOG_LEVEL_NOTICE, "housekeeping: %" PRIu64 " old entries, %" PRIu64 " empty streams, %" PRIu64
-		" index members, %" PRIu64 " absent devices and %" PRIu64 " broker runs removed in %.1f s", t->entries, t->streams,
-		t->members, t->devices, t->boots, (double)(uv_now(h->deps.loop) - h->began_ms) / 1000.0);
+		" index members, %" PRIu64 " absent devices and %" PRIu64 " broker runs removed in %.1f s", t->entries,
+		t->streams, t->members, t->devices, t->boots, (double)(uv_now(h->deps.loop) - h->began_ms) / 1000.0);
 }
 
 static void refused(struct housekeeping *h, const redisReply *reply)

@@ -1,6 +1,6 @@
 /*
- * Housekeeping in Redis: what went quiet is trimmed and forgotten (bridge/sweep.h), every minute, over a link of its own.
- * One command of at most SWEEP_PAGE keys is under way at a time, so that nobody waits for it. Loop thread.
+ * Housekeeping in Redis: what went quiet is trimmed and forgotten (bridge/sweep.h), every minute, over a link of its
+ * own. One command of at most SWEEP_PAGE keys is under way at a time, so that nobody waits for it. Loop thread.
  */
 #ifndef MQR_BRIDGE_HOUSEKEEPING_H
 #define MQR_BRIDGE_HOUSEKEEPING_H
@@ -30,8 +30,8 @@ struct housekeeping_deps {
 
 enum status housekeeping_new(const struct housekeeping_deps *deps, struct housekeeping **out) MUST_CHECK;
 void housekeeping_start(struct housekeeping *h);
-/* The plugin is heard, or no longer. Devices are forgotten only when it was heard for a whole `every_ms`: by then it has
- * told which ones are here and owed something. */
+/* The plugin is heard, or no longer. Devices are forgotten only when it was heard for a whole `every_ms`: by then it
+ * has told which ones are here and owed something. */
 void housekeeping_open(struct housekeeping *h, bool open);
 /* Rounds that came to their end, and what all of them removed. */
 uint64_t housekeeping_rounds(const struct housekeeping *h);

@@ -1,6 +1,6 @@
 /*
- * Finds the rules behind a key. Owns nothing. Loop thread. What the index does not tell (client, user; levels of a topic
- * where many share the key) matches anything, so in doubt more rules are found and the key is kept longer.
+ * Finds the rules behind a key. Owns nothing. Loop thread. What the index does not tell (client, user; levels of a
+ * topic where many share the key) matches anything, so in doubt more rules are found and the key is kept longer.
  */
 #include "bridge/retention.h"
 

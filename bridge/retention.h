@@ -7,8 +7,9 @@
 #include "config/settings.h"
 #include "config/slice.h"
 
-/* The maxage in milliseconds for this stream and hint (config/keys.h), 0 for ever. Where several rules may have written
- * it, the longest applies, and one without maxage keeps all. A key that no rule writes any more is kept too. */
+/* The maxage in milliseconds for this stream and hint (config/keys.h), 0 for ever. Where several rules may have
+ * written it, the longest applies, and one without maxage keeps all. A key that no rule writes any more is kept too.
+ * */
 uint64_t retention_of(const struct settings *settings, struct slice key, struct slice hint, struct buf *scratch);
 
 #endif

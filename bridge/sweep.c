@@ -1,6 +1,6 @@
 /*
- * The rounds of housekeeping. Owns where a round stands. Loop thread; no I/O. It must never remove what was written to after
- * it was looked at, nor call a time covered that a broken round has not walked.
+ * The rounds of housekeeping. Owns where a round stands. Loop thread; no I/O. It must never remove what was written
+ * to after it was looked at, nor call a time covered that a broken round has not walked.
  */
 #include "bridge/sweep.h"
 
@@ -12,6 +12,7 @@
 #include "bridge/retention.h"
 #include "config/decimal.h"
 #include "config/entry_id.h"
+#include "config/key_template.h"
 #include "config/keys.h"
 #include "config/resp.h"
 
@@ -88,7 +89,7 @@ struct sweep {
 	uint64_t now;
 	struct window windows[WINDOWS_MAX];
 	size_t window_count, window;
-	char score[SCORE_MAX];      /* the next page begins here, behind `kept` members of that score; empty: at the window's from */
+	char score[SCORE_MAX];      /* next page begins here, behind `kept` members of it; empty: where the window does */
 	uint64_t kept;
 	/* the page */
 	bool last_page;
@@ -249,7 +250,8 @@ bool sweep_ask(struct sweep *s, struct buf *commands)
 
 /* --- a page ---------------------------------------------------------------------------------------------------- */
 
-/* One member and its score; `arguments` for the script go behind those of the members before. False: not for the script. */
+/* One member and its score; `arguments` for the script go behind those of the members before. False: not for the
+ * script. */
 static bool add_item(struct sweep *s, struct buf *keys, struct buf *arguments, struct slice member, struct slice score)
 {
 	struct slice key, hint;
@@ -264,6 +266,7 @@ static bool add_item(struct sweep *s, struct buf *keys, struct buf *arguments, s
 		return true;
 	}
 	if (!index_member_parse(member, &kind, &key, &hint)) return false;
+	if (key_reserved(s->config.settings->prefix, key)) return false;
 	maxage = kind == 's' ? retention_of(s->config.settings, key, hint, &s->scratch) : 0;
 	if (maxage > 0) (void)entry_id_format((struct entry_id){back(s->now, maxage), 0}, minid);
 	resp_arg(keys, key);
@@ -388,7 +391,7 @@ static bool take_time(struct sweep *s, const redisReply *reply)
 	uint64_t seconds, micros, own = s->config.wall_ms(s->config.ctx);
 
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) return false;
-	if (decimal_parse(reply_slice(reply->element[0]), &seconds) != ST_OK || seconds > UINT32_MAX * 1000ull) return false;
+	if (decimal_parse(reply_slice(reply->element[0]), &seconds) != ST_OK || seconds > UINT32_MAX) return false;
 	if (decimal_parse(reply_slice(reply->element[1]), &micros) != ST_OK || micros >= 1000000) return false;
 	s->now = seconds * 1000 + micros / 1000;
 	if (own < s->now) s->now = own;

@@ -1,16 +1,16 @@
 /*
- * One round of housekeeping as a step machine without I/O: one command out, one reply in, until there is none. What it
- * walks and removes:
- *   <prefix>:index     by score. A stream whose rule has a maxage is trimmed, exactly; a stream that is empty then goes with
- *                      its index member (but stays, without a member, while it has consumer groups: they would be lost);
- *                      members whose list or stream does not exist any more go.
- *   <prefix>:sessions  by score. A device goes when it was last seen more than session_ttl ago, is not live, and is not being
- *                      served. One that was live when the broker ended was last seen then.
+ * One round of housekeeping as a step machine without I/O: one command out, one reply in, until there is none. What
+ * it walks and removes:
+ *   <prefix>:index     by score. A stream whose rule has a maxage is trimmed, exactly; a stream that is empty then goes
+ *                      with its index member (but stays, without a member, while it has consumer groups: they would be
+ *                      lost); members whose list or stream does not exist any more go.
+ *   <prefix>:sessions  by score. A device goes when it was last seen more than session_ttl ago, is not live, and is not
+ *                      being served. One that was live when the broker ended was last seen then.
  *   <prefix>:boots     runs that ended more than session_ttl ago: no session that is left can refer to them.
  *
- * A page of members is handled by one script, which looks again at each member's score: whoever wrote to the key meanwhile
- * has moved it, and then nothing is removed. A full round looks at everything that is old enough; the others only at what
- * came of age since the last round that came to its end, so that what stays costs nothing.
+ * A page of members is handled by one script, which looks again at each member's score: whoever wrote to the key
+ * meanwhile has moved it, and then nothing is removed. A full round looks at everything that is old enough; the
+ * others only at what came of age since the last round that came to its end, so that what stays costs nothing.
  */
 #ifndef MQR_BRIDGE_SWEEP_H
 #define MQR_BRIDGE_SWEEP_H

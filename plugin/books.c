@@ -1,6 +1,6 @@
 /*
- * Counts what became of messages. Broker and writer thread, each its own columns; neither waits for the other. Columns lie
- * apart in memory, so that the threads do not fight over cache lines.
+ * Counts what became of messages. Broker and writer thread, each its own columns; neither waits for the other.
+ * Columns lie apart in memory, so that the threads do not fight over cache lines.
  */
 #include "plugin/books.h"
 

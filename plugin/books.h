@@ -3,9 +3,9 @@
  *
  *   in = stored + queued + dropped (by reason) + dead
  *
- * There is a page for each rule, by its number in the journal's rule table, and one for records whose rules can no longer
- * be read. Totals are sums over the pages and cannot disagree with them. What was found unsent in the journal at start
- * came in again with this run, so the equation holds over restarts.
+ * There is a page for each rule, by its number in the journal's rule table, and one for records whose rules can no
+ * longer be read. Totals are sums over the pages and cannot disagree with them. What was found unsent in the journal
+ * at start came in again with this run, so the equation holds over restarts.
  *
  * It holds at every moment, whoever looks while both threads count: `queued` is what remains of `in` when the other
  * columns are taken off; a message is entered as `in` before the writer can see it (or before it is dropped), and a

@@ -1,4 +1,5 @@
-/* Walks the journal's unsent records once. Owns nothing; changes only counters. Runs before there is a writer thread. */
+/* Walks the journal's unsent records once. Owns nothing; changes only counters. Runs before there is a writer thread.
+ * */
 #include "plugin/leftover.h"
 
 #include "plugin/session_event.h"

@@ -1,6 +1,6 @@
 /*
- * What an earlier run of the broker left in the journal. Called once at start, before the writer thread runs; walks all
- * of the unsent records.
+ * What an earlier run of the broker left in the journal. Called once at start, before the writer thread runs; walks
+ * all of the unsent records.
  */
 #ifndef MQR_PLUGIN_LEFTOVER_H
 #define MQR_PLUGIN_LEFTOVER_H
@@ -8,8 +8,8 @@
 #include "plugin/journal.h"
 #include "plugin/report.h"
 
-/* Enters every unsent message of an earlier run in the books as `in`, and their number as `recovered`. Returns the boot id
- * of the run that the first unsent record belongs to. */
+/* Enters every unsent message of an earlier run in the books as `in`, and their number as `recovered`. Returns the
+ * boot id of the run that the first unsent record belongs to. */
 struct entry_id leftover_enter(struct journal *journal, struct report *report);
 
 #endif

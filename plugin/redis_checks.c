@@ -1,6 +1,6 @@
 /*
- * Asks Redis about itself and warns. Writer thread; never refuses a Redis: that is the operator's decision. Owns what was
- * said last, so that a connection that comes and goes does not fill the log.
+ * Asks Redis about itself and warns. Writer thread; never refuses a Redis: that is the operator's decision. Owns what
+ * was said last, so that a connection that comes and goes does not fill the log.
  */
 #include "plugin/redis_checks.h"
 
@@ -116,7 +116,8 @@ static const char *append_only(const struct redis_facts *f)
 {
 	if (!is(f->aof, "0")) return "";
 	if (f->save_known && f->save[0] == '\0') {
-		return "appendonly is off and there are no snapshots: confirmed messages are lost when redis ends; set appendonly yes";
+		return "appendonly is off and there are no snapshots: confirmed messages are lost when redis ends; set it to "
+			"yes";
 	}
 	return "appendonly is off: confirmed messages since the last snapshot are lost when redis is killed; set it to yes";
 }
@@ -128,12 +129,12 @@ static const char *fsync_policy(const struct redis_facts *f)
 		return "appendfsync is no: confirmed messages of many seconds are lost when the host fails; set it to always";
 	}
 	if (is(f->fsync, "everysec")) {
-		return "appendfsync is everysec: up to two seconds of confirmed messages are lost when redis or its host fails; "
-			"set it to always";
+		return "appendfsync is everysec: up to two seconds of confirmed messages are lost when redis or its host "
+			"fails; set it to always";
 	}
 	if (is(f->rewrite, "yes")) {
-		return "no-appendfsync-on-rewrite is yes: while redis rewrites its append-only file, confirmed messages are lost when "
-			"the host fails; set it to no";
+		return "no-appendfsync-on-rewrite is yes: while redis rewrites its append-only file, confirmed messages are "
+			"lost when the host fails; set it to no";
 	}
 	return "";
 }
@@ -153,12 +154,14 @@ void redis_checks_judge(const struct redis_facts *f, enum redis_check check, cha
 			"maxmemory-policy is %s: keys may be evicted and messages lost; set noeviction", f->policy);
 		return;
 	case CHECK_MODE:
-		if (is(f->mode, "cluster")) text = "this is a cluster node, which is not supported yet: messages wait in the journal";
+		if (is(f->mode, "cluster")) {
+			text = "this is a cluster node, which is not supported yet: messages wait in the journal";
+		}
 		break;
 	case CHECK_ROLE:
 		if (is(f->role, "slave")) {
-			text = "this is a replica: messages wait in the journal while it takes no writes, and what a writable replica "
-				"takes is lost with its next synchronisation; redis_url must name the master";
+			text = "this is a replica: messages wait in the journal while it takes no writes, and what a writable "
+				"replica takes is lost with its next synchronisation; redis_url must name the master";
 		}
 		break;
 	case CHECK_APPEND_ONLY:

@@ -1,6 +1,6 @@
 /*
- * What is wrong with a Redis that takes writes all the same: settings and states in which a promise is weaker than our own
- * settings suggest. Asked at every connect. Pure but for the log. Writer thread.
+ * What is wrong with a Redis that takes writes all the same: settings and states in which a promise is weaker than
+ * our own settings suggest. Asked at every connect. Pure but for the log. Writer thread.
  */
 #ifndef MQR_PLUGIN_REDIS_CHECKS_H
 #define MQR_PLUGIN_REDIS_CHECKS_H

@@ -1,6 +1,6 @@
 /*
- * The plugin's books and counters as a Redis command, HSET <prefix>:status:<node>. All of it is one sample, so that the
- * equation of plugin/books.h holds in what a reader of the hash sees. Writer thread.
+ * The plugin's books and counters as a Redis command, HSET <prefix>:status:<node>. All of it is one sample, so that
+ * the equation of plugin/books.h holds in what a reader of the hash sees. Writer thread.
  *   in, stored, queued, dropped, dropped_<reason>, dead      all rules together, counted once a message and rule
  *   rule:<n>:text, in, stored, queued, dropped, dead         one rule; n is its number in the journal, or "unknown"
  *   queued_bytes, queued_age                                 unsent journal records; milliseconds since the oldest came

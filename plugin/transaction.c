@@ -276,10 +276,8 @@ static enum status add_target(struct transaction *t, struct source *s, const str
 		if (st != ST_OK) return st;
 	}
 	t->targets[t->target_count++] = (struct transaction_target){entry->write, rule, number};
-	if (!mirror_rule_readable(rule) || key_reserved(s->names->prefix, slice_of(t->key.data + 1, t->key.len - 1))) {
-		return ST_OK;
-	}
-	return add_member(t, s, rule);
+	bool reserved = key_reserved(s->names->prefix, slice_of(t->key.data + 1, t->key.len - 1));
+	return mirror_rule_readable(rule) && !reserved ? add_member(t, s, rule) : ST_OK;
 }
 
 static enum status add_damaged(struct transaction *t, uint16_t number)

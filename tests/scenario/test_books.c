@@ -1,7 +1,7 @@
 /*
- * The books balance: in = stored + queued + dropped + dead, for every rule and in all, at random moments under load, while
- * Redis is stopped, killed and full of keys of the wrong type, the journal runs full, and the broker is killed; as read
- * from the status hash and from $SYS. At the end they are held against what is really in Redis.
+ * The books balance: in = stored + queued + dropped + dead, for every rule and in all, at random moments under load,
+ * while Redis is stopped, killed and full of keys of the wrong type, the journal runs full, and the broker is killed;
+ * as read from the status hash and from $SYS. At the end they are held against what is really in Redis.
  */
 #include <setjmp.h>
 #include <stdarg.h>

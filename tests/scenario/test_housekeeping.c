@@ -1,6 +1,7 @@
 /*
- * Topics and devices that came and went leave nothing behind, what is in use stays, and a writer at work loses nothing:
- * housekeeping in the test's own loop, at a fast pace, against real servers; and once in the bridge as it is.
+ * Topics and devices that came and went leave nothing behind, what is in use stays, and a writer at work loses
+ * nothing: housekeeping in the test's own loop, at a fast pace, against real servers; and once in the bridge as it
+ * is.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -251,7 +252,8 @@ static void test_what_stays(void **state)
 	scene_end(s);
 }
 
-/* No stream with entries may be without its index member, at any moment, and no message younger than maxage may go. */
+/* No stream with entries may be without its index member, at any moment, and no message younger than maxage may go.
+ * */
 static void test_writer_at_work(void **state)
 {
 	static const char check[] =

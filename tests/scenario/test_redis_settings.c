@@ -1,6 +1,6 @@
 /*
- * Redis as it is set up: config/redis.conf gives the plugin nothing to warn about, other settings do, once, and again only
- * when something changed.
+ * Redis as it is set up: config/redis.conf gives the plugin nothing to warn about, other settings do, once, and again
+ * only when something changed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,7 +46,8 @@ static void world_over(struct world *w, struct scene *s, const char *redis_optio
 	server_start(w->broker);
 }
 
-/* The checks go out with the first commands: once a message is stored, they are judged; and the broker has logged them. */
+/* The checks go out with the first commands: once a message is stored, they are judged; and the broker has logged
+ * them. */
 static void settle(struct world *w, const char *topic)
 {
 	struct guest *p = guest_join(w, topic, NULL);

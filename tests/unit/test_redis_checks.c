@@ -1,4 +1,5 @@
-/* What the plugin says about a Redis, by tables: one line where a promise is weaker, and only when something changed. */
+/* What the plugin says about a Redis, by tables: one line where a promise is weaker, and only when something changed.
+ * */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -359,6 +359,12 @@ static void careful(void **state)
 	assert_true(run(s, true, false, 0));
 	assert_int_equal(m->looked, 0);
 	model.own_now = NOW;
+	memcpy(m->name, "sp:events:n\0a", 13); /* nor our own keys, whatever the index says */
+	m->len = 13;
+	assert_true(run(s, true, false, 0));
+	assert_int_equal(m->looked, 0);
+	memcpy(m->name, "sa/000000\0a/000000", 18);
+	m->len = 18;
 	m->name[0] = 'z';
 	assert_true(run(s, true, false, 0));
 	assert_int_equal(m->looked, 0);
