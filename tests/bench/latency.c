@@ -1,7 +1,7 @@
 /*
  * How soon the broker acknowledges, and what its thread spends on a message: plain Mosquitto against Mosquitto with the
- * plugin, while Redis is up, stopped (SIGSTOP) and dead (SIGKILL). All in one run on the same machine, in turns, medians
- * over the rounds; figures of different machines or runs do not compare, the ratios do.
+ * plugin, while Redis is up, stopped (SIGSTOP) and dead (SIGKILL). All in one run on the same machine, in turns,
+ * medians over the rounds; figures of different machines or runs do not compare, the ratios do.
  *
  *	cmake -S . -B build -DBENCH=ON && cmake --build build && build/latency [messages a second [rounds]]
  *
@@ -122,8 +122,8 @@ static void print_figures(struct bench *b)
 			median[i][k] = b->figures[i][k][rounds / 2];
 		}
 		const double *m = median[i], *plain = median[PLAIN];
-		printf("%-22s %9.0f %9.0f %9.0f %9.0f %14.2f   %.2f %.2f %.2f %.2f\n", names[i], m[P50], m[P99], m[P999], m[MOST],
-			m[CPU], m[P50] / plain[P50], m[P99] / plain[P99], m[P999] / plain[P999], m[CPU] / plain[CPU]);
+		printf("%-22s %9.0f %9.0f %9.0f %9.0f %14.2f   %.2f %.2f %.2f %.2f\n", names[i], m[P50], m[P99], m[P999],
+			m[MOST], m[CPU], m[P50] / plain[P50], m[P99] / plain[P99], m[P999] / plain[P999], m[CPU] / plain[CPU]);
 	}
 }
 

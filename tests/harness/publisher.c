@@ -109,7 +109,8 @@ static size_t put_head(char *to, unsigned first, size_t rest)
 
 static void open_connection(struct publisher *p, struct connection *c, unsigned n)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(p->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(p->port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval limit = {5, 0};
 	char packet[128], id[80];
 	int on = 1;
