@@ -28,6 +28,7 @@
 #define READER_KEEP_MAX (1024u * 1024)
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
+#define BARREN_MAX 3 /* what accepts everybody and answers nothing gets ever fewer calls after these */
 #define LOG_REPEAT_MS 60000
 #define LOG_LOSSES_MAX 20 /* that many alike in LOG_REPEAT_MS are told one by one */
 #define TEXT_MAX 256
@@ -68,6 +69,7 @@ struct redis_link {
 	struct pending *first, *last;
 	uint64_t active_at; /* last sign of life, or first pending send; milliseconds of the loop */
 	unsigned backoff_ms;
+	unsigned barren; /* connections in a row that became ready and answered no command */
 	uint32_t jitter;
 	struct handshake handshake;
 	char logged[TEXT_MAX]; /* what was last said about being away; empty when connected */
@@ -277,6 +279,7 @@ static enum status poll_ready(struct redis_link *link)
 static void become_ready(struct redis_link *link)
 {
 	link->state = LINK_READY;
+	if (link->barren++ < BARREN_MAX) link->backoff_ms = BACKOFF_MIN_MS;
 	(void)uv_timer_stop(&link->timer);
 	if (link->logged[0] == '\0') {
 		log_to(link->log, LOG_LEVEL_NOTICE, "redis %s (%s): connected", link->address, link->name);
@@ -309,8 +312,10 @@ static void deliver(struct redis_link *link, const redisReply *reply)
 	size_t index = p->seen++;
 	redis_reply_fn *fn = p->fn;
 	void *ctx = p->ctx;
-	/* Not when ready: what accepts everybody and answers nothing gets ever fewer calls. */
-	if (link->state == LINK_READY) link->backoff_ms = BACKOFF_MIN_MS;
+	if (link->state == LINK_READY) {
+		link->barren = 0;
+		link->backoff_ms = BACKOFF_MIN_MS;
+	}
 	if (p->seen == p->replies) {
 		link->first = p->next;
 		if (!link->first) link->last = NULL;
