@@ -292,7 +292,7 @@ static void deadlines(void **state)
 	assert_int_equal(r.lost_status, ST_TIMEOUT);
 	assert_int_equal(r.nulls, 1);
 	uint64_t took = now_ms() - began;
-	assert_true(took >= REDIS_LINK_TIMEOUT_MS - 100 && took < REDIS_LINK_TIMEOUT_MS + 1000);
+	assert_true(took >= REDIS_LINK_TIMEOUT_MS - 100 && took < REDIS_LINK_TIMEOUT_MS + 5000);
 	/* The kernel accepts for the stopped server; the handshake has a limit too. */
 	run_until(&r, r.lost == 2);
 	assert_int_equal(r.lost_status, ST_TIMEOUT);
