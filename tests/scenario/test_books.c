@@ -100,8 +100,8 @@ static void view_sys(struct world *w, struct view *v)
 static void check_account(const char *where, size_t rule, const struct account *a)
 {
 	scene_require(a->in == a->stored + a->queued + a->dropped + a->dead,
-		"%s, rule %zu: in %lld, stored %lld, queued %lld, dropped %lld, dead %lld", where, rule, a->in, a->stored, a->queued,
-		a->dropped, a->dead);
+		"%s, rule %zu: in %lld, stored %lld, queued %lld, dropped %lld, dead %lld", where, rule, a->in, a->stored,
+		a->queued, a->dropped, a->dead);
 }
 
 static void check(const char *where, const struct view *v)
@@ -231,7 +231,7 @@ static void test_at_random_moments(void **state)
 		(void)snprintf(key, sizeof(key), "l:load/%d", i);
 		stored += store_list_len(w.db, key);
 	}
-	printf("%u samples of the hash, %u rounds of $SYS; in %lld, stored %lld, dropped %lld, dead %lld, %lld reconnects\n",
+	printf("%u samples, %u rounds of $SYS; in %lld, stored %lld, dropped %lld, dead %lld, %lld reconnects\n",
 		samples, rounds, v.total.in, v.total.stored, v.total.dropped, v.total.dead, v.reconnects);
 	assert_true(samples > 20 && rounds > 1 && v.reconnects > 0);
 	assert_int_equal(v.total.in, in);
@@ -332,7 +332,8 @@ static void test_shown_by_the_cli(void **state)
 	cJSON_Delete(root);
 	const char *const plain[] = {CTL_PROGRAM, "status", "-c", w.settings, NULL};
 	(void)program_run(s, plain, 10000, &text);
-	scene_require(strstr(text, "rule 2   in 1 stored 0 queued 0 dropped 0 dead 1  (wrong/# stream w:%t)") != NULL, "%s", text);
+	scene_require(strstr(text, "rule 2   in 1 stored 0 queued 0 dropped 0 dead 1  (wrong/# stream w:%t)") != NULL,
+		"%s", text);
 	free(l);
 	scene_end(s);
 }
