@@ -14,7 +14,7 @@
 #include "config/units.h"
 #include "config/words.h"
 
-#define OPTIONS "maxlen=N, maxage=DURATION, durability=async|journal, format=json|raw"
+#define OPTIONS "maxlen=N, maxage=DURATION, durability=async|journal|fsync|redis, format=json|raw"
 
 enum option { OPTION_MAXLEN, OPTION_MAXAGE, OPTION_DURABILITY, OPTION_FORMAT, OPTION_COUNT };
 static const char *const option_names[OPTION_COUNT] = {"maxlen", "maxage", "durability", "format"};
@@ -25,12 +25,11 @@ static enum status durability_parse(const char *value, struct mirror_rule *rule,
 
 	if (strcmp(value, "async") == 0) rule->durability = DURABILITY_ASYNC;
 	else if (strcmp(value, "journal") == 0) rule->durability = DURABILITY_JOURNAL;
-	else if (strcmp(value, "fsync") == 0 || strcmp(value, "redis") == 0) {
-		return explain(ST_UNSUPPORTED, why, size, "durability=%s is not supported yet; accepted are async and journal",
-			value);
-	} else {
-		return explain(ST_INVALID, why, size, "durability \"%s\" is unknown; accepted are async and journal",
-			shown(value, text));
+	else if (strcmp(value, "fsync") == 0) rule->durability = DURABILITY_FSYNC;
+	else if (strcmp(value, "redis") == 0) rule->durability = DURABILITY_REDIS;
+	else {
+		return explain(ST_INVALID, why, size, "durability \"%s\" is unknown; accepted are async, journal, fsync and "
+			"redis", shown(value, text));
 	}
 	return ST_OK;
 }

@@ -28,7 +28,9 @@
 #define READER_KEEP_MAX (1024u * 1024)
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
+#define BARREN_MAX 3 /* what accepts everybody and answers nothing gets ever fewer calls after these */
 #define LOG_REPEAT_MS 60000
+#define LOG_LOSSES_MAX 20 /* that many alike in LOG_REPEAT_MS are told one by one */
 #define TEXT_MAX 256
 
 enum link_state { LINK_IDLE, LINK_WAITING, LINK_CONNECTING, LINK_HANDSHAKE, LINK_READY, LINK_CLOSED };
@@ -67,10 +69,16 @@ struct redis_link {
 	struct pending *first, *last;
 	uint64_t active_at; /* last sign of life, or first pending send; milliseconds of the loop */
 	unsigned backoff_ms;
+	unsigned barren; /* connections in a row that became ready and answered no command */
 	uint32_t jitter;
 	struct handshake handshake;
 	char logged[TEXT_MAX]; /* what was last said about being away; empty when connected */
 	uint64_t logged_at;
+	char said[TEXT_MAX];   /* the last loss that was logged, over all episodes */
+	uint64_t losses_since; /* beginning of the present minute of losses */
+	unsigned losses;       /* in it */
+	unsigned unsaid;       /* losses that were not logged */
+	bool quiet;            /* the present one is among them */
 	uint64_t lost_at;
 	unsigned attempts;
 	void (*closed)(void *ctx);
@@ -137,21 +145,44 @@ static unsigned next_backoff(struct redis_link *link)
 	return base / 2 + base / 2 * (link->jitter >> 16) / 65536u + 1; /* half to whole */
 }
 
+/* A server that closes every connection it has just accepted must not fill the disk with log lines. */
+static bool said_enough(struct redis_link *link, const char *text, uint64_t now)
+{
+	if (link->losses == 0 || now - link->losses_since >= LOG_REPEAT_MS) {
+		link->losses_since = now;
+		link->losses = 0;
+	}
+	link->losses++;
+	return link->losses > LOG_LOSSES_MAX && strcmp(link->said, text) == 0;
+}
+
 static void log_lost(struct redis_link *link, const char *text)
 {
 	uint64_t now = uv_now(link->loop);
 	bool first = link->logged[0] == '\0';
+	char unsaid[64] = "";
 	link->attempts++;
 	if (first) {
 		link->lost_at = now;
 		link->attempts = 1;
+		link->quiet = said_enough(link, text, now);
+		if (link->quiet) {
+			link->unsaid++;
+			snprintf(link->logged, sizeof(link->logged), "%s", text);
+			link->logged_at = now;
+			return;
+		}
 	} else if (strcmp(link->logged, text) == 0 && now - link->logged_at < LOG_REPEAT_MS) {
 		return;
 	}
 	snprintf(link->logged, sizeof(link->logged), "%s", text);
 	link->logged_at = now;
-	log_to(link->log, LOG_LEVEL_WARNING, "redis %s (%s): %s; trying again (%u attempts so far)", link->address,
-		link->name, text, link->attempts);
+	link->quiet = false;
+	if (link->unsaid > 0) snprintf(unsaid, sizeof(unsaid), "; %u times more since this was last told", link->unsaid);
+	link->unsaid = 0;
+	snprintf(link->said, sizeof(link->said), "%s", text);
+	log_to(link->log, LOG_LEVEL_WARNING, "redis %s (%s): %s; trying again (%u attempts so far)%s", link->address,
+		link->name, text, link->attempts, unsaid);
 }
 
 /* `text` may lie in the connection that goes here. */
@@ -248,11 +279,11 @@ static enum status poll_ready(struct redis_link *link)
 static void become_ready(struct redis_link *link)
 {
 	link->state = LINK_READY;
-	link->backoff_ms = BACKOFF_MIN_MS;
+	if (link->barren++ < BARREN_MAX) link->backoff_ms = BACKOFF_MIN_MS;
 	(void)uv_timer_stop(&link->timer);
 	if (link->logged[0] == '\0') {
 		log_to(link->log, LOG_LEVEL_NOTICE, "redis %s (%s): connected", link->address, link->name);
-	} else {
+	} else if (!link->quiet) {
 		log_to(link->log, LOG_LEVEL_NOTICE, "redis %s (%s): connected again after %.1f s and %u attempts",
 			link->address, link->name, (double)(uv_now(link->loop) - link->lost_at) / 1000.0, link->attempts);
 	}
@@ -281,6 +312,10 @@ static void deliver(struct redis_link *link, const redisReply *reply)
 	size_t index = p->seen++;
 	redis_reply_fn *fn = p->fn;
 	void *ctx = p->ctx;
+	if (link->state == LINK_READY) {
+		link->barren = 0;
+		link->backoff_ms = BACKOFF_MIN_MS;
+	}
 	if (p->seen == p->replies) {
 		link->first = p->next;
 		if (!link->first) link->last = NULL;

@@ -1,9 +1,10 @@
 /*
  * One connection to Redis, made and kept: connect, AUTH, SELECT, CLIENT SETNAME, then ready; when it is lost, back-off
- * (50 ms doubling to 2 s, with jitter) and again, without end. Runs on the libuv loop it was given, on that loop's thread
- * only. Built on hiredis' context and reader (non-blocking), not on its async API: one write may carry many commands
- * with one callback, and a connection is lost in one place only. Look-up of a host name blocks the calling thread; an
- * address does not.
+ * (50 ms doubling to 2 s, with jitter; from 50 ms again when it was ready, unless it is lost time and again before a
+ * command was answered) and again, without end. Of many losses alike only the first are logged, and how many followed.
+ * Runs on the libuv loop it was given, on that loop's thread only. Built on hiredis' context and reader (non-blocking),
+ * not on its async API: one write may carry many commands with one callback, and a connection is lost in one place
+ * only. Look-up of a host name blocks the calling thread; an address does not.
  *
  * Deadlines: when replies are pending and no byte arrived for `timeout_ms`, the connection counts as lost (a stopped
  * Redis answers nothing and closes nothing). A send may ask for its own, longer deadline (blocking commands).

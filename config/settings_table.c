@@ -12,7 +12,7 @@ static const struct setting_word confirm_words[] = {
 	{"reply", 0, true}, {"replicas=", 0, false}, {"fsync", 0, false}, {NULL, 0, false},
 };
 static const struct setting_word journal_full_words[] = {
-	{"refuse", JOURNAL_REFUSE, true}, {"drop-new", JOURNAL_DROP_NEW, false}, {"drop-old", JOURNAL_DROP_OLD, false},
+	{"refuse", JOURNAL_REFUSE, true}, {"drop-new", JOURNAL_DROP_NEW, true}, {"drop-old", JOURNAL_DROP_OLD, true},
 	{NULL, 0, false},
 };
 static const struct setting_word acl_default_words[] = {
@@ -50,8 +50,9 @@ static const struct setting_row rows[] = {
 	{.name = "journal_size", .type = SETTING_SIZE, .default_text = "256M", .supported = true,
 		.accepted = "a size from 1M to 1T, such as 256M or 4G", .help = "size of the journal", AT(journal_size),
 		.min = MIB, .max = MIB * MIB},
-	{.name = "journal_full", .type = SETTING_ENUM, .default_text = "refuse", .supported = true, .accepted = "refuse",
-		.help = "what happens to a publish when the journal is full", .words = journal_full_words, AT(journal_full)},
+	{.name = "journal_full", .type = SETTING_ENUM, .default_text = "refuse", .supported = true,
+		.accepted = "refuse, drop-new and drop-old", .help = "what happens to a publish when the journal is full",
+		.words = journal_full_words, AT(journal_full)},
 	{.name = "redeliver", .type = SETTING_REDELIVER, .supported = true, .repeatable = true, .reloadable = true,
 		.accepted = "PATTERN [option...]", .help = "messages that a device which comes back may get from Redis"},
 	{.name = "acl_file", .type = SETTING_PATH, .supported = true, .reloadable = true,

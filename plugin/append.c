@@ -6,7 +6,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#define ROOM_PAUSE_NS 100000
+#define ROOM_WAIT_MS 20
+#define ROOM_WAIT_GAP_MS 1000
 #define WAITING_MAX 65536 /* events; a device has at most a few, so this is tens of thousands of devices */
 #define WAITING_BYTES_MAX (64u * 1024 * 1024) /* their bodies: filters may be long */
 
@@ -25,6 +29,8 @@ struct append {
 	struct waiting_event *first, **last;
 	size_t waiting, waiting_bytes;
 	struct buf scratch;
+	bool drop_old;
+	uint64_t no_wait_until_ms; /* the writer did not make room in time: do not wait for it again before this */
 };
 
 enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
@@ -40,6 +46,11 @@ enum status append_new(struct journal *journal, struct report *report, void (*wa
 	a->last = &a->first;
 	*out = a;
 	return ST_OK;
+}
+
+void append_drop_old(struct append *a)
+{
+	a->drop_old = true;
 }
 
 void append_free(struct append *a)
@@ -64,6 +75,38 @@ static struct entry_id commit(struct append *a, size_t len)
 	return id;
 }
 
+static void press(struct append *a, size_t len)
+{
+	if (a->drop_old && journal_press(a->journal, len)) a->wake(a->ctx);
+}
+
+static uint64_t monotonic_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
+/* The newest message is what drop-old is to keep, and the writer thread, which never waits for Redis, needs a moment. */
+static char *await_room(struct append *a, size_t len)
+{
+	const struct timespec pause = {.tv_nsec = ROOM_PAUSE_NS};
+	uint64_t now = monotonic_ms(), limit = now + ROOM_WAIT_MS;
+
+	press(a, len);
+	if (!a->drop_old || now < a->no_wait_until_ms) return NULL;
+	for (; now < limit; now = monotonic_ms()) {
+		char *body;
+
+		nanosleep(&pause, NULL);
+		body = journal_reserve(a->journal, JOURNAL_MESSAGE, len);
+		if (body) return body;
+	}
+	a->no_wait_until_ms = now + ROOM_WAIT_GAP_MS;
+	return NULL;
+}
+
 enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,
 	struct entry_id *id)
 {
@@ -73,6 +116,7 @@ enum status append_message(struct append *a, const struct message *m, const uint
 
 	if (!journal_fits(a->journal, len)) return ST_TOO_LARGE;
 	body = journal_reserve(a->journal, JOURNAL_MESSAGE, len);
+	if (!body) body = await_room(a, len);
 	if (!body) return ST_FULL;
 	memcpy(body, &rule_count, sizeof rule_count);
 	memcpy(body + sizeof rule_count, rules, sizeof *rules * rule_count);
@@ -80,6 +124,7 @@ enum status append_message(struct append *a, const struct message *m, const uint
 	/* Before the writer can see it: see plugin/books.h. */
 	for (uint16_t i = 0; i < rule_count; i++) books_add(a->report->books, rules[i], BOOKS_IN);
 	*id = commit(a, len);
+	press(a, len);
 	return ST_OK;
 }
 

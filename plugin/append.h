@@ -17,6 +17,9 @@ struct append;
 enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
 	struct append **out) MUST_CHECK;
 void append_free(struct append *a);
+/* journal_full=drop-old: asks the writer for room in time. A message that finds none all the same waits for the writer thread
+ * (not for Redis), at most 20 ms and not again within a second after it waited in vain. */
+void append_drop_old(struct append *a);
 
 /* Journals `m` for the rules and enters it in the books; *id is its identity. ST_FULL: no room now; ST_TOO_LARGE: there never will be. */
 enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,

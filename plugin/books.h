@@ -25,6 +25,7 @@
 /* Reasons to drop: name, thread that counts. */
 #define BOOKS_REASON_MAP(X) \
 	X(full)     /* broker; journal full: by policy, or QoS 0 */ \
+	X(old)      /* writer; journal full, policy drop-old */ \
 	X(oversize) /* broker; larger than the journal can hold */ \
 	X(damaged)  /* writer; its rule or itself no longer readable in the journal */
 

@@ -28,59 +28,18 @@ static uint64_t wall_ms(void)
 	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
 }
 
-static void episode_begin(struct core *core)
-{
-	if (core->full.active) return;
-	core->full = (struct full_episode){.active = true, .since_ms = core_monotonic_ms()};
-	log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
-		"journal: full (%llu of %llu bytes unsent); QoS 1 and 2 publishes are refused, QoS 0 ones are not mirrored",
-		(unsigned long long)journal_used(core->journal), (unsigned long long)journal_size(core->journal));
-}
-
-static void episode_end(struct core *core)
-{
-	core->full.active = false;
-	log_to(&core->broker.outlet->log, LOG_LEVEL_NOTICE,
-		"journal: has room again after %llu ms; %llu publishes were refused, %llu of QoS 0 not mirrored",
-		(unsigned long long)(core_monotonic_ms() - core->full.since_ms),
-		(unsigned long long)core->full.refused, (unsigned long long)core->full.dropped);
-}
-
-/* The journal had no room for m. True: let the publish pass (it is not mirrored). */
-static bool without_room(struct core *core, const struct message *m, const struct route *route, enum status st)
-{
-	if (st == ST_TOO_LARGE)
-		log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
-			"journal: a message of %zu bytes is larger than it can ever hold (journal_size)", m->payload.len);
-	else
-		episode_begin(core);
-	if (m->qos > 0) {
-		core->full.refused++;
-		report_add(&core->report, refused, 1);
-		return false;
-	}
-	core->full.dropped++;
-	for (uint16_t i = 0; i < route->count; i++) {
-		books_add(core->report.books, route->rules[i], BOOKS_IN);
-		books_add(core->report.books, route->rules[i],
-			st == ST_TOO_LARGE ? BOOKS_DROPPED_oversize : BOOKS_DROPPED_full);
-	}
-	return true;
-}
-
 /* Journals m if a rule wants it; then it is `current`. False: refuse. */
-static bool mirror(struct core *core, const struct message *m)
+static bool mirror(struct core *core, const struct message *m, const struct route *route)
 {
-	struct route route = routes_find(core->routes, m->topic);
 	struct entry_id id;
 	enum status st;
 
 	core->current_valid = false;
-	if (route.count == 0) return true;
-	st = append_message(core->append, m, route.rules, route.count, &id);
-	if (st != ST_OK) return without_room(core, m, &route, st);
-	if (core->full.active) episode_end(core);
-	if (!route.readable) return true;
+	if (route->count == 0) return true;
+	st = append_message(core->append, m, route->rules, route->count, &id);
+	if (st != ST_OK) return !full_refuses(&core->full, m, route, st);
+	if (core->full.active || core->full.policy == JOURNAL_DROP_OLD) full_look(&core->full);
+	if (!route->readable) return true;
 	core->current.id = id;
 	core->current.message = *m;
 	core->current.message.id = id;
@@ -91,11 +50,13 @@ static bool mirror(struct core *core, const struct message *m)
 static void mirror_will(struct core *core)
 {
 	const struct message *will = wills_kept(core->wills);
+	struct route route = routes_find(core->routes, will->topic);
 
 	core->will_granted = false;
 	core->will_mirrored = true;
 	core->will_id = ENTRY_ID_ZERO;
-	if (!mirror(core, will)) return; /* counted as refused; a will has no publisher left to tell */
+	/* If it is refused, that is counted; a will has no publisher left to tell, so it waits for nothing else either. */
+	if (!mirror(core, will, &route)) return;
 	if (core->current_valid) core->will_id = core->current.id;
 	core->current_valid = false;
 	report_add(&core->report, wills, 1);
@@ -117,18 +78,32 @@ static void deliveries_over(struct core *core)
 	qos2_over(core->qos2);
 }
 
+/* Of a QoS 1 or 2 publish that is in the journal: may it be acknowledged? QoS 0 has no acknowledgement to wait for. */
+static bool assured(struct core *core, const struct message *m, const struct route *route)
+{
+	if (route->count == 0 || m->qos == 0 || !(route->synced || route->confirmed)) return true;
+	if (assurance_given(&core->assurance, route->synced, route->confirmed)) return true;
+	report_add(&core->report, refused, 1);
+	core->current_valid = false; /* nobody gets it now */
+	return false;
+}
+
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties)
 {
+	struct route route;
+	uint64_t before;
+
 	if (core->will_handle == handle) core->will_granted = false; /* it was a publish after all */
 	settle(core);
 	deliveries_over(core);
 	wills_alive(core->wills, handle);
-	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK) {
-		struct route route = routes_find(core->routes, m->topic);
-
-		return route.count == 0 || without_room(core, m, &route, ST_NOMEM);
-	}
-	if (!mirror(core, m)) return false;
+	route = routes_find(core->routes, m->topic);
+	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
+		return route.count == 0 || !full_refuses(&core->full, m, &route, ST_NOMEM);
+	before = journal_head(core->journal);
+	if (!mirror(core, m, &route)) return false;
+	/* Dropped by policy, it is nothing to wait for. */
+	if (journal_head(core->journal) != before && !assured(core, m, &route)) return false;
 	if (m->qos == 2 && core->current_valid) qos2_put(core->qos2, m->topic, core->current.id);
 	return true;
 }
@@ -255,6 +230,7 @@ void core_tick(struct core *core)
 	core_boot(core);
 	devices_tick(core->devices, away);
 	report_drain(&core->report, &core->broker.outlet->log);
+	full_look(&core->full);
 	core_status(core, now);
 }
 

@@ -124,6 +124,18 @@ static enum status load_acl(const struct settings *s, struct acl_file **out, cha
 	return s->acl_file ? acl_file_load(s->acl_file, out, why, size) : ST_OK;
 }
 
+/* What a publish may need beyond its place in the journal. */
+static void wire_policies(struct core *core)
+{
+	const struct log_sink *log = &core->broker.outlet->log;
+
+	core->full = (struct full){.policy = core->writer_settings->journal_full, .journal = core->journal,
+		.report = &core->report, .log = log, .now_ms = core_monotonic_ms};
+	core->assurance = (struct assurance){.journal = core->journal, .confirm = core->confirm, .report = &core->report,
+		.log = log, .now_ms = core_monotonic_ms};
+	if (core->full.policy == JOURNAL_DROP_OLD) append_drop_old(core->append);
+}
+
 static enum status make_parts(struct core *core, char *why, size_t size)
 {
 	struct devices_deps deps;
@@ -134,10 +146,12 @@ static enum status make_parts(struct core *core, char *why, size_t size)
 	st = load_acl(core->settings, &core->acl, why, size);
 	if (st == ST_OK) st = open_journal(core, why, size);
 	if (st == ST_OK) st = append_new(core->journal, &core->report, wake_writer, core, &core->append);
+	if (st == ST_OK) st = confirm_new(&core->confirm);
 	if (st == ST_OK) st = make_routes(core, core->settings, &core->routes, why, size);
 	if (st == ST_OK) st = wills_new(&core->wills);
 	if (st == ST_OK) st = qos2_new(&core->qos2);
 	if (st != ST_OK) return st;
+	wire_policies(core);
 	deps = deps_of(core);
 	st = devices_new(&deps, &core->devices);
 	if (st == ST_OK)
@@ -160,7 +174,8 @@ enum status core_start(const struct core_broker *broker, const struct setting_ov
 	if (st == ST_OK) st = make_parts(core, why, size);
 	if (st == ST_OK) {
 		core_boot(core);
-		st = writer_start(core->settings, core->journal, &core->report, peer_token(core->peer), &core->writer);
+		st = writer_start(core->settings, core->journal, &core->report, core->confirm, peer_token(core->peer),
+			&core->writer);
 	}
 	if (st != ST_OK) {
 		if (size > 0 && !why[0]) snprintf(why, size, "%s", status_text(st));
@@ -188,6 +203,7 @@ void core_stop(struct core *core)
 	watch_fini(&core->watch);
 	routes_free(core->routes);
 	append_free(core->append);
+	confirm_free(core->confirm);
 	journal_close(core->journal);
 	acl_file_free(core->acl);
 	if (core->report_ready) report_fini(&core->report);

@@ -4,8 +4,11 @@
 
 #include "config/acl_file.h"
 #include "plugin/append.h"
+#include "plugin/assurance.h"
+#include "plugin/confirm.h"
 #include "plugin/core.h"
 #include "plugin/devices.h"
+#include "plugin/full.h"
 #include "plugin/journal.h"
 #include "plugin/peer.h"
 #include "plugin/qos2.h"
@@ -15,12 +18,6 @@
 #include "plugin/watch.h"
 #include "plugin/wills.h"
 #include "plugin/writer.h"
-
-/* One journal-full episode, logged at its begin and end. */
-struct full_episode {
-	bool active;
-	uint64_t since_ms, refused, dropped;
-};
 
 struct core {
 	struct core_broker broker;
@@ -48,7 +45,9 @@ struct core {
 	bool will_granted;
 	bool will_mirrored;               /* tried once, with whatever result */
 	struct entry_id will_id;          /* zero: not journalled for a rule that redelivery can read */
-	struct full_episode full;
+	struct confirm *confirm;
+	struct assurance assurance;
+	struct full full;
 
 	bool booted;                      /* the boot record is journalled */
 	struct entry_id previous_boot, previous_last;

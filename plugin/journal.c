@@ -22,6 +22,7 @@ static uint64_t clock_ms(void)
 }
 
 uint64_t (*journal_clock_ms)(void) = clock_ms;
+int (*journal_flush)(int fd) = fdatasync;
 
 static inline uint64_t checksum_of(const struct journal_header *h, size_t body_length, bool wide)
 {
@@ -106,15 +107,21 @@ struct entry_id journal_head_id(const struct journal *j)
 	return j->last;
 }
 
+uint64_t journal_head(const struct journal *j)
+{
+	return j->next_position;
+}
+
 bool journal_fits(const struct journal *j, size_t len)
 {
 	return len <= j->body_max;
 }
 
-/* The producer knows exactly what it has overwritten: all that lies a ring behind the end of what it ever touched. */
+/* The producer knows exactly what it has overwritten: all that lies a ring behind the end of what it ever touched. And what
+ * the consumer may move. */
 static bool still_there(const struct journal *j, uint64_t position)
 {
-	return position >= j->first_position && position + j->map.size >= j->touched;
+	return position >= j->first_position && position >= j->floor && position + j->map.size >= j->touched;
 }
 
 enum status journal_find_after(struct journal *j, struct entry_id after, uint64_t max_records, uint64_t max_bytes,
@@ -166,7 +173,7 @@ enum status journal_sync(struct journal *j)
 	/* One fdatasync instead of msync of the touched pages: it writes pages dirtied through a map as well, and the
 	 * header's slots and the rule table must reach the disk with the records, behind a single flush of the drive. */
 	int rc;
-	do rc = fdatasync(j->map.fd);
+	do rc = journal_flush(j->map.fd);
 	while (rc != 0 && errno == EINTR);
 	return rc == 0 ? ST_OK : ST_IO;
 }
@@ -186,7 +193,7 @@ void journal_boot_set(struct journal *j, struct entry_id boot)
 /* Where the record at or behind `position` begins. */
 static uint64_t skip_damage(const struct journal *j, uint64_t position)
 {
-	if (position >= j->skip_end) return position;
+	if (position >= j->skip_end || position < j->packed_end) return position;
 	size_t low = 0, high = j->skip_count;
 	while (low < high) { /* first skip that ends behind position; there is one */
 		size_t middle = low + (high - low) / 2;

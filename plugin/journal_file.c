@@ -14,7 +14,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "plugin/journal_format.h"
 
@@ -92,53 +91,12 @@ static enum status open_locked(const char *path, int *out, struct stat *info, bo
 	return journal_fail(ST_IO, why, why_size, "journal %s: replaced again and again while it was being opened", path);
 }
 
-static bool static_intact(const struct journal_static *s)
-{
-	return s->magic == JOURNAL_MAGIC && s->checksum == XXH3_64bits(s, offsetof(struct journal_static, checksum)) &&
-		s->node_length <= JOURNAL_NODE_MAX && s->node[s->node_length] == '\0';
-}
-
-/* Reads the copy that is intact; *damaged when the other is not. */
-static enum status read_static(int fd, const char *path, struct journal_static *out, bool *damaged, char *why,
-	size_t why_size)
-{
-	struct journal_static copy[2] = {0};
-	static const off_t offsets[2] = {STATIC_COPY_0, STATIC_COPY_1};
-	for (int n = 0; n < 2; n++) {
-		if (pread(fd, &copy[n], sizeof(copy[n]), offsets[n]) < 0) {
-			return journal_fail(ST_IO, why, why_size, "journal %s: cannot read: %s", path, strerror(errno));
-		}
-	}
-	bool intact[2] = {static_intact(&copy[0]), static_intact(&copy[1])};
-	*damaged = !intact[0] || !intact[1];
-	*out = intact[0] ? copy[0] : copy[1];
-	bool ours = copy[0].magic == JOURNAL_MAGIC || copy[1].magic == JOURNAL_MAGIC;
-	if (!ours) {
-		return journal_fail(ST_VERSION, why, why_size,
-			"journal %s: not a journal of mosquitto-redis; give another path or move the file away", path);
-	}
-	/* Of another version only magic and version can be relied on. */
-	bool other = !intact[0] && !intact[1] && copy[0].version == copy[1].version && copy[0].version != JOURNAL_VERSION;
-	if (other || ((intact[0] || intact[1]) && out->version != JOURNAL_VERSION)) {
-		return journal_fail(ST_VERSION, why, why_size, "journal %s: version %u, this program reads version %u; let the "
-			"program that wrote it send what is in it, then move the file away", path, out->version, JOURNAL_VERSION);
-	}
-	bool sane = out->ring_size >= RING_MIN && out->ring_size <= RING_MAX && out->ring_size % JOURNAL_GRANULE == 0;
-	if ((!intact[0] && !intact[1]) || !sane) {
-		return journal_fail(ST_CORRUPT, why, why_size,
-			"journal %s: both copies of its header are damaged; restore the file or move it away (what is unsent in it "
-			"is lost)", path);
-	}
-	return ST_OK;
-}
-
 /* Maps an existing file with the size it has. */
 static enum status open_existing(int fd, const char *path, const char *node, off_t length, struct journal_map *m,
 	struct journal_report *report, char *why, size_t why_size)
 {
 	struct journal_static s;
-	bool damaged = false;
-	enum status st = read_static(fd, path, &s, &damaged, why, why_size);
+	enum status st = journal_static_read(fd, path, &s, report, why, why_size);
 	if (st != ST_OK) return st;
 	if (strcmp(s.node, node) != 0) {
 		return journal_fail(ST_FOREIGN, why, why_size, "journal %s: belongs to node \"%s\", the settings say node "
@@ -158,23 +116,23 @@ static enum status open_existing(int fd, const char *path, const char *node, off
 		return journal_fail(ST_IO, why, why_size, "journal %s: cannot map: %s", path, strerror(errno));
 	}
 	m->tag = s.tag;
-	if (!damaged) return ST_OK;
-	journal_static_write(m, node);
-	journal_note(report, "one copy of the header was damaged and written again");
 	return ST_OK;
 }
 
-/* Puts the file in order for this boot: nothing behind the head passes for a record, both slots are whole, and the
- * closing slot says that the journal is open. Flushed, since a later crash relies on it. */
+/* Puts the file in order for this boot: the header is of the present version, nothing behind the head passes for a
+ * record, both slots are whole, and the closing slot says that the journal is open. Flushed, since a later crash relies
+ * on it. The header of a file that was refused is as it was. */
 static enum status begin_boot(const struct journal_map *m, const struct journal_found *found)
 {
+	enum status st = journal_static_settle(m);
+	if (st != ST_OK) return st;
 	if (found->released + m->size - found->head >= sizeof(struct journal_header)) {
 		memset(ring_at(m, found->head), 0, sizeof(struct journal_header));
 	}
 	journal_slot_write(m, SLOT_RELEASED_0, found->released, found->released_id, 0);
 	journal_slot_write(m, SLOT_RELEASED_1, found->released, found->released_id, 0);
 	journal_slot_write(m, SLOT_CLOSED, found->head, found->last, 0);
-	return fdatasync(m->fd) == 0 ? ST_OK : ST_IO;
+	return journal_flush(m->fd) == 0 ? ST_OK : ST_IO;
 }
 
 static struct journal *journal_new(const struct journal_map *m, const struct journal_found *found)
@@ -200,6 +158,9 @@ static struct journal *journal_new(const struct journal_map *m, const struct jou
 	atomic_init(&j->boot_seq, 0);
 	atomic_init(&j->rule_count, 0);
 	atomic_init(&j->sleeping, false);
+	atomic_init(&j->drop_wanted, false);
+	atomic_init(&j->drop_limit, 0);
+	atomic_init(&j->drop_target, 0);
 	return j;
 }
 
@@ -266,8 +227,12 @@ enum status journal_open(const char *path, uint64_t size, const char *node, stru
 	}
 	unsigned damaged_rules = journal_rules_load(j, found.records == 0);
 	if (damaged_rules > 0) {
-		journal_note(report, "%u damaged in the rule table: what refers to them is lost", damaged_rules);
+		journal_note(report, "%u damaged in the rule table: lost is what belongs to a rule that the settings have no more",
+			damaged_rules);
 	}
+	const struct journal_static *made_as = (const void *)m.base;
+	report->made_ms = made_as->made_ms;
+	memcpy(report->made_by, made_as->made_by, sizeof(report->made_by));
 	*out = j;
 	return ST_OK;
 

@@ -1,12 +1,30 @@
 /*
- * Private to plugin/journal*.c: the file's layout, byte by byte, and the journal in memory. Whoever changes a struct that
- * lies in the file raises JOURNAL_VERSION and keeps a reader for the version before.
+ * Private to plugin/journal*.c: the file's layout, byte by byte, and the journal in memory.
  *
  *   0        struct journal_static, first copy: a page that is never rewritten while the journal is intact
  *   4096     slots, SLOT_STRIDE apart: who released what, boots, last closing
  *   8192     struct journal_static, second copy
  *   64 KiB   rule directory (RULE_ENTRIES of struct journal_rule_entry), then the rules' texts, each with a NUL
  *   320 KiB  ring (a multiple of 64 KiB, whatever the page size of the machine)
+ *
+ * To change the format (any struct that lies in the file, an offset, the meaning of a byte):
+ *   1. Raise JOURNAL_VERSION by one. Never reuse a number, not even one that was never released.
+ *   2. Keep the present struct beside the new one, with the old version in its name and its static_assert on the size
+ *      (as struct journal_static_1). It is frozen from then on. Readers older than the one before may go.
+ *   3. Leave `magic`, `version` and `length` of struct journal_static where they are and its checksum in its last 8 bytes,
+ *      so that every program can tell an intact header of an unknown version from a damaged one of its own.
+ *   4. Teach kind_of() and best_of() of journal_static.c the version before. What it did not record is "unknown" in the
+ *      new struct, never invented.
+ *   5. Upgrade in place, in journal_static_settle(), after every check that may refuse the file. At each step a crash must
+ *      leave a file that opens: write what is new beside what is old, flush, and raise the version of the header copies
+ *      last, one at a time, each flushed before the other is touched. When slots, rules or records change their form, do
+ *      not convert them in place: copy what is unsent to a new file as journal_resize() does. Ids are kept in any case.
+ *   6. Bodies have a version byte of their own: the packed message in its header (config/message_pack.c), the session
+ *      event in front (plugin/session_event.c). A change of one of them raises that byte, keeps the decoder for the one
+ *      before, and leaves JOURNAL_VERSION alone: a file then holds bodies of both until the older ones are released.
+ *   7. Freeze the layout as it was in tests/unit/journal_v<old>.h, apart from this header, and test with files made from
+ *      it: unsent records, rules and slots survive; a crash between any two steps; one damaged copy; version + 1 refused.
+ *   8. Update the comment on top of plugin/journal.h.
  */
 #ifndef MQR_PLUGIN_JOURNAL_FORMAT_H
 #define MQR_PLUGIN_JOURNAL_FORMAT_H
@@ -22,12 +40,14 @@
 #include "plugin/journal.h"
 
 #define JOURNAL_MAGIC 0x314c4e524a52514dULL /* "MQRJRNL1" on a little-endian machine */
-#define JOURNAL_VERSION 1u
+#define JOURNAL_VERSION 2u
 #define JOURNAL_GRANULE (64u * 1024u)
 #define JOURNAL_NODE_MAX 255u
 
 #define STATIC_COPY_0 0u
 #define STATIC_COPY_1 8192u
+#define STATIC_MIN 40u /* bytes of a struct journal_static, whatever its version from 2 on */
+#define STATIC_MAX 4096u
 #define SLOT_OFFSET 4096u
 #define SLOT_STRIDE 512u
 #define RULES_OFFSET JOURNAL_GRANULE
@@ -46,11 +66,28 @@ struct journal_static {
 	uint32_t tag; /* random; in every record, so that no payload can pass for one */
 	uint64_t ring_size;
 	uint32_t node_length;
-	uint32_t reserved;
+	uint32_t length; /* of this struct; the checksum is its last 8 bytes, in every version from 2 on */
 	char node[JOURNAL_NODE_MAX + 1];
+	uint64_t made_ms; /* since 1970; 0: unknown */
+	char made_by[JOURNAL_MADE_BY_MAX]; /* version of the program, with a NUL; empty: unknown */
 	uint64_t checksum; /* over all before */
 };
-static_assert(sizeof(struct journal_static) == 296, "layout of the file");
+static_assert(sizeof(struct journal_static) == 336, "layout of the file");
+static_assert(offsetof(struct journal_static, checksum) == 328, "the checksum is last");
+
+/* Version 1, frozen. Everything else in the file was as it is now. */
+struct journal_static_1 {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t tag;
+	uint64_t ring_size;
+	uint32_t node_length;
+	uint32_t reserved;
+	char node[256];
+	uint64_t checksum;
+};
+static_assert(sizeof(struct journal_static_1) == 296, "layout of the file");
+static_assert(offsetof(struct journal_static_1, checksum) == 288, "the checksum is last");
 
 enum journal_slot_number { SLOT_RELEASED_0, SLOT_RELEASED_1, SLOT_BOOT_0, SLOT_BOOT_1, SLOT_CLOSED, SLOT_COUNT };
 
@@ -132,6 +169,7 @@ struct journal {
 	uint32_t previous;
 	bool reserved;
 	uint32_t rule_text_end;
+	uint64_t floor; /* the consumer may move records below it */
 
 	/* Written by the producer, read by the consumer. */
 	_Alignas(CACHE_LINE) _Atomic uint64_t head;
@@ -142,9 +180,12 @@ struct journal {
 	/* Written by the consumer. */
 	_Alignas(CACHE_LINE) _Atomic uint64_t released;
 	unsigned slot_turn;
+	uint64_t packed_end; /* from released to here, records follow each other without a gap */
 
 	/* Written by both, seldom. */
 	_Alignas(CACHE_LINE) atomic_bool sleeping;
+	atomic_bool drop_wanted;
+	_Atomic uint64_t drop_limit, drop_target; /* positions below; bytes in use */
 };
 
 static inline uint64_t record_total(uint64_t body_length)
@@ -199,8 +240,16 @@ void journal_unmap(struct journal_map *m); /* closes fd too; bears a second call
  * open and nothing is mapped. */
 enum status journal_make(int fd, const char *path, uint64_t size, uint32_t tag, const char *node, struct journal_map *m,
 	char *why, size_t why_size) MUST_CHECK;
-void journal_static_write(const struct journal_map *m, const char *node);
 enum status journal_sync_folder(const char *path) MUST_CHECK;
+
+/* journal_static.c */
+/* What a file says of itself, brought to the present form in *out; nothing is written yet. */
+enum status journal_static_read(int fd, const char *path, struct journal_static *out, struct journal_report *report,
+	char *why, size_t why_size) MUST_CHECK;
+/* Makes both copies whole and of the present version, one after the other. A crash anywhere leaves one that serves. */
+enum status journal_static_settle(const struct journal_map *m) MUST_CHECK;
+/* Of a new file, which nobody relies on yet: both copies, not flushed. */
+void journal_static_write(const struct journal_map *m, const char *node);
 
 /* journal_file.c */
 enum status journal_fail(enum status st, char *why, size_t why_size, const char *fmt, ...)

@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "plugin/journal_format.h"
 
@@ -52,16 +51,6 @@ void journal_unmap(struct journal_map *m)
 	(void)munmap(m->base, RING_OFFSET);
 	(void)close(m->fd); /* nothing is buffered in the descriptor */
 	*m = (struct journal_map){.fd = -1};
-}
-
-void journal_static_write(const struct journal_map *m, const char *node)
-{
-	struct journal_static s = {.magic = JOURNAL_MAGIC, .version = JOURNAL_VERSION, .tag = m->tag, .ring_size = m->size};
-	s.node_length = (uint32_t)strlen(node);
-	memcpy(s.node, node, s.node_length);
-	s.checksum = XXH3_64bits(&s, offsetof(struct journal_static, checksum));
-	memcpy(m->base + STATIC_COPY_0, &s, sizeof(s));
-	memcpy(m->base + STATIC_COPY_1, &s, sizeof(s));
 }
 
 enum status journal_make(int fd, const char *path, uint64_t size, uint32_t tag, const char *node, struct journal_map *m,

@@ -17,6 +17,8 @@
 #define REASON_MAX 256
 #define SIDE_KEEP_MAX (4u * 1024 * 1024)
 #define DEAD_LOG_EVERY_MS 10000
+/* Redis' words for an id below the stream's last */
+#define REFUSED_ID "ERR The ID specified in XADD is equal or smaller than the target stream top item"
 
 enum phase { PHASE_MARK, PHASE_MAIN, PHASE_VERIFY, PHASE_LETTERS, PHASE_DONE };
 enum progress { TO_SEND, IN_FLIGHT, PAUSED };
@@ -59,7 +61,8 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	struct pipeline *p = calloc(1, sizeof(*p));
 	if (!p) return ST_NOMEM;
 	p->config = *config;
-	p->names = (struct transaction_names){config->prefix, config->node, config->rules};
+	p->names = (struct transaction_names){config->prefix, config->node, config->rules,
+		config->bytes_max > 0 ? config->bytes_max : TRANSACTION_BYTES_MAX};
 	p->position = config->position;
 	p->boot = config->boot;
 	p->next_pause_ms = PIPELINE_PAUSE_MIN_MS;
@@ -250,6 +253,7 @@ static void build_mark(struct pipeline *p)
 	p->side_replies = 5;
 }
 
+/* XRANGE from the entry on: brings the entry, or what follows in its place. */
 static void build_verify(struct pipeline *p)
 {
 	const struct transaction *t = p->current;
@@ -260,7 +264,7 @@ static void build_verify(struct pipeline *p)
 		resp_arg(&p->side, transaction_key(t, w));
 		if (w->list) continue;
 		resp_arg_id(&p->side, t->records[w->record].id);
-		resp_arg_id(&p->side, t->records[w->record].id);
+		resp_arg_str(&p->side, "+");
 		resp_arg_str(&p->side, "COUNT");
 		resp_arg_str(&p->side, "1");
 	}
@@ -454,6 +458,22 @@ static void transaction_reply(struct pipeline *p, const redisReply *reply, size_
 	if (index == commands + 2) transaction_ended(p);
 }
 
+/*
+ * XRANGE brought not the entry but a later one. When that is ours, ours was trimmed or deleted since. When somebody
+ * else has written it, Redis may have refused ours because of it: better a letter too many than a message nowhere.
+ */
+static bool overtaken(const struct pipeline *p, const redisReply *reply, struct entry_id own)
+{
+	struct entry_id found;
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0) return false;
+	const redisReply *entry = reply->element[0];
+	if (entry->type != REDIS_REPLY_ARRAY || entry->elements == 0) return false;
+	if (entry->element[0]->type != REDIS_REPLY_STRING) return false;
+	if (entry_id_parse(slice_of(entry->element[0]->str, entry->element[0]->len), &found) != ST_OK) return false;
+	if (entry_id_compare(found, own) == 0) return false;
+	return entry_id_compare(found, p->mark) > 0 || !p->config.has_record(p->config.ctx, found);
+}
+
 /* XRANGE: an error tells; empty may be trimmed since. TYPE: a list, or none when consumers took all. */
 static void verify_reply(struct pipeline *p, const redisReply *reply, size_t index)
 {
@@ -465,6 +485,8 @@ static void verify_reply(struct pipeline *p, const redisReply *reply, size_t ind
 	if (wrong_type || wrong_list) {
 		const char *text = "WRONGTYPE Operation against a key holding the wrong kind of value";
 		transaction_fail(t, w, wrong_type ? slice_of(reply->str, reply->len) : slice_str(text));
+	} else if (!w->list && overtaken(p, reply, t->records[w->record].id)) {
+		transaction_fail(t, w, slice_str(REFUSED_ID));
 	} else if (is_error(reply)) {
 		refuse(p, reply);
 	}
@@ -563,6 +585,23 @@ void pipeline_released(struct pipeline *p)
 		}
 		transaction_clear(p->current);
 	}
+}
+
+uint64_t pipeline_step_back(struct pipeline *p)
+{
+	drop_gathered(p);
+	return p->position;
+}
+
+void pipeline_moved(struct pipeline *p, size_t index, const struct journal_record *record)
+{
+	if (index < p->current->record_count) p->current->records[index] = *record;
+}
+
+void pipeline_go_on(struct pipeline *p, uint64_t released)
+{
+	const struct transaction *t = p->current;
+	p->position = t->record_count > 0 ? t->records[t->record_count - 1].next : released;
 }
 
 bool pipeline_empty(const struct pipeline *p)

@@ -40,6 +40,7 @@ struct pipeline_config {
 	struct rule_cache *rules;
 	const struct log_sink *log;
 	uint64_t position;          /* in the journal, of the first record to come */
+	size_t bytes_max;           /* of a transaction; 0: TRANSACTION_BYTES_MAX */
 	struct entry_id boot;       /* run that the first records belong to */
 	/* Is there an unreleased record with exactly this id? */
 	bool (*has_record)(void *ctx, struct entry_id id);
@@ -91,6 +92,14 @@ struct pipeline_outcome pipeline_outcome(const struct pipeline *p);
 /* The outcome one by one: as many calls as stored, dead and damaged say. */
 void pipeline_fates(const struct pipeline *p, pipeline_fate_fn *fate, void *ctx);
 void pipeline_released(struct pipeline *p);
+
+/* Records are about to be dropped or moved in the journal: forgets what is gathered and not under way. Returns the position
+ * behind what is under way, which must stay. */
+uint64_t pipeline_step_back(struct pipeline *p);
+/* The index-th record under way lies elsewhere now. */
+void pipeline_moved(struct pipeline *p, size_t index, const struct journal_record *record);
+/* Behind them: what is under way begins at `released` now, and gathering goes on behind it. */
+void pipeline_go_on(struct pipeline *p, uint64_t released);
 
 bool pipeline_empty(const struct pipeline *p); /* nothing gathered, nothing under way */
 uint64_t pipeline_retries(const struct pipeline *p);

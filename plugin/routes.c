@@ -19,7 +19,7 @@ struct slot {
 	uint64_t hash;
 	uint16_t len;
 	uint16_t count;
-	bool readable;
+	bool readable, synced, confirmed;
 	uint16_t data[]; /* count rule numbers, then the topic */
 };
 
@@ -68,12 +68,14 @@ void routes_free(struct routes *r)
 
 static struct route match_all(struct routes *r, struct slice topic)
 {
-	struct route route = {0, false, r->scratch};
+	struct route route = {.rules = r->scratch};
 
 	for (size_t i = 0; i < r->count; i++) {
 		if (!topic_matches(slice_str(r->rules[i].filter), topic)) continue;
 		r->scratch[route.count++] = r->numbers[i];
 		if (mirror_rule_readable(&r->rules[i])) route.readable = true;
+		if (r->rules[i].durability == DURABILITY_FSYNC) route.synced = true;
+		if (r->rules[i].durability == DURABILITY_REDIS) route.confirmed = true;
 	}
 	return route;
 }
@@ -88,6 +90,8 @@ static void remember(struct slot **place, uint64_t hash, struct slice topic, con
 	slot->len = (uint16_t)topic.len;
 	slot->count = route->count;
 	slot->readable = route->readable;
+	slot->synced = route->synced;
+	slot->confirmed = route->confirmed;
 	memcpy(slot->data, route->rules, numbers);
 	memcpy((char *)slot->data + numbers, topic.data, topic.len);
 	free(*place);
@@ -106,7 +110,7 @@ struct route routes_find(struct routes *r, struct slice topic)
 	slot = *place;
 	if (slot && slot->hash == hash && slot->len == topic.len
 		&& memcmp(slot->data + slot->count, topic.data, topic.len) == 0)
-		return (struct route){slot->count, slot->readable, slot->data};
+		return (struct route){slot->count, slot->readable, slot->synced, slot->confirmed, slot->data};
 	route = match_all(r, topic);
 	remember(place, hash, topic, &route);
 	return route;

@@ -18,6 +18,8 @@ struct routes;
 struct route {
 	uint16_t count;     /* 0: not mirrored */
 	bool readable;      /* one of them at least can be read back for redelivery */
+	bool synced;        /* one of them at least has durability=fsync */
+	bool confirmed;     /* one of them at least has durability=redis */
 	const uint16_t *rules;
 };
 

@@ -316,10 +316,10 @@ static size_t targets_of(const struct journal_record *record)
 	return record->type == JOURNAL_MESSAGE ? reader_u16(&r) : 0;
 }
 
-static bool is_full(const struct transaction *t, const struct journal_record *record, size_t bytes)
+static bool is_full(const struct transaction *t, const struct journal_record *record, size_t bytes, size_t bytes_max)
 {
 	if (t->record_count == 0) return false;
-	return t->record_count == TRANSACTION_RECORDS_MAX || t->commands.len + bytes > TRANSACTION_BYTES_MAX ||
+	return t->record_count == TRANSACTION_RECORDS_MAX || t->commands.len + bytes > bytes_max ||
 		t->target_count + targets_of(record) > TRANSACTION_TARGETS_MAX;
 }
 
@@ -339,7 +339,7 @@ enum status transaction_add(struct transaction *t, const struct transaction_name
 {
 	size_t writes = targets_of(record);
 	size_t bytes = (writes ? writes : 4) * (record->body.len + OVERHEAD_PER_WRITE);
-	if (is_full(t, record, bytes)) return ST_FULL;
+	if (is_full(t, record, bytes, names->bytes_max)) return ST_FULL;
 	if (t->record_count == 0) {
 		t->boot_before = boot;
 		resp_command(&t->commands, "MULTI", NULL);

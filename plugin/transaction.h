@@ -28,7 +28,7 @@
 #include "plugin/rule_cache.h"
 
 #define TRANSACTION_RECORDS_MAX 512
-#define TRANSACTION_BYTES_MAX (1024u * 1024) /* a larger single record makes a transaction of its own */
+#define TRANSACTION_BYTES_MAX (1024u * 1024) /* at most; a larger single record makes a transaction of its own */
 #define TRANSACTION_TARGETS_MAX 4096         /* likewise */
 
 /* One XADD or LPUSH. */
@@ -76,6 +76,7 @@ struct transaction_names {
 	const char *prefix;
 	const char *node;
 	struct rule_cache *rules;
+	size_t bytes_max; /* of a transaction, unless it is a single record */
 };
 
 enum status transaction_init(struct transaction *t) MUST_CHECK;

@@ -20,6 +20,7 @@
 #include "plugin/pipeline.h"
 #include "plugin/redis_checks.h"
 #include "plugin/status_redis.h"
+#include "plugin/transaction.h"
 
 #define STATUS_EVERY_MS 1000
 #define STATUS_AT_LEAST_MS 5000
@@ -28,6 +29,7 @@ struct writer {
 	const struct settings *settings;
 	struct journal *journal;
 	struct report *report;
+	struct confirm *confirm;
 	struct log_sink log;
 	char *token;
 	pthread_t thread;
@@ -52,9 +54,11 @@ struct writer {
 	atomic_bool stop;
 	unsigned drain_ms;   /* written before `stop` */
 	bool stopping, final_status, finished;
+	struct entry_id dropped_first, dropped_last; /* of the messages that made room; zero: none */
 };
 
 static void pump(struct writer *w);
+static void make_room(struct writer *w);
 static void send_status(struct writer *w, bool always);
 
 /* --- the end -------------------------------------------------------------------------------------------------- */
@@ -94,6 +98,7 @@ static void on_async(uv_async_t *async)
 		(void)uv_timer_start(&w->stop_timer, on_stop_timer, w->drain_ms, 0);
 		if (!redis_link_is_ready(w->link)) finish(w);
 	}
+	make_room(w);
 	pump(w);
 }
 
@@ -154,6 +159,31 @@ static void release(struct writer *w)
 	report_add(w->report, batches, 1);
 	pipeline_released(w->pipeline); /* before: it reads the records */
 	journal_release(w->journal, o.position, o.id);
+	confirm_tell(w->confirm, o.position);
+	note_oldest(w);
+}
+
+static void on_dropped(void *ctx, const struct journal_record *record)
+{
+	struct writer *w = ctx;
+	(void)books_add_record(w->report->books, record->body, BOOKS_DROPPED_old); /* how many does not matter here */
+	if (entry_id_is_zero(w->dropped_first)) w->dropped_first = record->id;
+	w->dropped_last = record->id;
+}
+
+static void on_moved(void *ctx, size_t index, const struct journal_record *record)
+{
+	struct writer *w = ctx;
+	pipeline_moved(w->pipeline, index, record);
+}
+
+/* The broker thread has run short of room in the journal, and the policy is drop-old. */
+static void make_room(struct writer *w)
+{
+	if (!journal_room_wanted(w->journal)) return;
+	struct journal_drop_events events = {on_dropped, on_moved, w};
+	uint64_t held = pipeline_step_back(w->pipeline);
+	if (journal_drop(w->journal, held, &events)) pipeline_go_on(w->pipeline, journal_released(w->journal));
 	note_oldest(w);
 }
 
@@ -197,6 +227,9 @@ static void pump(struct writer *w)
 static bool has_record(void *ctx, struct entry_id id)
 {
 	struct writer *w = ctx;
+	/* A mark left by an earlier run may name a message that has made room since: then it was one of ours too. */
+	if (!entry_id_is_zero(w->dropped_last) && entry_id_compare(id, w->dropped_first) >= 0 &&
+		entry_id_compare(id, w->dropped_last) <= 0) return true;
 	struct journal_record r = {.next = journal_released(w->journal)};
 	while (journal_next(w->journal, r.next, &r) == ST_OK) { /* bounded by the journal; in practice by one transaction */
 		int order = entry_id_compare(r.id, id);
@@ -333,6 +366,13 @@ static enum status spawn(struct writer *w)
 	return ST_OK;
 }
 
+/* A transaction under way keeps its room, whatever happens: it should not be most of a small journal. */
+static size_t transaction_bytes(const struct journal *journal)
+{
+	uint64_t quarter = journal_size(journal) / 4;
+	return quarter < TRANSACTION_BYTES_MAX ? (size_t)quarter : TRANSACTION_BYTES_MAX;
+}
+
 static enum status make_parts(struct writer *w)
 {
 	struct redis_link_events events = {on_ready, on_lost, w};
@@ -346,6 +386,7 @@ static enum status make_parts(struct writer *w)
 		.rules = w->rules,
 		.log = &w->log,
 		.position = journal_released(w->journal),
+		.bytes_max = transaction_bytes(w->journal),
 		.boot = leftover_enter(w->journal, w->report),
 		.has_record = has_record,
 		.now_ms = now_ms,
@@ -390,13 +431,14 @@ static void close_loop(struct writer *w)
 }
 
 enum status writer_start(const struct settings *settings, struct journal *journal, struct report *report,
-	const char *token, struct writer **out)
+	struct confirm *confirm, const char *token, struct writer **out)
 {
 	struct writer *w = calloc(1, sizeof(*w));
 	if (!w) return ST_NOMEM;
 	w->settings = settings;
 	w->journal = journal;
 	w->report = report;
+	w->confirm = confirm;
 	w->log = report_sink(report);
 	w->token = strdup(token);
 	if (!w->token) {

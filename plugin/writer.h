@@ -16,14 +16,16 @@
 
 #include "config/settings.h"
 #include "config/status.h"
+#include "plugin/confirm.h"
 #include "plugin/journal.h"
 #include "plugin/report.h"
 
 struct writer;
 
-/* Borrows everything until writer_stop. `token` is what the bridge must show; written to Redis at every connect. */
+/* Borrows everything until writer_stop. `confirm` is told how far Redis is (NULL: nobody wants to know). `token` is what the
+ * bridge must show; written to Redis at every connect. */
 enum status writer_start(const struct settings *settings, struct journal *journal, struct report *report,
-	const char *token, struct writer **out) MUST_CHECK;
+	struct confirm *confirm, const char *token, struct writer **out) MUST_CHECK;
 /* Broker thread, after a commit that asked for it. Never blocks. */
 void writer_wake(struct writer *w);
 /* Drains for at most `drain_ms` while Redis takes what is there, ends the thread, joins it, frees. What is left stays

@@ -124,9 +124,9 @@ if [ "$quick" != 1 ]; then
 	else
 		one_failed "build with -DSANITIZE=address,undefined"
 	fi
-	step "journal and report with ThreadSanitizer"
-	if build build-thread -DSANITIZE=thread $(targets tests/unit/test_journal*.c tests/unit/test_report*.c); then
-		run_tests build-thread 2 -L unit -R 'journal|report'
+	step "what two threads share, with ThreadSanitizer"
+	if build build-thread -DSANITIZE=thread $(targets tests/unit/test_journal*.c tests/unit/test_report*.c tests/unit/test_confirm.c); then
+		run_tests build-thread 2 -L unit -R 'journal|report|confirm'
 	else
 		one_failed "build with -DSANITIZE=thread"
 	fi

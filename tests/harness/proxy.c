@@ -12,14 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAIRS_MAX 64
 #define CHUNK_MAX 65536
+#define SLOW_MS 20
+#define PIECE_MAX 64
 #define LATE_MAX_MS 200 /* longer than a client needs to come back */
 
 struct pair {
 	int client, server; /* -1: closed; a pair with both closed is free */
+	unsigned target;    /* which server_port it was made for */
 	char *late;         /* client cut: what the server still gets */
 	size_t late_len;
 	uint64_t late_at;
@@ -28,9 +32,9 @@ struct pair {
 struct proxy {
 	pthread_t thread;
 	int listener;
-	uint16_t port, server_port;
+	uint16_t port;
 	unsigned random;
-	atomic_uint one_in, cuts;
+	atomic_uint server_port, one_in, cuts, habit;
 	atomic_bool hold, stop;
 	struct pair pairs[PAIRS_MAX];
 	char chunk[CHUNK_MAX];
@@ -78,7 +82,8 @@ static void welcome(struct proxy *p)
 {
 	int client = accept(p->listener, NULL, NULL);
 	int server = socket(AF_INET, SOCK_STREAM, 0);
-	struct sockaddr_in a = local(p->server_port);
+	unsigned target = atomic_load(&p->server_port);
+	struct sockaddr_in a = local((uint16_t)target);
 	int on = 1;
 	struct pair *pair = NULL;
 	for (size_t i = 0; i < PAIRS_MAX && !pair; i++) {
@@ -91,7 +96,7 @@ static void welcome(struct proxy *p)
 	}
 	(void)setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* for speed only */
 	(void)setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	*pair = (struct pair){client, server, NULL, 0, 0};
+	*pair = (struct pair){.client = client, .server = server, .target = target};
 }
 
 /* True when the chunk has met its fate. */
@@ -116,6 +121,44 @@ static bool mistreat(struct proxy *p, struct pair *pair, bool upward, size_t len
 	return true;
 }
 
+static bool send_pieces(struct proxy *p, int to, size_t len, size_t piece_max)
+{
+	for (size_t at = 0; at < len;) {
+		size_t piece = 1 + next_random(p) % piece_max;
+		if (piece > len - at) piece = len - at;
+		if (!send_all(to, p->chunk + at, piece)) return false;
+		at += piece;
+	}
+	return true;
+}
+
+/* Passes a chunk on as the habit says; false: the connection ends. */
+static bool pass(struct proxy *p, struct pair *pair, bool upward, size_t len)
+{
+	int to = upward ? pair->server : pair->client;
+	struct timespec slow = {0, SLOW_MS * 1000000L};
+	switch ((enum proxy_habit)atomic_load(&p->habit)) {
+	case PROXY_SLOW:
+		(void)nanosleep(&slow, NULL); /* cut short, it is a little faster */
+		return send_all(to, p->chunk, len);
+	case PROXY_PIECES:
+		return send_pieces(p, to, len, upward ? PIECE_MAX : 1);
+	case PROXY_HALF_ANSWERS:
+		if (upward || next_random(p) % 3 != 0) return send_all(to, p->chunk, len);
+		atomic_fetch_add(&p->cuts, 1);
+		(void)send_all(to, p->chunk, len / 2); /* cut afterwards in any case */
+		return false;
+	case PROXY_ONE_ANSWER:
+		if (upward) return send_all(to, p->chunk, len);
+		atomic_fetch_add(&p->cuts, 1);
+		(void)send_all(to, p->chunk, len);
+		return false;
+	case PROXY_PLAIN:
+		break;
+	}
+	return send_all(to, p->chunk, len);
+}
+
 static void carry(struct proxy *p, struct pair *pair, bool upward)
 {
 	ssize_t n = recv(upward ? pair->client : pair->server, p->chunk, sizeof(p->chunk), 0);
@@ -125,7 +168,7 @@ static void carry(struct proxy *p, struct pair *pair, bool upward)
 	}
 	if (pair->client < 0) return; /* an answer that nobody waits for */
 	if (mistreat(p, pair, upward, (size_t)n)) return;
-	if (!send_all(upward ? pair->server : pair->client, p->chunk, (size_t)n)) drop(pair);
+	if (!pass(p, pair, upward, (size_t)n)) drop(pair);
 }
 
 /* The server gets it all, and has a moment to carry it out before it sees the end. */
@@ -159,6 +202,7 @@ static void *run(void *arg)
 		(void)poll(fds, 1 + 2 * PAIRS_MAX, 5);
 		for (size_t i = 0; i < PAIRS_MAX; i++) {
 			struct pair *pair = &p->pairs[i];
+			if (pair->server >= 0 && pair->target != atomic_load(&p->server_port)) drop(pair);
 			if (pair->client >= 0 && fds[1 + 2 * i].revents) carry(p, pair, true);
 			if (pair->server >= 0 && fds[2 + 2 * i].revents) carry(p, pair, false);
 			deliver_late(pair);
@@ -188,7 +232,7 @@ struct proxy *proxy_start(struct scene *s, uint16_t server_port, unsigned seed)
 	for (size_t i = 0; i < PAIRS_MAX; i++) {
 		p->pairs[i].client = p->pairs[i].server = -1;
 	}
-	p->server_port = server_port;
+	atomic_store(&p->server_port, server_port);
 	p->random = seed;
 	p->port = scene_port(s);
 	struct sockaddr_in a = local(p->port);
@@ -213,6 +257,16 @@ void proxy_faults(struct proxy *p, unsigned one_in)
 unsigned proxy_cuts(const struct proxy *p)
 {
 	return atomic_load(&p->cuts);
+}
+
+void proxy_behave(struct proxy *p, enum proxy_habit habit)
+{
+	atomic_store(&p->habit, habit);
+}
+
+void proxy_lead(struct proxy *p, uint16_t server_port)
+{
+	atomic_store(&p->server_port, server_port);
 }
 
 void proxy_hold(struct proxy *p, bool hold)

@@ -18,6 +18,17 @@ uint16_t proxy_port(const struct proxy *p);
 void proxy_faults(struct proxy *p, unsigned one_in);
 /* Connections cut so far. */
 unsigned proxy_cuts(const struct proxy *p);
+/* How connections are treated from now on, beside proxy_faults. */
+enum proxy_habit {
+	PROXY_PLAIN,
+	PROXY_SLOW,         /* every chunk waits 20 ms before it passes */
+	PROXY_PIECES,       /* answers pass byte by byte, commands in pieces of 1 to 64 bytes */
+	PROXY_HALF_ANSWERS, /* every third answer, at random, is cut in the middle, and the connection with it */
+	PROXY_ONE_ANSWER,   /* the connection ends behind its first answer */
+};
+void proxy_behave(struct proxy *p, enum proxy_habit habit);
+/* Leads to another server on 127.0.0.1 from now on. Connections to the one before are cut. */
+void proxy_lead(struct proxy *p, uint16_t server_port);
 /* While set, nothing passes in either direction and nothing is closed. */
 void proxy_hold(struct proxy *p, bool hold);
 

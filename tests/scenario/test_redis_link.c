@@ -497,6 +497,43 @@ static void cut_at_random(void **state)
 	scene_end(scene);
 }
 
+static void give_up(struct rig *r, size_t index)
+{
+	(void)index;
+	redis_link_reset(r->link, ST_CORRUPT, "no more");
+}
+
+/* Connections that end as soon as they are made: fewer and fewer attempts. Those that end behind their first answer:
+ * no pause, but few words. */
+static void short_connections(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", "");
+	struct rig r;
+	server_start(redis);
+	struct proxy *proxy = proxy_start(scene, server_port(redis), 1);
+	proxy_behave(proxy, PROXY_ONE_ANSWER); /* the handshake's */
+	rig_open(&r, tcp_url(scene, proxy_port(proxy)), NULL, NULL);
+	run_for(&r, 3000);
+	assert_true(r.lost >= 5 && r.lost <= 12);
+	proxy_behave(proxy, PROXY_PLAIN);
+	run_until(&r, redis_link_is_ready(r.link));
+	r.in_ready = send_in_ready;
+	r.in_reply = give_up;
+	redis_link_reset(r.link, ST_CORRUPT, "no more");
+	r.lost = r.lines = 0;
+	run_until(&r, r.lost == 50);
+	assert_true(r.lines >= 12 && r.lines <= 45); /* two for each of the first twenty */
+	r.in_reply = NULL;
+	run_until(&r, redis_link_is_ready(r.link) && r.replies == 1);
+	unsigned lines = r.lines;
+	r.in_ready = NULL;
+	redis_link_reset(r.link, ST_CORRUPT, "something else");
+	assert_int_equal(r.lines, lines + 1); /* that is news */
+	rig_close(&r);
+	scene_end(scene);
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -510,6 +547,7 @@ int main(void)
 		scene_test(credentials),
 		scene_test(callbacks_that_interfere),
 		scene_test(cut_at_random),
+		scene_test(short_connections),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

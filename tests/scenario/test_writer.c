@@ -103,7 +103,7 @@ static void run_begin(struct run *r, struct scene *scene, const char *url)
 	struct session_event boot = {.previous_boot = found.previous_boot, .previous_last = found.last};
 	r->boot = put_event(r, JOURNAL_BOOT, &boot);
 	journal_boot_set(r->journal, r->boot);
-	scene_require(writer_start(r->settings, r->journal, &r->report, "secret token", &r->writer) == ST_OK, "writer");
+	scene_require(writer_start(r->settings, r->journal, &r->report, NULL, "secret token", &r->writer) == ST_OK, "writer");
 }
 
 static void run_end(struct run *r, unsigned drain_ms)
@@ -603,7 +603,7 @@ static void crash_of_the_broker(void **state)
 	run_end(r, 1000);
 
 	/* With an overlap: the whole milliseconds before the end of that run, which its last record ended. */
-	store_query(db, "HSET", "p:session:dev", "f:all", "5-5", NULL);
+	store_query(db, "HSET", "p:session:dev", "f:all", "5-5", "live_at", "1-0", NULL);
 	run_begin(r, scene, url);
 	subscribe(r, "all", NEW_NONE, 1000);
 	wait_done(r);

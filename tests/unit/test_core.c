@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 static char folder[64], settings_path[96], journal_path[96], acl_path[96];
 static struct core *core;
 static unsigned log_lines, statuses;
+static unsigned policy_lines; /* of durability and journal_full: the writer's lines come when they come */
 static bool others, certain;
 static char why[2048];
 static int publisher, device, other; /* client objects are only addresses */
@@ -47,8 +49,9 @@ static enum status publish_status(void *ctx, const char *topic, const char *text
 
 static void log_line(void *ctx, enum log_level level, const char *line)
 {
-	(void)ctx, (void)level, (void)line;
+	(void)ctx, (void)level;
 	log_lines++;
+	policy_lines += strncmp(line, "journal: ", 9) == 0 || strstr(line, "in time") != NULL;
 }
 
 static int count_one(const void *handle)
@@ -154,6 +157,18 @@ static void write_check(const void *handle, const struct message *m, bool grante
 
 	core_write_check(core, handle, &c, m, NULL);
 	if (granted) core_write_granted(core, handle);
+}
+
+static void subscribe(const void *handle, const char *id, const char *filter)
+{
+	struct client_info c = info(id);
+
+	core_subscribe_check(core, handle, &c, filter, 2, 0);
+}
+
+static bool read_check(const char *client, const struct message *m)
+{
+	return core_read_check(core, client, m->topic, m->payload, m->qos);
 }
 
 /* --- start and stop ------------------------------------------------------------------------------------------------ */
@@ -292,19 +307,192 @@ static void test_oversize(void **state)
 	free(payload);
 }
 
+/* --- durability and journal_full ------------------------------------------------------------------------------------ */
+
+static unsigned flushes;
+static bool disk_fails;
+
+static int flush(int fd)
+{
+	(void)fd;
+	flushes++;
+	if (!disk_fails) return 0;
+	errno = EIO;
+	return -1;
+}
+
+static void test_fsync(void **state)
+{
+	struct message will = message("f/will", "gone", 1);
+	int (*real)(int fd) = journal_flush;
+	struct message m;
+
+	(void)state;
+	start_with(RULES "mirror f/# stream f durability=fsync\nmirror f/two/# list two\n");
+	journal_flush = flush;
+	flushes = 0;
+	disk_fails = false;
+	m = message("s/a", "x", 1);
+	assert_true(core_publish(core, &publisher, &m, NULL)); /* another rule's */
+	m = message("unmirrored", "x", 2);
+	assert_true(core_publish(core, &publisher, &m, NULL));
+	m = message("f/a", "x", 0);
+	assert_true(core_publish(core, &publisher, &m, NULL));
+	assert_int_equal(flushes, 0);
+	for (unsigned i = 1; i <= 3; i++) {
+		m = message(i == 3 ? "f/two/a" : "f/a", "x", (uint8_t)(1 + i % 2));
+		assert_true(core_publish(core, &publisher, &m, NULL));
+		assert_int_equal(flushes, i);
+	}
+	disk_fails = true;
+	policy_lines = 0;
+	for (unsigned i = 1; i <= 3; i++) {
+		subscribe(&device, "d1", "#");
+		assert_false(core_publish(core, &publisher, &m, NULL));
+		assert_false(read_check("d1", &m)); /* refused: nobody's to hold back */
+		assert_int_equal(COUNTER(refused), i);
+	}
+	assert_int_equal(policy_lines, 1);
+	m.qos = 0;
+	assert_true(core_publish(core, &publisher, &m, NULL));
+	core_disconnected(core, &publisher, "p", false, false);
+	write_check(&publisher, &will, true);
+	core_tick(core);
+	assert_int_equal(COUNTER(wills), 1);
+	assert_int_equal(COUNTER(refused), 3);
+	disk_fails = false;
+	m.qos = 1;
+	assert_true(core_publish(core, &publisher, &m, NULL));
+	assert_int_equal(policy_lines, 2);
+	/* What was refused stays in the journal, and in the books. */
+	assert_int_equal(records(JOURNAL_MESSAGE), 11);
+	assert_int_equal(BOOKED(IN), 17);
+	journal_flush = real;
+}
+
+/* Nobody is at the address of Redis. */
+static void test_redis_not_there(void **state)
+{
+	struct message m = message("r/a", "x", 0);
+	uint64_t began;
+
+	(void)state;
+	start_with(RULES "mirror r/# stream r durability=redis\n");
+	began = core_monotonic_ms();
+	assert_true(core_publish(core, &publisher, &m, NULL));
+	assert_true(core_monotonic_ms() - began < ASSURANCE_AWAY_MS);
+	policy_lines = 0;
+	m.qos = 1;
+	for (unsigned i = 1; i <= 5; i++) {
+		assert_false(core_publish(core, &publisher, &m, NULL));
+		assert_int_equal(COUNTER(refused), i);
+	}
+	assert_true(core_monotonic_ms() - began >= 5 * (ASSURANCE_AWAY_MS - 10));
+	assert_true(core_monotonic_ms() - began < ASSURANCE_WAIT_MS); /* short ones */
+	assert_int_equal(policy_lines, 1);
+	assert_int_equal(BOOKED(IN), 6);
+	assert_int_equal(records(JOURNAL_MESSAGE), 6);
+	/* The writer confirms. */
+	confirm_tell(core->confirm, UINT64_MAX);
+	assert_true(core_publish(core, &publisher, &m, NULL));
+	assert_int_equal(policy_lines, 2);
+}
+
+/* Redis is connected and answers nothing: one long wait, then short ones until it confirms something. */
+static void test_redis_hangs(void **state)
+{
+	struct message m = message("r/a", "x", 1);
+	uint64_t began, first;
+
+	(void)state;
+	start_with(RULES "mirror r/# stream r durability=redis\n");
+	for (int round = 0; round < 2; round++) {
+		core_tick(core);
+		report_set(&core->report, redis_ready, 1);
+		began = core_monotonic_ms();
+		assert_false(core_publish(core, &publisher, &m, NULL));
+		first = core_monotonic_ms() - began;
+		assert_true(first >= ASSURANCE_WAIT_MS - 10 && first < 2 * ASSURANCE_WAIT_MS);
+		report_set(&core->report, redis_ready, 1);
+		for (int i = 0; i < 4; i++) assert_false(core_publish(core, &publisher, &m, NULL));
+		assert_true(core_monotonic_ms() - began < first + ASSURANCE_WAIT_MS);
+		confirm_tell(core->confirm, confirm_position(core->confirm) + 1);
+	}
+}
+
+static unsigned fill(struct message *m, unsigned count)
+{
+	unsigned accepted = 0;
+
+	for (unsigned i = 0; i < count; i++) accepted += core_publish(core, &publisher, m, NULL);
+	return accepted;
+}
+
+static void test_drop_new(void **state)
+{
+	char *payload = calloc(1, 700001);
+	struct message m;
+	unsigned kept;
+
+	(void)state;
+	assert_non_null(payload);
+	memset(payload, 'x', 20000);
+	start_with(RULES "mirror s/two/# list two\njournal_full drop-new\n");
+	m = message("s/two/a", payload, 1);
+	policy_lines = 0;
+	assert_int_equal(fill(&m, 100), 100);
+	kept = records(JOURNAL_MESSAGE);
+	assert_true(kept > 40 && kept < 53);
+	assert_int_equal(COUNTER(refused), 0);
+	assert_int_equal(BOOKED(IN), 200);
+	assert_int_equal(BOOKED(DROPPED_full), 2 * (100 - kept));
+	assert_int_equal(policy_lines, 1);
+	core_tick(core);
+	assert_int_equal(policy_lines, 1); /* it lasts */
+	memset(payload, 'x', 700000);
+	m = message("s/a", payload, 2);
+	assert_int_equal(fill(&m, 3), 3);
+	assert_int_equal(BOOKED(DROPPED_oversize), 3);
+	assert_int_equal(policy_lines, 2);
+	free(payload);
+}
+
+static void test_drop_old(void **state)
+{
+	char *payload = calloc(1, 20001);
+	struct journal_record r;
+	struct message m;
+	unsigned kept;
+
+	(void)state;
+	assert_non_null(payload);
+	memset(payload, 'x', 20000);
+	start_with(RULES "journal_full drop-old\n");
+	subscribe(&device, "d1", "s/#");
+	policy_lines = 0;
+	for (unsigned i = 0; i < 300; i++) {
+		m = message("s/a", payload, 1);
+		assert_true(core_publish(core, &publisher, &m, NULL));
+		for (int wait = 0; wait < 2000 && journal_used(core->journal) > 880000; wait++) usleep(1000);
+	}
+	for (int wait = 0; wait < 200; wait++) usleep(1000); /* the writer is done by now, or the sums below fail */
+	kept = records(JOURNAL_MESSAGE);
+	assert_true(kept > 30);
+	assert_int_equal(BOOKED(DROPPED_full), 0);
+	assert_int_equal(BOOKED(DROPPED_old) + kept, 300);
+	assert_int_equal(BOOKED(IN), 300);
+	assert_int_equal(records(JOURNAL_BOOT), 1);
+	assert_int_equal(records(JOURNAL_SUBSCRIBED), 1);
+	r.next = journal_released(core->journal);
+	while (journal_next(core->journal, r.next, &r) == ST_OK) {} /* the last of all is the newest */
+	assert_int_equal(entry_id_compare(r.id, journal_head_id(core->journal)), 0);
+	usleep(60000);
+	core_tick(core);
+	assert_true(policy_lines >= 1);
+	free(payload);
+}
+
 /* --- subscriptions and read checks ---------------------------------------------------------------------------------- */
-
-static void subscribe(const void *handle, const char *id, const char *filter)
-{
-	struct client_info c = info(id);
-
-	core_subscribe_check(core, handle, &c, filter, 2, 0);
-}
-
-static bool read_check(const char *client, const struct message *m)
-{
-	return core_read_check(core, client, m->topic, m->payload, m->qos);
-}
 
 static void test_held_from_subscribe(void **state)
 {
@@ -539,7 +727,8 @@ int main(void)
 		CASE(test_oversize), CASE(test_held_from_subscribe), CASE(test_qos2_through_core), CASE(test_doubtful_subscription),
 		CASE(test_will_granted), CASE(test_will_denied), CASE(test_will_proven_by_read_check),
 		CASE(test_publish_at_a_departed_address), CASE(test_delayed_will), CASE(test_will_by_acl_file),
-		CASE(test_will_on_brokers_with_events), CASE(test_will_when_full),
+		CASE(test_will_on_brokers_with_events), CASE(test_will_when_full), CASE(test_fsync), CASE(test_redis_not_there),
+		CASE(test_redis_hangs), CASE(test_drop_new), CASE(test_drop_old),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,15 +84,15 @@ static void test_refused(void **state)
 	char *image = image_read(&len);
 	struct journal_static s;
 	memcpy(&s, image + STATIC_COPY_0, sizeof(s));
-	s.version = 2;
+	s.version = JOURNAL_VERSION + 1;
 	for (int whole = 0; whole < 2; whole++) {
 		s.checksum = whole ? XXH3_64bits(&s, offsetof(struct journal_static, checksum)) : 0;
 		memcpy(image + STATIC_COPY_0, &s, sizeof(s));
 		memcpy(image + STATIC_COPY_1, &s, sizeof(s));
 		image_write(image, len);
-		refused(ST_VERSION, "version 2", MIB, "node", path);
+		refused(ST_VERSION, "version 3", MIB, "node", path);
 	}
-	s.version = 1;
+	s.version = JOURNAL_VERSION;
 	s.node[0] = 'x';
 	memcpy(image + STATIC_COPY_0, &s, sizeof(s));
 	memcpy(image + STATIC_COPY_1, &s, sizeof(s));
@@ -251,7 +251,7 @@ static void test_rules_full(void **state)
 	journal_close(j);
 }
 
-/* A damaged entry costs itself only, and its number is not given to another rule. */
+/* A damaged entry costs itself only, its number is not given to another rule, and the same text makes it whole again. */
 static void test_rules_damaged(void **state)
 {
 	(void)state;
@@ -280,12 +280,34 @@ static void test_rules_damaged(void **state)
 		assert_int_equal(lost, 1);
 		assert_non_null(strstr(report.note, "rule table"));
 		assert_int_equal(report.records, 1);
+		/* Texts of the same lengths, which it was not. */
+		assert_int_equal(journal_rule(j, "five/#", &number), ST_OK);
+		assert_int_equal(number, 4);
+		assert_int_equal(journal_rule(j, "ten/#", &number), ST_OK);
+		assert_int_equal(number, 5);
 		for (int n = 0; n < 4; n++) {
 			assert_int_equal(journal_rule(j, texts[n], &number), ST_OK);
+			assert_int_equal(number, n);
 			assert_string_equal(journal_rule_text(j, number), texts[n]);
 		}
-		assert_int_equal(journal_rule(j, "five", &number), ST_OK);
-		assert_int_equal(number, 5);
+		journal_close(j);
+		j = open_size(MIB, &report);
+		assert_string_equal(report.note, "");
+		for (uint16_t n = 0; n < 4; n++) assert_string_equal(journal_rule_text(j, n), texts[n]);
+		assert_string_equal(journal_rule_text(j, 4), "five/#");
+		journal_close(j);
+
+		/* Too late when the consumer may already have looked. */
+		image[place] ^= 32;
+		image_write(image, len);
+		image[place] ^= 32;
+		j = open_size(MIB, &report);
+		assert_true(append(j, 2, 20, NULL));
+		for (int n = 0; n < 4; n++) {
+			bool whole = journal_rule_text(j, (uint16_t)n) != NULL;
+			assert_int_equal(journal_rule(j, texts[n], &number), ST_OK);
+			assert_int_equal(number, whole ? n : 4);
+		}
 		journal_close(j);
 	}
 	free(image);

@@ -376,7 +376,7 @@ static void multi_refused(void **state)
 	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
 	pipeline_resume(b->p);
 	bench_mark(b, "1000-0", "");
-	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\n");
+	expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\n");
 	ANSWER(b, "*1|*2|$6|1000-0|*0");
 	expect_released(b, 1, 1, 0, 0);
 	bench_close(b);
@@ -510,10 +510,10 @@ static void lost_and_applied(void **state)
 	pipeline_lost(b->p);
 	bench_mark(b, "1001-1", "");
 	expect_sent(b,
-		"XRANGE s:t 1000-0 1000-0 COUNT 1\n"
+		"XRANGE s:t 1000-0 + COUNT 1\n"
 		"TYPE l:t\n"
 		"TYPE raw\n"
-		"XRANGE s:t 1001-1 1001-1 COUNT 1\n"
+		"XRANGE s:t 1001-1 + COUNT 1\n"
 		"TYPE l:t\n"
 		"TYPE raw\n");
 	/* An error that says nothing: ask again. */
@@ -531,6 +531,44 @@ static void lost_and_applied(void **state)
 	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|$1|x|$1|x|+OK", "+OK");
 	expect_released(b, 2, 3, 3, 0);
 	bench_close(b);
+}
+
+/* An entry that is not there: trimmed or deleted if what follows is ours, refused if somebody else wrote that. */
+static void lost_refused_ids(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *answer;
+		bool dead;
+	} rows[] = {
+		{"*0", false},
+		{"*1|*2|$6|1000-0|*0", false},
+		{"*1|*2|$6|1001-1|*0", false},
+		{"*1|*2|$6|1001-0|*0", true},
+		{"*1|*2|$6|1001-2|*0", true},
+		{"*1|*2|$16|99999999999999-0|*0", true},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct bench *b = ready();
+		bench_message(b, 1000, "0", "t", S("x"));
+		bench_message(b, 1001, "1", "t", S("y"));
+		assert_int_equal(bench_gather(b), ST_END);
+		free(bench_sent(b));
+		pipeline_lost(b->p);
+		bench_mark(b, "1001-1", "");
+		expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\nTYPE l:t\n");
+		ANSWER(b, rows[i].answer, "+list");
+		if (rows[i].dead) {
+			char *text = bench_sent(b);
+			assert_non_null(strstr(text, "equal or smaller than the target stream top item source # stream s:%t "
+				"key s:t id 1000-0"));
+			assert_null(strstr(text, "1001-1"));
+			free(text);
+			ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
+		}
+		expect_released(b, 2, rows[i].dead ? 1 : 2, rows[i].dead, 0);
+		bench_close(b);
+	}
 }
 
 static void lost_dead_letters(void **state)
@@ -576,7 +614,7 @@ static void mark_moved(void **state)
 	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
 	pipeline_resume(b->p);
 	bench_mark(b, "1000-0", "");
-	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\n");
+	expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\n");
 	ANSWER(b, "*0");
 	expect_released(b, 1, 1, 0, 0);
 	bench_close(b);
@@ -644,7 +682,7 @@ static void records_of_an_earlier_run(void **state)
 	}
 	bench_mark(b, "1001-1", "1000-0"); /* the first two are there, a letter for the first was written */
 	assert_int_equal(bench_gather(b), ST_FULL);
-	expect_sent(b, "XRANGE s:t 1000-0 1000-0 COUNT 1\nXRANGE s:t 1001-1 1001-1 COUNT 1\n");
+	expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\nXRANGE s:t 1001-1 + COUNT 1\n");
 	ANSWER(b, "*0", "*1|*2|$6|1001-1|*0");
 	expect_released(b, 2, 2, 0, 0);
 	assert_int_equal(bench_gather(b), ST_END);
@@ -705,6 +743,76 @@ static void damage_only(void **state)
 	bench_close(b);
 }
 
+/* --- journal_full=drop-old ------------------------------------------------------------------------------------ */
+
+/* What is under way stays and is told where it lies now; what was gathered is gathered anew from what is left. */
+static void room_is_made_behind_what_is_under_way(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	bench_message(b, 1000, "0", "t", S("under way"));
+	bench_message(b, 1001, "8", "t", S("under way"));
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+	for (int i = 0; i < 6; i++) {
+		if (i == 3) bench_event(b, 1002, JOURNAL_BOOT, &(struct session_event){.previous_boot = {5, 0}});
+		bench_message(b, 1002, "0", "t", S("gathered"));
+	}
+	assert_int_equal(bench_gather(b), ST_END);
+	assert_int_equal(pipeline_position(b->p), 90);
+	assert_int_equal(pipeline_step_back(b->p), 20);
+	assert_int_equal(pipeline_step_back(b->p), 20); /* nothing more */
+	/* Messages 2, 3, 4 go; 0, 1 move to the places of 3, 4; the event (5) stays. */
+	for (size_t i = 0; i < 2; i++) {
+		struct slice body = b->records[i].body, old = b->records[i + 3].body;
+		struct journal_record moved = b->records[i];
+		moved.position = b->records[i + 3].position;
+		moved.next = b->records[i + 3].next;
+		b->records[i].body = old; /* each is freed once */
+		b->records[i + 3] = moved;
+		b->records[i + 3].body = body;
+		pipeline_moved(b->p, i, &b->records[i + 3]);
+	}
+	pipeline_go_on(b->p, 30);
+	assert_int_equal(pipeline_position(b->p), 50);
+	assert_int_equal(bench_gather(b), ST_END);
+	/* Refused by itself: the dead letter is made from the record where it lies now. */
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|-WRONGTYPE w|:1|+OK", "+OK");
+	char *letter = bench_sent(b);
+	assert_non_null(strstr(letter, "payload under way"));
+	free(letter);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$3|1-0|+OK", "+OK");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_RELEASE);
+	struct pipeline_outcome o = pipeline_outcome(b->p);
+	assert_int_equal(o.position, 50);
+	assert_int_equal(o.records, 2);
+	assert_int_equal(o.dead, 1);
+	assert_int_equal(o.damaged, 1);
+	pipeline_released(b->p);
+	char *rest = bench_sent(b);
+	const char *boot = strstr(rest, "op boot"), *message = strstr(rest, "payload gathered");
+	assert_true(boot && message && boot < message);
+	free(rest);
+	bench_close(b);
+}
+
+static void room_is_made_with_nothing_under_way(void **state)
+{
+	(void)state;
+	struct bench *b = fresh();
+	assert_int_equal(pipeline_step_back(b->p), 0); /* before the mark is known, too */
+	pipeline_moved(b->p, 0, &b->records[0]);
+	for (int i = 0; i < 5; i++) bench_message(b, 1000, "0", "t", S("x"));
+	pipeline_go_on(b->p, 30);
+	bench_mark(b, "", "");
+	assert_int_equal(bench_gather(b), ST_END);
+	char *text = bench_sent(b);
+	assert_null(strstr(text, "1000-2"));
+	assert_non_null(strstr(text, "XADD s:t 1000-3"));
+	free(text);
+	bench_close(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -726,6 +834,7 @@ int main(void)
 		cmocka_unit_test(smaller_id_is_never_taken_for_stored),
 		cmocka_unit_test(lost_and_not_applied),
 		cmocka_unit_test(lost_and_applied),
+		cmocka_unit_test(lost_refused_ids),
 		cmocka_unit_test(lost_dead_letters),
 		cmocka_unit_test(mark_moved),
 		cmocka_unit_test(watch_refused),
@@ -735,6 +844,8 @@ int main(void)
 		cmocka_unit_test(letters_of_an_earlier_run),
 		cmocka_unit_test(foreign_marks_hide_nothing),
 		cmocka_unit_test(damage_only),
+		cmocka_unit_test(room_is_made_behind_what_is_under_way),
+		cmocka_unit_test(room_is_made_with_nothing_under_way),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

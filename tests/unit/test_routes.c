@@ -18,7 +18,8 @@
 #define RULES 7
 
 static const char *const texts[RULES] = {
-	"a/# stream s:%t", "+/b list l format=raw", "a/+/c list j", "# list all format=raw", "$SYS/# stream sys", "x stream x",
+	"a/# stream s:%t", "+/b list l format=raw", "a/+/c list j", "# list all format=raw", "$SYS/# stream sys durability=fsync",
+	"x stream x durability=redis",
 	"x list x:raw format=raw",
 };
 static const uint16_t numbers[RULES] = {3, 0, 65535, 9, 1, 700, 701};
@@ -46,16 +47,19 @@ static void assert_route(struct routes *r, struct slice topic)
 {
 	struct route route = routes_find(r, topic);
 	uint16_t count = 0;
-	bool readable = false;
+	bool readable = false, synced = false, confirmed = false;
 
 	for (size_t i = 0; i < RULES; i++) {
 		if (!topic_matches(slice_str(rules[i].filter), topic)) continue;
 		assert_true(count < route.count);
 		assert_int_equal(route.rules[count++], numbers[i]);
 		readable = readable || mirror_rule_readable(&rules[i]);
+		synced = synced || rules[i].durability == DURABILITY_FSYNC;
+		confirmed = confirmed || rules[i].durability == DURABILITY_REDIS;
 	}
 	assert_int_equal(route.count, count);
 	assert_true(route.readable == readable);
+	assert_true(route.synced == synced && route.confirmed == confirmed);
 	assert_true(routes_readable(r, route.rules, route.count) == readable);
 }
 

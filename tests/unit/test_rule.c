@@ -70,6 +70,13 @@ static void mirror_good(void **state)
 	assert_true(r.kind == RULE_LIST && r.format == FORMAT_RAW && !mirror_rule_readable(&r) && r.key_from_topic);
 	mirror_rule_free(&r);
 
+	r = mirror("a stream k durability=fsync", "a stream k durability=fsync");
+	assert_int_equal(r.durability, DURABILITY_FSYNC);
+	mirror_rule_free(&r);
+	r = mirror("a list k durability=redis maxlen=5", "a list k maxlen=5 durability=redis");
+	assert_int_equal(r.durability, DURABILITY_REDIS);
+	mirror_rule_free(&r);
+
 	r = mirror("a list %c%u%% format=json", "a list %c%u%%");
 	assert_true(r.format == FORMAT_JSON && mirror_rule_readable(&r) && !r.key_from_topic && !r.key_has_topic);
 	mirror_rule_free(&r);
@@ -105,8 +112,7 @@ static void mirror_bad(void **state)
 		{"a stream k maxlen=1 maxlen=1", "twice"}, {"a stream k maxage=0", "duration"},
 		{"a stream k maxage=1w", "duration"}, {"a list k maxage=1d", "streams only"},
 		{"a stream k format=json", "lists only"}, {"a list k format=xml", "json and raw"},
-		{"a stream k durability=none", "async and journal"},
-		{"a stream k durability=fsync", "not supported yet"}, {"a stream k durability=redis", "not supported yet"},
+		{"a stream k durability=none", "async, journal, fsync and redis"}, {"a stream k durability=", "is unknown"},
 		{"\"a stream k", "not closed"}, {"\"a\"b stream k", "blank is missing"}, {"a\"b stream k", "quote"},
 		{"\"a\\n\" stream k", "backslash"}, {"\"a\\", "backslash"}, {"\"", "not closed"},
 		{"a stream k 1 2 3 4 5 6 7 8 9 10 11 12 13 14", "words"},

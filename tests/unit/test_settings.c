@@ -146,6 +146,24 @@ static void syntax(void **state)
 	settings_free(s);
 }
 
+static void journal_full_values(void **state)
+{
+	static const struct {
+		const char *line;
+		enum journal_full value;
+	} cases[] = {
+		{"journal_full refuse", JOURNAL_REFUSE}, {"journal_full drop-new", JOURNAL_DROP_NEW},
+		{"journal_full drop-old", JOURNAL_DROP_OLD},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct settings *s = good(cases[i].line);
+		assert_int_equal(s->journal_full, cases[i].value);
+		settings_free(s);
+	}
+}
+
 static void all_errors_with_their_lines(void **state)
 {
 	struct settings *s;
@@ -171,14 +189,13 @@ static void values(void **state)
 		{"prefix aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1 to 64"},
 		{"node a b", "node \"a b\""}, {"node {a}", "braces"}, {"node a\x01", "\\x01"},
 		{"journal_size 1023K", "from 1M"}, {"journal_size 2000000T", "from 1M"}, {"journal_size big", "\"big\""},
-		{"journal_full drop-new", "not supported yet"}, {"journal_full drop-old", "not supported yet"},
-		{"journal_full drop", "accepted: refuse"}, {"acl_default maybe", "allow and deny"},
+		{"journal_full drop", "accepted: refuse, drop-new and drop-old"}, {"acl_default maybe", "allow and deny"},
 		{"session_ttl 0", "1s to"}, {"session_ttl 3651d", "3650d"}, {"hold_timeout 2d", "0 to 1d"},
 		{"hold_timeout -1", "\"-1\""}, {"redis_confirm replicas=2", "not supported yet"},
 		{"redis_confirm fsync", "not supported yet"}, {"redis_confirm maybe", "accepted: reply"},
 		{"redis_tls_ca /x", "redis_tls_ca is not supported yet"}, {"broker_tls_key /x", "not supported yet"},
 		{"outbox stream k", "outbox is not supported yet"}, {"listen 127.0.0.1:1", "listen is not supported yet"},
-		{"redeliver a replay=yes", "not supported yet"}, {"mirror a stream k durability=fsync", "not supported yet"},
+		{"redeliver a replay=yes", "not supported yet"},
 		{"acl_file /nonexistent", ":1: acl_file: /nonexistent"}, {"acl_file /tmp", "directory"},
 		{"redis_username bob", "redis_password_file"},
 		{"redis_password_file /nonexistent", ":1: redis_password_file \"/nonexistent\""},
@@ -501,7 +518,7 @@ static void table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defaults), cmocka_unit_test(syntax), cmocka_unit_test(all_errors_with_their_lines),
+		cmocka_unit_test(defaults), cmocka_unit_test(syntax), cmocka_unit_test(journal_full_values), cmocka_unit_test(all_errors_with_their_lines),
 		cmocka_unit_test(values), cmocka_unit_test(redis_urls), cmocka_unit_test(broker_urls),
 		cmocka_unit_test(overrides), cmocka_unit_test(contradictions), cmocka_unit_test(files_that_are_none),
 		cmocka_unit_test(passwords), cmocka_unit_test(acl_files), cmocka_unit_test(errors_in_small_room),

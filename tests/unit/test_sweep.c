@@ -13,6 +13,7 @@
 #include "bridge/sweep.h"
 #include "config/keys.h"
 #include "tests/harness/resp_text.h"
+#include "tests/harness/between.h"
 
 #define NOW 1000000000ull
 #define ARGS_MAX 512
@@ -172,7 +173,7 @@ static void script(redisReader *r, const struct slice *args, size_t argc, size_t
 	char flags[SWEEP_PAGE + 1] = "";
 
 	assert_int_equal(argc, 3 + keys + fixed_args + per * items);
-	assert_in_range(items, 1, SWEEP_PAGE);
+	assert_between(items, 1, SWEEP_PAGE);
 	for (size_t i = 0; i < items; i++) {
 		struct member *m = find(args[3 + keys + fixed_args + per * i]);
 		assert_int_equal(number(args[3 + keys + fixed_args + per * i + 1]), m->score);
@@ -337,7 +338,7 @@ static void later_rounds_cost_nothing(void **state)
 	assert_true(run(s, false, false, 0));
 	assert_int_equal(model.members[0].looked, 2);
 	assert_int_equal(model.members[299].looked, 1);
-	assert_in_range(soon->looked, 1, 2); /* due by one age or by two */
+	assert_between(soon->looked, 1, 2); /* due by one age or by two */
 	assert_true(model.commands <= 1 + 3 + 2);
 	assert_true(run(s, true, false, 0));
 	assert_int_equal(model.members[0].looked, 3);

@@ -1,0 +1,412 @@
+/*
+ * Owns a thread and a few sockets that speak just enough MQTT 3.1.1 to publish and to read acknowledgements: what is
+ * measured is the broker, not a client library. The lock guards what the test's thread asks for. The thread must never
+ * call cmocka.
+ */
+#include "tests/harness/publisher.h"
+
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIDS 65536
+#define AGAIN_MS 20
+#define INPUT_MAX 4096
+
+struct sent {
+	uint64_t at_us;
+	unsigned took_us;
+	unsigned section;
+	bool acked;
+};
+
+struct connection {
+	int fd;                  /* -1: none */
+	bool greeted;            /* CONNACK has come */
+	uint64_t again_at_ms;
+	struct sent *messages;   /* by number */
+	long count, size;
+	unsigned under_way;
+	long number_of[MIDS];    /* packet id to number, -1: none */
+	unsigned char input[INPUT_MAX];
+	size_t input_len;
+};
+
+struct publisher {
+	pthread_t thread;
+	pthread_mutex_t lock;    /* all below */
+	uint16_t port;
+	char base[64];
+	unsigned connection_count;
+	size_t payload_len;
+	bool stop;
+	unsigned per_second;
+	uint64_t due_us;         /* when the next message is due */
+	unsigned turn, section, losses;
+	char *packet;
+	struct connection connections[PUBLISHER_CONNECTIONS_MAX];
+};
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* --- packets; lock held --------------------------------------------------------------------------------------- */
+
+static void lose(struct publisher *p, struct connection *c)
+{
+	if (c->fd < 0) return;
+	close(c->fd);
+	c->fd = -1;
+	if (c->greeted) p->losses++;
+	c->greeted = false;
+	c->under_way = 0;
+	c->input_len = 0;
+	for (size_t i = 0; i < MIDS; i++) c->number_of[i] = -1;
+	c->again_at_ms = now_ms() + AGAIN_MS;
+}
+
+static void put(struct publisher *p, struct connection *c, const void *data, size_t len)
+{
+	if (send(c->fd, data, len, MSG_NOSIGNAL) != (ssize_t)len) lose(p, c);
+}
+
+static size_t put_u16(char *to, size_t value)
+{
+	to[0] = (char)(value >> 8);
+	to[1] = (char)(value & 0xff);
+	return 2;
+}
+
+static size_t put_text(char *to, const char *text)
+{
+	size_t len = strlen(text);
+
+	put_u16(to, len);
+	memcpy(to + 2, text, len);
+	return 2 + len;
+}
+
+/* Fixed header with a length of four bytes, which is what any length may have. */
+static size_t put_head(char *to, unsigned first, size_t rest)
+{
+	to[0] = (char)first;
+	for (int i = 0; i < 4; i++, rest >>= 7) to[1 + i] = (char)((rest & 0x7f) | (i < 3 ? 0x80 : 0));
+	return 5;
+}
+
+static void open_connection(struct publisher *p, struct connection *c, unsigned n)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(p->port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct timeval limit = {5, 0};
+	char packet[128], id[80];
+	int on = 1;
+	size_t len = 5;
+
+	c->again_at_ms = now_ms() + AGAIN_MS;
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (c->fd < 0) return;
+	(void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* without, figures are worse, not wrong */
+	(void)setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (connect(c->fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
+		lose(p, c);
+		return;
+	}
+	(void)snprintf(id, sizeof(id), "%s-%u", p->base, n);
+	len += put_text(packet + len, "MQTT");
+	packet[len++] = 4;
+	packet[len++] = 2; /* clean session */
+	len += put_u16(packet + len, 0);
+	len += put_text(packet + len, id);
+	(void)put_head(packet, 0x10, len - 5);
+	put(p, c, packet, len);
+}
+
+static void publish(struct publisher *p, struct connection *c, unsigned n)
+{
+	char topic[96];
+	long number = c->count;
+	size_t mid = (size_t)number % (MIDS - 1) + 1, len = 5;
+	int head;
+
+	if (c->count == c->size) {
+		c->size = c->size ? c->size * 2 : 4096;
+		c->messages = realloc(c->messages, (size_t)c->size * sizeof(*c->messages));
+		if (!c->messages) abort();
+	}
+	(void)snprintf(topic, sizeof(topic), "%s/%u", p->base, n);
+	len += put_text(p->packet + len, topic);
+	len += put_u16(p->packet + len, mid);
+	memset(p->packet + len, 'x', p->payload_len);
+	head = snprintf(p->packet + len, p->payload_len, "%ld ", number);
+	p->packet[len + (size_t)head] = '%'; /* in the NUL's place, and a trap for whoever formats payloads */
+	len += p->payload_len;
+	(void)put_head(p->packet, 0x32, len - 5);
+	c->messages[c->count++] = (struct sent){.at_us = now_us(), .section = p->section};
+	c->number_of[mid] = number;
+	c->under_way++;
+	put(p, c, p->packet, len);
+}
+
+static void acknowledged(struct connection *c, size_t mid)
+{
+	long number = c->number_of[mid];
+
+	if (number < 0) return;
+	c->number_of[mid] = -1;
+	c->under_way--;
+	c->messages[number].acked = true;
+	c->messages[number].took_us = (unsigned)(now_us() - c->messages[number].at_us);
+}
+
+/* CONNACK and PUBACK are all that comes, four bytes each. */
+static void read_some(struct publisher *p, struct connection *c)
+{
+	ssize_t got = recv(c->fd, c->input + c->input_len, INPUT_MAX - c->input_len, MSG_DONTWAIT);
+	size_t at = 0;
+
+	if (got <= 0) {
+		lose(p, c);
+		return;
+	}
+	c->input_len += (size_t)got;
+	for (; c->input_len - at >= 4; at += 4) {
+		const unsigned char *packet = c->input + at;
+		if (packet[0] == 0x20 && packet[3] == 0) {
+			c->greeted = true;
+		} else if (packet[0] == 0x40) {
+			acknowledged(c, (size_t)packet[2] << 8 | packet[3]);
+		} else {
+			lose(p, c);
+			return;
+		}
+	}
+	memmove(c->input, c->input + at, c->input_len - at);
+	c->input_len -= at;
+}
+
+/* --- the thread ----------------------------------------------------------------------------------------------- */
+
+static void send_what_is_due(struct publisher *p)
+{
+	uint64_t now = now_us();
+
+	if (p->per_second == 0) return;
+	/* Bounded: what is further behind than 10 ms is not made up for. */
+	if (p->due_us + 10000 < now) p->due_us = now - 10000;
+	for (; p->due_us <= now; p->due_us += 1000000 / p->per_second) {
+		for (unsigned tries = 0; tries < p->connection_count; tries++) {
+			unsigned n = p->turn++ % p->connection_count;
+			struct connection *c = &p->connections[n];
+			if (!c->greeted || c->under_way >= PUBLISHER_WINDOW) continue;
+			publish(p, c, n);
+			break;
+		}
+	}
+}
+
+static void *run(void *arg)
+{
+	struct publisher *p = arg;
+	struct pollfd fds[PUBLISHER_CONNECTIONS_MAX];
+	bool stop = false;
+
+	while (!stop) {
+		for (unsigned i = 0; i < p->connection_count; i++)
+			fds[i] = (struct pollfd){p->connections[i].fd, POLLIN, 0}; /* only this thread changes them */
+		(void)poll(fds, p->connection_count, 1);
+		pthread_mutex_lock(&p->lock);
+		for (unsigned i = 0; i < p->connection_count; i++) {
+			struct connection *c = &p->connections[i];
+			if (c->fd >= 0 && fds[i].revents) read_some(p, c);
+			if (c->fd < 0 && now_ms() >= c->again_at_ms) open_connection(p, c, i);
+		}
+		send_what_is_due(p);
+		stop = p->stop;
+		pthread_mutex_unlock(&p->lock);
+	}
+	return NULL;
+}
+
+/* --- the test's thread ---------------------------------------------------------------------------------------- */
+
+static void end(void *ctx)
+{
+	struct publisher *p = ctx;
+
+	pthread_mutex_lock(&p->lock);
+	p->stop = true;
+	pthread_mutex_unlock(&p->lock);
+	pthread_join(p->thread, NULL);
+	for (unsigned i = 0; i < p->connection_count; i++) {
+		if (p->connections[i].fd >= 0) close(p->connections[i].fd);
+		free(p->connections[i].messages);
+	}
+	pthread_mutex_destroy(&p->lock);
+	free(p->packet);
+	free(p);
+}
+
+struct publisher *publisher_start(struct scene *s, uint16_t broker_port, const char *base, unsigned connections,
+	size_t payload_len)
+{
+	struct publisher *p = calloc(1, sizeof(*p));
+
+	scene_require(p && connections <= PUBLISHER_CONNECTIONS_MAX && payload_len >= 16, "no such publisher");
+	p->packet = malloc(payload_len + 256);
+	scene_require(p->packet, "out of memory");
+	(void)snprintf(p->base, sizeof(p->base), "%s", base);
+	p->port = broker_port;
+	p->connection_count = connections;
+	p->payload_len = payload_len;
+	for (unsigned i = 0; i < connections; i++) {
+		p->connections[i].fd = -1;
+		for (size_t k = 0; k < MIDS; k++) p->connections[i].number_of[k] = -1;
+	}
+	pthread_mutex_init(&p->lock, NULL);
+	scene_require(pthread_create(&p->thread, NULL, run, p) == 0, "no thread");
+	scene_at_end(s, end, p);
+	return p;
+}
+
+void publisher_pace(struct publisher *p, unsigned per_second)
+{
+	pthread_mutex_lock(&p->lock);
+	p->per_second = per_second;
+	p->due_us = now_us();
+	pthread_mutex_unlock(&p->lock);
+}
+
+static bool at_rest(struct publisher *p)
+{
+	unsigned under_way = 0;
+
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < p->connection_count; i++) under_way += p->connections[i].under_way;
+	pthread_mutex_unlock(&p->lock);
+	return under_way == 0;
+}
+
+bool publisher_rest(struct publisher *p, unsigned timeout_ms)
+{
+	uint64_t limit = now_ms() + timeout_ms;
+
+	publisher_pace(p, 0);
+	while (!at_rest(p)) {
+		if (now_ms() > limit) return false;
+		poll_pause();
+	}
+	return true;
+}
+
+unsigned publisher_section(struct publisher *p)
+{
+	unsigned section;
+
+	pthread_mutex_lock(&p->lock);
+	section = ++p->section;
+	pthread_mutex_unlock(&p->lock);
+	return section;
+}
+
+static int compare(const void *a, const void *b)
+{
+	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static size_t collect(struct publisher *p, unsigned section, unsigned *took, size_t room)
+{
+	size_t count = 0;
+
+	for (unsigned i = 0; i < p->connection_count; i++) {
+		const struct connection *c = &p->connections[i];
+		for (long k = 0; k < c->count && count < room; k++)
+			if (c->messages[k].acked && c->messages[k].section == section) took[count++] = c->messages[k].took_us;
+	}
+	return count;
+}
+
+struct latency publisher_latency(struct publisher *p, unsigned section)
+{
+	struct latency l = {0};
+	size_t room = 0;
+	unsigned *took;
+
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < p->connection_count; i++) room += (size_t)p->connections[i].count;
+	took = malloc((room + 1) * sizeof(*took));
+	if (took) l.count = collect(p, section, took, room);
+	pthread_mutex_unlock(&p->lock);
+	scene_require(took, "out of memory");
+	if (l.count > 0) {
+		qsort(took, l.count, sizeof(*took), compare);
+		l.p50_us = took[l.count / 2];
+		l.p99_us = took[l.count * 99 / 100];
+		l.p999_us = took[l.count * 999 / 1000];
+		l.max_us = took[l.count - 1];
+	}
+	free(took);
+	return l;
+}
+
+unsigned publisher_connections(const struct publisher *p)
+{
+	return p->connection_count;
+}
+
+long publisher_sent(struct publisher *p, unsigned connection)
+{
+	long count;
+
+	pthread_mutex_lock(&p->lock);
+	count = p->connections[connection].count;
+	pthread_mutex_unlock(&p->lock);
+	return count;
+}
+
+bool publisher_acked(struct publisher *p, unsigned connection, long number)
+{
+	bool acked;
+
+	pthread_mutex_lock(&p->lock);
+	acked = number >= 0 && number < p->connections[connection].count &&
+		p->connections[connection].messages[number].acked;
+	pthread_mutex_unlock(&p->lock);
+	return acked;
+}
+
+long publisher_acked_total(struct publisher *p)
+{
+	long total = 0;
+
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < p->connection_count; i++)
+		for (long k = 0; k < p->connections[i].count; k++) total += p->connections[i].messages[k].acked;
+	pthread_mutex_unlock(&p->lock);
+	return total;
+}
+
+unsigned publisher_losses(struct publisher *p)
+{
+	unsigned losses;
+
+	pthread_mutex_lock(&p->lock);
+	losses = p->losses;
+	pthread_mutex_unlock(&p->lock);
+	return losses;
+}
