@@ -26,8 +26,10 @@ struct redis_facts {
 	bool save_known;       /* an empty one means no snapshots */
 };
 
-enum redis_check { CHECK_VERSION, CHECK_MODE, CHECK_ROLE, CHECK_EVICTION, CHECK_APPEND_ONLY, CHECK_FSYNC, CHECK_SNAPSHOT,
-	CHECK_COUNT };
+enum redis_check {
+	CHECK_VERSION, CHECK_MODE, CHECK_ROLE, CHECK_EVICTION, CHECK_APPEND_ONLY, CHECK_FSYNC, CHECK_SNAPSHOT,
+	CHECK_COUNT
+};
 
 #define REDIS_CHECK_LINE_MAX 320
 

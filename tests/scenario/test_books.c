@@ -100,8 +100,8 @@ static void view_sys(struct world *w, struct view *v)
 static void check_account(const char *where, size_t rule, const struct account *a)
 {
 	scene_require(a->in == a->stored + a->queued + a->dropped + a->dead,
-		"%s, rule %zu: in %lld, stored %lld, queued %lld, dropped %lld, dead %lld", where, rule, a->in, a->stored, a->queued,
-		a->dropped, a->dead);
+		"%s, rule %zu: in %lld, stored %lld, queued %lld, dropped %lld, dead %lld", where, rule, a->in, a->stored,
+		a->queued, a->dropped, a->dead);
 }
 
 static void check(const char *where, const struct view *v)
@@ -168,6 +168,22 @@ static struct load *load_new(struct world *w)
 	return l;
 }
 
+static bool rewriting(struct world *w)
+{
+	const char *info = store_query(w->db, "INFO", "persistence", NULL)->str;
+
+	return !strstr(info, "aof_rewrite_in_progress:0") || !strstr(info, "aof_rewrite_scheduled:0");
+}
+
+/* A Redis killed while it wrote a transaction to its append-only file cuts the file off within that transaction when it
+ * loads it (7.0), not before its MULTI. What follows then belongs to it at the next load, and list elements in the cut
+ * part come twice. A rewritten file is whole. */
+static void forget_torn_transaction(struct world *w)
+{
+	(void)store_try(w->db, "BGREWRITEAOF", NULL); /* refused while one is under way, which does as well */
+	wait_until(!rewriting(w), WAIT_MS, "the append-only file to be rewritten");
+}
+
 static bool settled(struct world *w, struct view *v, long long in)
 {
 	return view_hash(w, v) && v->total.in >= in && v->total.queued == 0;
@@ -209,7 +225,7 @@ static void test_at_random_moments(void **state)
 			view_sys(&w, &v);
 			check("$SYS, Redis stopped", &v);
 			server_continue(w.redis);
-			/* The room that QoS 0 took must be free again, or QoS 1 would be refused: that is another test's. */
+			/* The room must be free again, or QoS 1 would be refused: that is another test's. */
 			wait_until(settled(&w, &v, 2 * (l->load + l->qos0) + l->wrong), WAIT_MS, "the journal to drain");
 		} else if (fate < 6) {
 			server_kill(w.redis);
@@ -218,6 +234,7 @@ static void test_at_random_moments(void **state)
 			check("$SYS, Redis dead", &v);
 			server_start(w.redis);
 			store_reopen(w.db);
+			forget_torn_transaction(&w);
 		} else if (fate < 12) {
 			view_sys(&w, &v);
 			check("$SYS", &v);
@@ -229,28 +246,31 @@ static void test_at_random_moments(void **state)
 		samples++;
 	}
 	assert_true(guest_flush(l->guest, WAIT_MS));
-	long long in = 2 * (l->load + l->qos0) + l->wrong, stored = 0;
+	long long in = 2 * (l->load + l->qos0) + l->wrong, streams = 0, lists = 0;
 	wait_until(settled(&w, &v, in), WAIT_MS, "everything to be in Redis");
 	check("at the end", &v);
 	for (int i = 0; i < 5; i++) {
 		char key[32];
 		(void)snprintf(key, sizeof(key), "s:load/%d", i);
-		stored += store_stream_len(w.db, key);
+		streams += store_stream_len(w.db, key);
 		(void)snprintf(key, sizeof(key), "l:load/%d", i);
-		stored += store_list_len(w.db, key);
+		lists += store_list_len(w.db, key);
 	}
-	printf("%u samples of the hash, %u rounds of $SYS; in %lld, stored %lld, dropped %lld, dead %lld, %lld reconnects\n",
+	printf("%u samples, %u rounds of $SYS; in %lld, stored %lld, dropped %lld, dead %lld, %lld reconnects\n",
 		samples, rounds, v.total.in, v.total.stored, v.total.dropped, v.total.dead, v.reconnects);
+	printf("really: %lld in streams, %lld in lists, %lld dead letters; sent %lld of QoS 1, %lld of QoS 0, %lld wrong\n",
+		streams, lists, store_stream_len(w.db, "mqtt:dead"), l->load, l->qos0, l->wrong);
 	assert_true(samples > 20 && rounds > 1 && v.reconnects > 0);
 	assert_int_equal(v.total.in, in);
-	assert_int_equal(v.total.stored, stored);
+	assert_int_equal(v.rules[0].stored, streams);
+	assert_int_equal(v.rules[1].stored, lists);
 	assert_int_equal(v.total.dead, store_stream_len(w.db, "mqtt:dead"));
 	assert_int_equal(v.total.dead, l->wrong);
 	assert_int_equal(v.rules[2].dead, l->wrong);
-	assert_int_equal(v.total.dropped, 2 * (l->load + l->qos0) - stored);
+	assert_int_equal(v.total.dropped, 2 * (l->load + l->qos0) - streams - lists);
 	assert_true(v.full > 0);
 	assert_int_equal(v.refused, 0);
-	assert_int_equal(v.rules[0].stored, v.rules[1].stored);
+	assert_int_equal(streams, lists);
 	assert_int_equal(v.age, 0);
 	free(l);
 	scene_end(s);
@@ -340,7 +360,8 @@ static void test_shown_by_the_cli(void **state)
 	cJSON_Delete(root);
 	const char *const plain[] = {CTL_PROGRAM, "status", "-c", w.settings, NULL};
 	(void)program_run(s, plain, 10000, &text);
-	scene_require(strstr(text, "rule 2   in 1 stored 0 queued 0 dropped 0 dead 1  (wrong/# stream w:%t)") != NULL, "%s", text);
+	scene_require(strstr(text, "rule 2   in 1 stored 0 queued 0 dropped 0 dead 1  (wrong/# stream w:%t)") != NULL,
+		"%s", text);
 	free(l);
 	scene_end(s);
 }

@@ -66,8 +66,8 @@ static struct keeper *keeper_start(struct world *w, unsigned every_ms, unsigned 
 	assert_int_equal(uv_loop_init(&k->loop), 0);
 	assert_int_equal(uv_timer_init(&k->loop, &k->tick), 0);
 	assert_int_equal(uv_timer_start(&k->tick, on_tick, 5, 5), 0);
-	struct housekeeping_deps deps = {.loop = &k->loop, .settings = k->settings, .log = &k->log, .serving = serving, .ctx = k,
-		.every_ms = every_ms, .key_quiet_ms = key_quiet_ms};
+	struct housekeeping_deps deps = {.loop = &k->loop, .settings = k->settings, .log = &k->log, .serving = serving,
+		.ctx = k, .every_ms = every_ms, .key_quiet_ms = key_quiet_ms};
 	assert_int_equal(housekeeping_new(&deps, &k->h), ST_OK);
 	housekeeping_start(k->h);
 	return k;
@@ -170,7 +170,8 @@ static void test_topics_that_came_and_went(void **state)
 	struct scene *s = *state;
 	struct world w;
 
-	world_start(&w, s, "mirror d/# stream s:%t maxage=1s\nmirror q/# list l:%t\nmirror k/# stream s:%t\n", WORLD_REDIS_ALWAYS);
+	world_start(&w, s, "mirror d/# stream s:%t maxage=1s\nmirror q/# list l:%t\nmirror k/# stream s:%t\n",
+		WORLD_REDIS_ALWAYS);
 	publish_topics(&w, "d", TOPICS);
 	publish_topics(&w, "q", 500);
 	publish_topics(&w, "k", 100);
@@ -259,7 +260,8 @@ static void test_writer_at_work(void **state)
 	static const char check[] =
 		"for _, key in ipairs(redis.call('KEYS', 'r:*')) do\n"
 		" local topic = string.sub(key, 3)\n"
-		" if redis.call('XLEN', key) > 0 and not redis.call('ZSCORE', 'mqtt:index', 's' .. key .. '\\0' .. topic) then\n"
+		" local member = 's' .. key .. '\\0' .. topic\n"
+		" if redis.call('XLEN', key) > 0 and not redis.call('ZSCORE', 'mqtt:index', member) then\n"
 		"  return key end\n"
 		"end\n"
 		"return ''";

@@ -166,7 +166,8 @@ static struct member *find(struct slice name)
 }
 
 /* Removes what is not to stay. `per`: arguments for each member, the first of them its name. */
-static void script(redisReader *r, const struct slice *args, size_t argc, size_t fixed_keys, size_t fixed_args, size_t per)
+static void script(redisReader *r, const struct slice *args, size_t argc, size_t fixed_keys, size_t fixed_args,
+	size_t per)
 {
 	size_t keys = number(args[2]), items = keys - fixed_keys;
 	char flags[SWEEP_PAGE + 1] = "";
@@ -257,7 +258,8 @@ static bool run(struct sweep *s, bool full, bool sessions, unsigned refuse_at)
 
 static struct sweep *begin(struct settings *settings)
 {
-	struct sweep_config config = {.settings = settings, .serving = serving, .wall_ms = own_clock, .key_quiet_ms = 60000};
+	struct sweep_config config = {.settings = settings, .serving = serving, .wall_ms = own_clock,
+		.key_quiet_ms = 60000};
 	struct sweep *s;
 
 	memset(&model, 0, sizeof(model));
@@ -291,7 +293,8 @@ static void every_member_once(void **state)
 {
 	static const struct {
 		unsigned count, a_score, stay_of_8;
-	} table[] = {{0, 1, 0}, {1, 1, 8}, {99, 1, 8}, {100, 1, 8}, {101, 1, 8}, {100, 1, 0}, {200, 200, 8}, {1500, 1500, 8},
+	} table[] = {{0, 1, 0}, {1, 1, 8}, {99, 1, 8}, {100, 1, 8}, {101, 1, 8}, {100, 1, 0}, {200, 200, 8},
+		{1500, 1500, 8},
 		{1500, 1500, 0}, {1500, 1500, 4}, {1500, 130, 4}, {1500, 130, 8}, {1500, 7, 3}, {1000, 100, 8}, {1000, 50, 8}};
 	struct settings *settings = load(one_rule, 1);
 	unsigned seed = 12345;
@@ -386,7 +389,8 @@ static void sessions_and_boots(void **state)
 	sweep_free(s);
 	assert_int_equal(sweep_new(&config, &s), ST_OK);
 	struct member *old = add(NOW - 100001, false), *young = add(NOW - 100000, false);
-	model.boots = "*6\r\n$3\r\n1-0\r\n$11\r\n999899999-5\r\n$3\r\n2-0\r\n$11\r\n999900000-0\r\n$3\r\n3-0\r\n$4\r\nodd \r\n";
+	model.boots = "*6\r\n$3\r\n1-0\r\n$11\r\n999899999-5\r\n"
+		"$3\r\n2-0\r\n$11\r\n999900000-0\r\n$3\r\n3-0\r\n$4\r\nodd \r\n";
 	assert_true(run(s, true, false, 0));
 	assert_int_equal(old->looked, 0);
 	model.serving = true;
