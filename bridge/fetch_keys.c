@@ -63,11 +63,20 @@ static bool open(const struct fetch_keys *k, const struct catch_up_filter *f)
 	return entry_id_compare(f->position, end) < 0;
 }
 
+/* The rules that write now, and those that did before the last reloads: what they wrote is owed too. */
+static const struct mirror_rule *rule_at(const struct settings *s, size_t i)
+{
+	if (i < s->mirror_count) return &s->mirrors[i];
+	i -= s->mirror_count;
+	return i < s->retired_count ? &s->retired[i] : NULL;
+}
+
 static bool computable(const struct fetch_keys *k, struct slice topic)
 {
-	if (filter_has_wildcard(topic)) return false;
-	for (size_t i = 0; i < k->settings->mirror_count; i++) {
-		const struct mirror_rule *r = &k->settings->mirrors[i];
+	const struct mirror_rule *r;
+
+	if (filter_has_wildcard(topic) || k->settings->retired_lost) return false;
+	for (size_t i = 0; (r = rule_at(k->settings, i)) != NULL; i++) {
 
 		if (r->key_from_topic || !mirror_rule_readable(r)) continue;
 		if (topic_matches(slice_str(r->filter), topic)) return false;
@@ -78,12 +87,11 @@ static bool computable(const struct fetch_keys *k, struct slice topic)
 static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
 {
 	struct slice topic = slice_str(f->filter), none = slice_of("", 0);
+	const struct mirror_rule *r;
 	struct buf key = {0};
 	bool ok = true;
 
-	for (size_t i = 0; i < k->settings->mirror_count && ok; i++) {
-		const struct mirror_rule *r = &k->settings->mirrors[i];
-
+	for (size_t i = 0; ok && (r = rule_at(k->settings, i)) != NULL; i++) {
 		if (!mirror_rule_readable(r) || !topic_matches(slice_str(r->filter), topic)) continue;
 		buf_clear(&key);
 		key_expand(r->key, topic, none, none, k->settings->node, &key);

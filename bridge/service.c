@@ -25,6 +25,8 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
+	void (*read_again)(void *ctx);
+	void *read_again_ctx;
 	bool closing;
 };
 
@@ -58,10 +60,16 @@ static void on_positioned(void *ctx)
 	control_client_allow(b->control, FENCE_ALONE);
 }
 
+static void settings_changed(struct service *b)
+{
+	if (!b->closing && b->read_again) b->read_again(b->read_again_ctx);
+}
+
 static void on_event(void *ctx, const struct device_event *e)
 {
 	struct service *b = ctx;
 
+	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) settings_changed(b);
 	scheduler_event(b->scheduler, e);
 }
 
@@ -76,6 +84,7 @@ static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
 
+	settings_changed(b); /* it may have been among the events that are gone */
 	control_client_again(b->control);
 }
 
@@ -216,6 +225,17 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	service_free(b);
 	*out = NULL;
 	return st;
+}
+
+void service_on_settings(struct service *b, void (*read_again)(void *ctx), void *ctx)
+{
+	b->read_again = read_again;
+	b->read_again_ctx = ctx;
+}
+
+void service_reloaded(struct service *b)
+{
+	if (!b->closing) housekeeping_reloaded(b->housekeeping);
 }
 
 void service_start(struct service *b)

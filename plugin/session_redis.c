@@ -249,6 +249,12 @@ static void gone(const struct writer_of_events *w, const struct session_event *e
 	seen(w, e);
 }
 
+static void bare_event(const struct writer_of_events *w, const char *op)
+{
+	struct event_field field = {EVENT_OP, slice_str(op)};
+	add_event(w, &field, 1);
+}
+
 static void boot(const struct writer_of_events *w, const struct session_event *e)
 {
 	if (!entry_id_is_zero(e->previous_boot)) {
@@ -257,8 +263,7 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}
-	struct event_field op = {EVENT_OP, slice_str(EVENT_OP_BOOT)};
-	add_event(w, &op, 1);
+	bare_event(w, EVENT_OP_BOOT);
 }
 
 /* Not for a device that is owed its backlog: a crash must not move its cursors past it. */
@@ -300,6 +305,9 @@ static void append(const struct writer_of_events *w, const struct session_event 
 	case JOURNAL_POSITION:
 		cursors(w, e);
 		break;
+	case JOURNAL_RELOADED:
+		bare_event(w, EVENT_OP_RELOADED);
+		break;
 	case JOURNAL_MESSAGE:
 		break;
 	}
@@ -308,7 +316,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 enum status session_redis_append(struct buf *out, struct buf *scratch, const struct session_names *names,
 	const struct journal_record *record, size_t *commands)
 {
-	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_POSITION) return ST_UNSUPPORTED;
+	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_RELOADED) return ST_UNSUPPORTED;
 	struct session_event e;
 	enum status st = session_event_unpack(record->body, &e);
 	if (st != ST_OK) return st;
