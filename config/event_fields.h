@@ -41,6 +41,7 @@
 #define SESSION_USER "user"
 #define SESSION_LIVE "live"
 #define SESSION_LIVE_AT "live_at"
+#define SESSION_HERE "here"
 #define SESSION_OVERLAP "overlap"
 #define SESSION_FILTER_PREFIX "f:"
 

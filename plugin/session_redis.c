@@ -169,10 +169,11 @@ static void seen(const struct writer_of_events *w, const struct session_event *e
 
 static void forget_live(const struct writer_of_events *w, const struct session_event *e)
 {
-	begin(w, 4, "HDEL");
+	begin(w, 5, "HDEL");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_LIVE);
 	resp_arg_str(w->out, SESSION_LIVE_AT);
+	resp_arg_str(w->out, SESSION_HERE);
 }
 
 /* The first cursor of a filter that the device never had. */
@@ -211,10 +212,12 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
 
 	bool named = e->user.data != NULL;
-	begin(w, named ? 6 : 4, "HSET");
+	begin(w, named ? 8 : 6, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_OVERLAP);
 	resp_arg_u64(w->out, e->overlap_ms);
+	resp_arg_str(w->out, SESSION_HERE);
+	resp_arg_id(w->out, w->names->boot);
 	if (named) {
 		resp_arg_str(w->out, SESSION_USER);
 		resp_arg(w->out, e->user);
