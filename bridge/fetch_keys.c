@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "bridge/fetch_source.h"
+#include "config/key_template.h"
 #include "config/keys.h"
 #include "config/resp.h"
 #include "config/topic.h"
@@ -71,30 +72,39 @@ static const struct mirror_rule *rule_at(const struct settings *s, size_t i)
 	return i < s->retired_count ? &s->retired[i] : NULL;
 }
 
-static bool computable(const struct fetch_keys *k, struct slice topic)
+static bool concerns(const struct mirror_rule *r, struct slice filter)
+{
+	return mirror_rule_readable(r) && filters_intersect(slice_str(r->filter), filter);
+}
+
+/* Does one rule that we know keep everything the filter matches, and has each that keeps any of it one key for that? The
+ * plugin may have rules of its own (in mosquitto.conf): what only they keep, the index tells of. */
+static bool computable(const struct fetch_keys *k, struct slice filter)
 {
 	const struct mirror_rule *r;
+	bool all = false;
 
-	if (filter_has_wildcard(topic) || k->settings->retired_lost) return false;
+	if (k->settings->retired_lost) return false;
 	for (size_t i = 0; (r = rule_at(k->settings, i)) != NULL; i++) {
 
-		if (r->key_from_topic || !mirror_rule_readable(r)) continue;
-		if (topic_matches(slice_str(r->filter), topic)) return false;
+		if (!concerns(r, filter)) continue;
+		if (!key_template_fixed(r->key, filter)) return false;
+		if (i < k->settings->mirror_count && filter_covers(slice_str(r->filter), filter)) all = true;
 	}
-	return true;
+	return all;
 }
 
 static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
 {
-	struct slice topic = slice_str(f->filter), none = slice_of("", 0);
+	struct slice filter = slice_str(f->filter), none = slice_of("", 0);
 	const struct mirror_rule *r;
 	struct buf key = {0};
 	bool ok = true;
 
 	for (size_t i = 0; ok && (r = rule_at(k->settings, i)) != NULL; i++) {
-		if (!mirror_rule_readable(r) || !topic_matches(slice_str(r->filter), topic)) continue;
+		if (!concerns(r, filter)) continue;
 		buf_clear(&key);
-		key_expand(r->key, topic, none, none, k->settings->node, &key);
+		key_expand(r->key, filter, none, none, k->settings->node, &key);
 		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), f->position);
 	}
 	buf_free(&key);

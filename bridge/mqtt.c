@@ -36,6 +36,7 @@ struct mqtt {
 	unsigned backoff_ms;
 	unsigned random;
 	uint64_t connecting_since;
+	bool running;
 	bool connected, told; /* told: the present trouble was logged */
 	bool in_library;
 	unsigned closing;
@@ -105,7 +106,7 @@ static void turn(struct mqtt *m)
 {
 	int events = UV_READABLE;
 
-	if (m->in_library || m->closing) return;
+	if (m->in_library || m->closing || !m->running) return;
 	if (mosquitto_socket(m->client) < 0) {
 		down(m, "the connection was closed");
 		return;
@@ -164,13 +165,24 @@ static enum status credentials(struct mqtt *m)
 	return st;
 }
 
+static enum status client_make(struct mqtt *m);
+
 static void on_retry(uv_timer_t *timer)
 {
 	struct mqtt *m = timer->data;
 	const struct broker_address *to = &m->settings->broker;
-	enum status st = credentials(m); /* read each time: they may have been changed */
+	enum status st;
 	int rc;
 
+	if (m->events.may_connect && !m->events.may_connect(m->events.ctx)) {
+		(void)uv_timer_start(&m->retry, on_retry, MISC_MS, 0);
+		return;
+	}
+	if (!m->client && client_make(m) != ST_OK) {
+		down(m, "out of memory");
+		return;
+	}
+	st = credentials(m); /* read each time: they may have been changed */
 	if (st != ST_OK) {
 		down(m, "its password file cannot be read");
 		return;
@@ -238,6 +250,8 @@ static void on_message(struct mosquitto *client, void *ctx, const struct mosquit
 
 /* --- outside --------------------------------------------------------------------------------------------------- */
 
+/* Every bridge of a node has the same id: the broker itself ends the connection of the one before, with whatever that one
+ * has still under way. */
 static enum status client_make(struct mqtt *m)
 {
 	char id[300];
@@ -282,8 +296,26 @@ enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const str
 
 void mqtt_start(struct mqtt *m)
 {
+	if (m->running || m->closing) return;
+	m->running = true;
+	m->told = false;
+	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
 	(void)uv_timer_start(&m->misc, on_misc, MISC_MS, MISC_MS);
 	(void)uv_timer_start(&m->retry, on_retry, 0, 0);
+}
+
+void mqtt_stop(struct mqtt *m)
+{
+	if (!m->running || m->closing) return;
+	m->running = false;
+	(void)uv_timer_stop(&m->misc);
+	(void)uv_timer_stop(&m->retry);
+	if (m->connected) (void)mosquitto_disconnect(m->client);
+	watch_drop(m);
+	mosquitto_destroy(m->client); /* the only way to have its socket closed now */
+	m->client = NULL;
+	m->connected = false;
+	m->connecting_since = 0;
 }
 
 bool mqtt_is_connected(const struct mqtt *m)
