@@ -11,6 +11,7 @@
 #include "bridge/service.h"
 #include "bridge/ctl_check.h"
 #include "bridge/log_stderr.h"
+#include "bridge/std_files.h"
 #include "bridge/notify.h"
 #include "config/settings_reload.h"
 
@@ -152,6 +153,7 @@ int main(int argc, char **argv)
 	bool check = false;
 	int option;
 
+	std_files_open();
 	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'c':
