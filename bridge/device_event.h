@@ -26,6 +26,7 @@ struct device_event {
 	bool again;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
 	struct entry_id from;       /* zero when absent */
+	struct slice rules;         /* BOOT, RELOADED: mirror rules, a line each; absent when not told */
 	bool has_upto;
 	struct entry_id upto;
 };

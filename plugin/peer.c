@@ -16,6 +16,8 @@
 struct peer {
 	struct devices *devices;
 	struct append *append;
+	void (*greeted)(void *ctx);
+	void *greeted_ctx;
 	struct journal *journal;
 	const struct outlet *outlet;
 	uint64_t (*now_ms)(void);
@@ -64,6 +66,12 @@ void peer_free(struct peer *p)
 	buf_free(&p->reply);
 	free(p->client);
 	free(p);
+}
+
+void peer_on_hello(struct peer *p, void (*greeted)(void *ctx), void *ctx)
+{
+	p->greeted = greeted;
+	p->greeted_ctx = ctx;
 }
 
 const char *peer_token(const struct peer *p)
@@ -122,6 +130,7 @@ static enum status hello(struct peer *p, const char *client, const struct contro
 	control_welcome(&p->reply, journal_boot(p->journal));
 	send(p, client);
 	log_to(&p->outlet->log, LOG_LEVEL_NOTICE, "bridge: connected");
+	if (p->greeted) p->greeted(p->greeted_ctx);
 	devices_announce(p->devices);
 	return ST_OK;
 }
