@@ -12,7 +12,7 @@
  *   again       1: told again because a bridge came        subscribed
  *   queued      up to this id only QoS 0 deliveries miss   subscribed
  *   from        already handed over up to this id          subscribed, with again
- *   rules       the mirror rules from now on, a line each (not when they are very long)  boot, reloaded
+ *   rules       all mirror rules, past ones too, a line each; a line that is none stands for too many  boot, reloaded
  *   upto        what is owed ends here (went live without it)  subscribed, live
  */
 #ifndef MQR_CONFIG_EVENT_FIELDS_H

@@ -84,14 +84,18 @@ static enum status open_journal(struct core *core, char *why, size_t size)
 	return ST_OK;
 }
 
-/* For the bridge, which may have another file or know nothing of mosquitto.conf. Absent when too long for an event. */
-static struct slice rules_text(const struct settings *s, struct buf *out)
+/* All rules that the journal knows, for the bridge, which may have another file or know nothing of mosquitto.conf; those of
+ * earlier runs too, since what they wrote is still owed. In place of too many for an event stands a line that is no rule. */
+static struct slice rules_text(const struct core *core, struct buf *out)
 {
-	for (size_t i = 0; i < s->mirror_count; i++) {
-		buf_append_str(out, s->mirrors[i].text);
+	for (unsigned i = 0; i < JOURNAL_RULES_MAX; i++) {
+		const char *text = journal_rule_text(core->journal, (uint16_t)i);
+
+		if (!text) continue;
+		buf_append_str(out, text);
 		buf_append_str(out, "\n");
 	}
-	return out->failed || out->len > RULES_TEXT_MAX ? (struct slice){0} : slice_of(out->data, out->len);
+	return out->failed || out->len > RULES_TEXT_MAX ? slice_str("?\n") : slice_of(out->data, out->len);
 }
 
 static void tell_rules(void *ctx)
@@ -100,7 +104,7 @@ static void tell_rules(void *ctx)
 	struct session_event e = {0};
 	struct buf rules = {0};
 
-	e.filter = rules_text(core->settings, &rules);
+	e.filter = rules_text(core, &rules);
 	if (append_event(core->append, JOURNAL_RELOADED, &e) != ST_OK)
 		log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
 			"settings: the journal is full, the bridge is not told of the rules; send it SIGHUP");
@@ -114,7 +118,7 @@ void core_boot(struct core *core)
 	struct entry_id id;
 
 	if (core->booted) return;
-	e.filter = rules_text(core->settings, &rules);
+	e.filter = rules_text(core, &rules);
 	if (append_event_now(core->append, JOURNAL_BOOT, &e, &id) == ST_OK) {
 		journal_boot_set(core->journal, id);
 		core->booted = true;

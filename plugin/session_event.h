@@ -24,7 +24,7 @@ struct session_event {
 	struct slice user;             /* absent when anonymous */
 	struct entry_id generation;    /* zero: this event's own id */
 	/* SUBSCRIBED, UNSUBSCRIBED */
-	struct slice filter;           /* BOOT, RELOADED: the mirror rules, a line each; absent when very long */
+	struct slice filter;           /* BOOT, RELOADED: the mirror rules, a line each */
 	uint8_t qos;
 	bool again;                    /* told again after a bridge came: writes no cursor */
 	bool broker_queued;            /* resumed session: up to queued_upto the broker delivers QoS 1/2 itself, only QoS 0 is missing */

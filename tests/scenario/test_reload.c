@@ -18,7 +18,7 @@
 #include "tests/harness/publisher.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 8000
+#define WAIT_MS 60000
 #define ROUNDS 40
 #define CONNECTIONS 3
 #define PACE 400
@@ -220,6 +220,20 @@ static void test_rules_of_the_broker_alone(void **state)
 	guest_connect(d);
 	guest_subscribe(d, "a/1", 1);
 	guest_expect(d, 0, "first", "second", NULL);
+
+	/* The same when the bridge comes later than the rule went, and the broker was restarted in between. */
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "dev", 2);
+	guest_publish(p, "a/1", "third", 1);
+	settings_become(&w, "mirror a/+ stream fourth\nredeliver a/# overlap=0\n");
+	server_stop(w.bridge);
+	server_restart(w.broker);
+	size_t log = server_log_size(w.broker);
+	server_start(w.bridge);
+	world_wait_bridge(&w, log);
+	guest_connect(d);
+	guest_subscribe(d, "a/1", 1);
+	guest_expect(d, 2, "third", NULL);
 	scene_end(s);
 }
 
