@@ -92,6 +92,13 @@ static bool at_prompt(struct terminal *t)
 	return len >= size && memcmp(text + len - size, PROMPT, size) == 0 && (len == size || text[len - size - 1] == '\n');
 }
 
+/* Nothing is on the screen that a later step might take for its own, and the shell waits. */
+static void fresh(struct terminal *t)
+{
+	enter(t, "clear; echo clean");
+	wait_until(strncmp(screen(t), "clean\n" PROMPT, strlen("clean\n" PROMPT) - 1) == 0, WAIT_MS, "an empty screen");
+}
+
 static void terminal_open(struct terminal *t, struct world *w)
 {
 	struct scene *s = w->scene;
@@ -127,7 +134,8 @@ static void check_top(struct world *w, struct terminal *t)
 	enter(t, "stty -a | grep -o ' icanon'; echo cursor $?"); /* and so is the terminal's mode */
 	wait_screen(t, "cursor 0");
 
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf top");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf top");
 	wait_screen(t, "(q quits)");
 	(void)tmux(t, "send-keys", "-t", "x", "C-c", NULL);
 	wait_until(at_prompt(t), WAIT_MS, "the prompt, after Ctrl-C");
@@ -135,19 +143,22 @@ static void check_top(struct world *w, struct terminal *t)
 
 static void check_question(struct world *w, struct terminal *t)
 {
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
 	wait_screen(t, "Go on? [y/N]");
 	enter(t, "n");
 	wait_screen(t, "nothing was changed");
 	wait_screen(t, "code 1");
 	assert_string_equal(store_query(w->db, "HGET", "mqtt:session:dev", "f:a/#", NULL)->str, "1-0");
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
 	wait_screen(t, "Go on? [y/N]");
 	enter(t, "y");
 	wait_screen(t, "code 0");
 	assert_true(strcmp(store_query(w->db, "HGET", "mqtt:session:dev", "f:a/#", NULL)->str, "1-0") != 0);
 	/* A hostile name is asked about without harm. */
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf purge $'e\\e[2Jx'; echo code $?");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf purge $'e\\e[2Jx'; echo code $?");
 	wait_screen(t, "device e\\x1b[2Jx would");
 	(void)tmux(t, "send-keys", "-t", "x", "Enter", NULL);
 	wait_screen(t, "code 1");
@@ -160,8 +171,7 @@ static void tab(struct terminal *t)
 
 static void check_completion(struct terminal *t)
 {
-	enter(t, "clear; echo clean"); /* what is typed before the prompt is there is shown elsewhere */
-	wait_until(strncmp(screen(t), "clean\nready>", 12) == 0, WAIT_MS, "an empty screen");
+	fresh(t);
 	keys(t, "mosquitto-redis-ctl -c mosq");
 	tab(t);
 	wait_screen(t, "-c mosquitto-redis.conf");
