@@ -11,6 +11,7 @@
 #include "bridge/housekeeping.h"
 #include "bridge/mqtt.h"
 #include "bridge/scheduler.h"
+#include "bridge/web.h"
 #include "config/redis_link.h"
 
 /* One bridge for each broker so far; a lock in Redis will give this number out. */
@@ -25,6 +26,8 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
+	struct web *web; /* NULL: listen none */
+	uint64_t gaps;
 	bool closing;
 };
 
@@ -76,6 +79,7 @@ static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
 
+	b->gaps++;
 	control_client_again(b->control);
 }
 
@@ -189,6 +193,37 @@ static enum status make_housekeeping(struct service *b, uv_loop_t *loop)
 	return housekeeping_new(&deps, &b->housekeeping);
 }
 
+/* Everything that is to be seen of the bridge from outside. */
+static void vitals(void *ctx, struct vitals *out)
+{
+	struct service *b = ctx;
+
+	*out = (struct vitals){
+		.standing_by = false,
+		.redis_ready = redis_link_is_ready(b->link),
+		.redis_trouble = redis_link_trouble(b->link),
+		.redis_connects = redis_link_connects(b->link),
+		.redis_in_flight = redis_link_in_flight(b->link),
+		.redis_latency = *redis_link_latency(b->link),
+		.broker_connected = mqtt_is_connected(b->mqtt),
+		.plugin_open = control_client_is_open(b->control),
+		.gaps = b->gaps,
+		.redelivery = scheduler_count(b->scheduler),
+		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
+		.housekeeping = *housekeeping_totals(b->housekeeping),
+	};
+	out->slowest_count = scheduler_slowest(b->scheduler, out->slowest, VITALS_SLOWEST_MAX, &out->lag_ms);
+}
+
+static enum status make_web(struct service *b, uv_loop_t *loop)
+{
+	struct web_deps deps = {
+		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals, .ctx = b,
+	};
+
+	return web_new(&deps, &b->web);
+}
+
 enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	struct service **out)
 {
@@ -210,6 +245,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
+	if (st == ST_OK) st = make_web(b, loop);
 	if (st == ST_OK) return ST_OK;
 	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
@@ -224,12 +260,14 @@ void service_start(struct service *b)
 	events_start(b->events);
 	housekeeping_start(b->housekeeping);
 	mqtt_start(b->mqtt);
+	if (b->web) web_start(b->web);
 }
 
 void service_close(struct service *b)
 {
 	if (b->closing) return;
 	b->closing = true;
+	if (b->web) web_close(b->web);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);
