@@ -128,13 +128,13 @@ static void write_plugin(const struct plugin_status *s, struct buf *out)
 
 /* --- Redis ----------------------------------------------------------------------------------------------------- */
 
-static void write_latency(struct buf *out, const char *part, const struct latency *l)
+static void write_latency(struct buf *out, const char *part, const struct histogram *l)
 {
 	static const char name[] = NAME "redis_reply_seconds";
 
-	for (size_t i = 0; i < LATENCY_BOUNDS; i++) {
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
 		buf_printf(out, "%s_bucket{part=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, part,
-			(double)latency_bound_us(i) / 1e6, l->within[i]);
+			(double)histogram_bound_us(i) / 1e6, l->within[i]);
 	}
 	buf_printf(out, "%s_bucket{part=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, part, l->count);
 	buf_printf(out, "%s_sum{part=\"%s\"} %" PRIu64 ".%06u\n", name, part, l->total_us / 1000000,

@@ -84,7 +84,7 @@ static void field_take(struct plugin_status *s, struct slice name, struct slice 
 	if (slice_equal(name, slice_str("version"))) {
 		(void)log_printable(value.data, value.len, s->version, sizeof(s->version));
 	} else if (slice_equal(name, slice_str("latency"))) {
-		s->has_latency = latency_parse(value, &s->latency) == ST_OK;
+		s->has_latency = histogram_parse(value, &s->latency) == ST_OK;
 	} else if (name.len < sizeof(s->numbers[0].name) && s->number_count < PLUGIN_STATUS_FIELDS_MAX
 		&& number_read(value, &number)) {
 		struct plugin_number *n = &s->numbers[s->number_count++];

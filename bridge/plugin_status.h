@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "config/latency.h"
+#include "config/histogram.h"
 #include "config/slice.h"
 #include "config/status.h"
 
@@ -36,7 +36,7 @@ struct plugin_status {
 	uint64_t found_age_ms; /* to be added: how old it was when it was first seen */
 	char version[32];
 	bool has_latency;
-	struct latency latency;
+	struct histogram latency;
 	struct plugin_number numbers[PLUGIN_STATUS_FIELDS_MAX]; /* every field that is a number, but those of rules */
 	size_t number_count;
 	struct plugin_rule *rules; /* by number, "unknown" last */

@@ -7,7 +7,7 @@
 
 #include "bridge/scheduler.h"
 #include "bridge/sweep.h"
-#include "config/latency.h"
+#include "config/histogram.h"
 
 #define VITALS_SLOWEST_MAX 8
 
@@ -16,7 +16,7 @@ struct vitals {
 	bool redis_ready;
 	const char *redis_trouble; /* why it is not; static or of the link, valid until the loop turns */
 	uint64_t redis_connects, redis_in_flight;
-	struct latency redis_latency;
+	struct histogram redis_latency;
 	bool broker_connected;
 	bool plugin_open;          /* the plugin has accepted our greeting and takes commands */
 	uint64_t gaps;             /* times session events were trimmed before they were read */

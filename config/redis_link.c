@@ -82,7 +82,7 @@ struct redis_link {
 	bool quiet;            /* the present one is among them */
 	uint64_t lost_at;
 	unsigned attempts;
-	struct latency latency;
+	struct histogram latency;
 	uint64_t connects;
 	void (*closed)(void *ctx);
 	void *closed_ctx;
@@ -321,7 +321,7 @@ static void deliver(struct redis_link *link, const redisReply *reply)
 		link->backoff_ms = BACKOFF_MIN_MS;
 	}
 	if (p->seen == p->replies) {
-		if (p->deadline_ms == 0) latency_add(&link->latency, (uv_hrtime() - p->sent_ns) / 1000);
+		if (p->deadline_ms == 0) histogram_add(&link->latency, (uv_hrtime() - p->sent_ns) / 1000);
 		link->first = p->next;
 		if (!link->first) link->last = NULL;
 		free(p);
@@ -601,7 +601,7 @@ size_t redis_link_in_flight(const struct redis_link *link)
 	return count;
 }
 
-const struct latency *redis_link_latency(const struct redis_link *link)
+const struct histogram *redis_link_latency(const struct redis_link *link)
 {
 	return &link->latency;
 }

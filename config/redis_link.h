@@ -17,7 +17,7 @@
 #include <uv.h>
 
 #include "config/buf.h"
-#include "config/latency.h"
+#include "config/histogram.h"
 #include "config/log.h"
 #include "config/settings.h"
 #include "config/status.h"
@@ -51,7 +51,7 @@ size_t redis_link_unsent(const struct redis_link *link);
 /* Replies that were asked for and have not come. Looks at every pending send. */
 size_t redis_link_in_flight(const struct redis_link *link);
 /* From a send to the last of its replies, for all that asked for no deadline of their own. Borrowed until the close. */
-const struct latency *redis_link_latency(const struct redis_link *link);
+const struct histogram *redis_link_latency(const struct redis_link *link);
 /* Why it is not ready, as was logged; "" when nothing is known to be wrong. Valid until the loop turns. */
 const char *redis_link_trouble(const struct redis_link *link);
 /* Times it became ready. */

@@ -58,10 +58,10 @@ static void add_totals(struct buf *out, const struct books_line *total)
 #undef X
 }
 
-static void add_latency(struct buf *out, const struct latency *l)
+static void add_latency(struct buf *out, const struct histogram *l)
 {
-	char text[LATENCY_TEXT_MAX];
-	(void)latency_format(l, text);
+	char text[HISTOGRAM_TEXT_MAX];
+	(void)histogram_format(l, text);
 	resp_arg_str(out, "latency");
 	resp_arg_str(out, text);
 }

@@ -6,7 +6,7 @@
  *   queued_bytes, queued_age                                 unsent journal records; milliseconds since the oldest came
  *   journal_size                                             bytes
  *   in_flight                                                replies of Redis that have not come
- *   latency                                                  from a transaction to its last reply (config/latency.h)
+ *   latency                                                  from a transaction to its last reply (config/histogram.h)
  *   every counter of plugin/report.h by its name
  *   boot, version, time (milliseconds since 1970)
  */
@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #include "config/buf.h"
-#include "config/latency.h"
+#include "config/histogram.h"
 #include "plugin/books.h"
 #include "plugin/journal.h"
 #include "plugin/report.h"
@@ -28,7 +28,7 @@ struct status_redis {
 	struct journal *journal;
 	struct books_sample *sample; /* working memory */
 	struct buf *scratch;
-	const struct latency *latency; /* of transactions; NULL: not told */
+	const struct histogram *latency; /* of transactions; NULL: not told */
 	uint64_t in_flight;
 };
 

@@ -41,7 +41,7 @@ struct writer {
 	struct pipeline *pipeline;
 	size_t replies;      /* of what the pipeline has sent */
 	uint64_t sent_ns;
-	struct latency latency;
+	struct histogram latency;
 	bool was_ready;
 	/* the token, INFO and the status hash: beside the messages */
 	struct redis_checks checks;
@@ -129,7 +129,7 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 	struct writer *w = ctx;
 	pipeline_reply(w->pipeline, reply, index);
 	if (!reply || index + 1 < w->replies) return;
-	latency_add(&w->latency, (uv_hrtime() - w->sent_ns) / 1000);
+	histogram_add(&w->latency, (uv_hrtime() - w->sent_ns) / 1000);
 	pump(w);
 }
 

@@ -1,34 +1,34 @@
 /* Counts durations. Pure; whoever owns the histogram calls from one thread. */
-#include "config/latency.h"
+#include "config/histogram.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 
-static const uint64_t bounds_us[LATENCY_BOUNDS] = {
+static const uint64_t bounds_us[HISTOGRAM_BOUNDS] = {
 #define X(us) us,
-	LATENCY_BOUND_MAP(X)
+	HISTOGRAM_BOUND_MAP(X)
 #undef X
 };
 
-uint64_t latency_bound_us(size_t i)
+uint64_t histogram_bound_us(size_t i)
 {
 	return bounds_us[i];
 }
 
-void latency_add(struct latency *l, uint64_t us)
+void histogram_add(struct histogram *l, uint64_t us)
 {
 	l->count++;
 	l->total_us += us;
-	for (size_t i = LATENCY_BOUNDS; i > 0 && us <= bounds_us[i - 1]; i--) l->within[i - 1]++;
+	for (size_t i = HISTOGRAM_BOUNDS; i > 0 && us <= bounds_us[i - 1]; i--) l->within[i - 1]++;
 }
 
-size_t latency_format(const struct latency *l, char out[LATENCY_TEXT_MAX])
+size_t histogram_format(const struct histogram *l, char out[HISTOGRAM_TEXT_MAX])
 {
-	int len = snprintf(out, LATENCY_TEXT_MAX, "%" PRIu64 " %" PRIu64, l->count, l->total_us);
+	int len = snprintf(out, HISTOGRAM_TEXT_MAX, "%" PRIu64 " %" PRIu64, l->count, l->total_us);
 
-	for (size_t i = 0; i < LATENCY_BOUNDS; i++) {
-		len += snprintf(out + len, LATENCY_TEXT_MAX - (size_t)len, " %" PRIu64, l->within[i]);
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		len += snprintf(out + len, HISTOGRAM_TEXT_MAX - (size_t)len, " %" PRIu64, l->within[i]);
 	}
 	return (size_t)len;
 }
@@ -46,12 +46,12 @@ static bool number_take(struct slice *rest, uint64_t *out)
 	return at > 0;
 }
 
-enum status latency_parse(struct slice text, struct latency *out)
+enum status histogram_parse(struct slice text, struct histogram *out)
 {
-	struct latency l;
-	uint64_t numbers[LATENCY_BOUNDS + 2];
+	struct histogram l;
+	uint64_t numbers[HISTOGRAM_BOUNDS + 2];
 
-	for (size_t i = 0; i < LATENCY_BOUNDS + 2; i++) {
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS + 2; i++) {
 		if (i > 0) {
 			if (text.len == 0 || text.data[0] != ' ') return ST_INVALID;
 			text = slice_of(text.data + 1, text.len - 1);
@@ -61,7 +61,7 @@ enum status latency_parse(struct slice text, struct latency *out)
 	if (text.len > 0) return ST_INVALID;
 	l.count = numbers[0];
 	l.total_us = numbers[1];
-	for (size_t i = 0; i < LATENCY_BOUNDS; i++) l.within[i] = numbers[i + 2];
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) l.within[i] = numbers[i + 2];
 	*out = l;
 	return ST_OK;
 }
