@@ -12,6 +12,7 @@
 #include "bridge/lock.h"
 #include "bridge/mqtt.h"
 #include "bridge/scheduler.h"
+#include "bridge/web.h"
 #include "config/redis_link.h"
 
 struct service {
@@ -26,6 +27,8 @@ struct service {
 	struct lock *lock;
 	uint64_t fence;
 	bool active;
+	struct web *web; /* NULL: listen none */
+	uint64_t gaps;
 	bool closing;
 	void (*changed)(void *ctx, enum service_state state);
 	void *changed_ctx;
@@ -110,6 +113,7 @@ static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
 
+	b->gaps++;
 	control_client_again(b->control);
 }
 
@@ -245,6 +249,37 @@ static enum status make_housekeeping(struct service *b, uv_loop_t *loop)
 	return housekeeping_new(&deps, &b->housekeeping);
 }
 
+/* Everything that is to be seen of the bridge from outside. */
+static void vitals(void *ctx, struct vitals *out)
+{
+	struct service *b = ctx;
+
+	*out = (struct vitals){
+		.standing_by = service_state(b) == SERVICE_STANDING_BY,
+		.redis_ready = redis_link_is_ready(b->link),
+		.redis_trouble = redis_link_trouble(b->link),
+		.redis_connects = redis_link_connects(b->link),
+		.redis_in_flight = redis_link_in_flight(b->link),
+		.redis_latency = *redis_link_latency(b->link),
+		.broker_connected = mqtt_is_connected(b->mqtt),
+		.plugin_open = control_client_is_open(b->control),
+		.gaps = b->gaps,
+		.redelivery = scheduler_count(b->scheduler),
+		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
+		.housekeeping = *housekeeping_totals(b->housekeeping),
+	};
+	out->slowest_count = scheduler_slowest(b->scheduler, out->slowest, VITALS_SLOWEST_MAX, &out->lag_ms);
+}
+
+static enum status make_web(struct service *b, uv_loop_t *loop)
+{
+	struct web_deps deps = {
+		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals, .ctx = b,
+	};
+
+	return web_new(&deps, &b->web);
+}
+
 enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	struct service **out)
 {
@@ -269,6 +304,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
 	if (st == ST_OK) st = make_lock(b, loop);
+	if (st == ST_OK) st = make_web(b, loop);
 	if (st == ST_OK) return ST_OK;
 	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
@@ -284,6 +320,7 @@ void service_start(struct service *b)
 	housekeeping_start(b->housekeeping);
 	housekeeping_work(b->housekeeping, false);
 	lock_start(b->lock);
+	if (b->web) web_start(b->web);
 }
 
 void service_watch(struct service *b, void (*changed)(void *ctx, enum service_state state), void *ctx)
@@ -302,6 +339,7 @@ void service_close(struct service *b)
 	if (b->closing) return;
 	b->closing = true;
 	if (b->lock) lock_close(b->lock, NULL, NULL);
+	if (b->web) web_close(b->web);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);

@@ -32,6 +32,14 @@ struct broker_address {
 	uint16_t port;
 };
 
+/* Where the bridge listens for HTTP: an address in numbers, without brackets. */
+struct listen_address {
+	bool off;
+	bool ipv6;
+	char *host; /* NULL when off */
+	uint16_t port;
+};
+
 struct settings {
 	char *redis_url;
 	struct redis_address redis;
@@ -56,10 +64,11 @@ struct settings {
 	char *broker_username, *broker_password_file;
 	char *broker_tls_ca, *broker_tls_cert, *broker_tls_key;
 	char *listen;
+	struct listen_address listen_at;
 };
 
 enum setting_type { SETTING_STRING, SETTING_PATH, SETTING_SIZE, SETTING_DURATION, SETTING_ENUM, SETTING_MIRROR,
-	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_BROKER_URL, SETTING_PREFIX, SETTING_NODE };
+	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_BROKER_URL, SETTING_LISTEN, SETTING_PREFIX, SETTING_NODE };
 
 /* One accepted word of an ENUM, or of a STRING that has a list of them. */
 struct setting_word {

@@ -83,8 +83,9 @@ static const struct setting_row rows[] = {
 		AT(broker_tls_key)},
 	{.name = "outbox", .type = SETTING_OUTBOX, .repeatable = true, .accepted = "stream|list KEY",
 		.help = "what a backend adds there is published"},
-	{.name = "listen", .type = SETTING_STRING, .accepted = "ADDRESS:PORT", .help = "the bridge's HTTP address",
-		AT(listen)},
+	{.name = "listen", .type = SETTING_LISTEN, .default_text = "127.0.0.1:9419", .supported = true,
+		.accepted = "ADDRESS:PORT with an address in numbers (IPv6 in brackets), and none",
+		.help = "where the bridge answers HTTP: /metrics, /health and a status page", AT(listen)},
 };
 
 _Static_assert(sizeof(rows) / sizeof(rows[0]) <= SETTING_ROWS_MAX, "SETTING_ROWS_MAX bounds the table");

@@ -40,6 +40,8 @@ struct writer {
 	struct rule_cache *rules;
 	struct pipeline *pipeline;
 	size_t replies;      /* of what the pipeline has sent */
+	uint64_t sent_ns;
+	struct histogram latency;
 	bool was_ready;
 	/* the token, INFO and the status hash: beside the messages */
 	struct redis_checks checks;
@@ -126,12 +128,15 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct writer *w = ctx;
 	pipeline_reply(w->pipeline, reply, index);
-	if (reply && index + 1 == w->replies) pump(w);
+	if (!reply || index + 1 < w->replies) return;
+	histogram_add(&w->latency, (uv_hrtime() - w->sent_ns) / 1000);
+	pump(w);
 }
 
 static void send_from_pipeline(struct writer *w)
 {
 	const struct buf *commands = pipeline_send(w->pipeline, &w->replies);
+	w->sent_ns = uv_hrtime();
 	enum status st = redis_link_send(w->link, commands, w->replies, 0, on_reply, w);
 	report_set(w->report, retries, pipeline_retries(w->pipeline));
 	if (st == ST_NOMEM) pipeline_unsent(w->pipeline);
@@ -287,7 +292,8 @@ static void send_status(struct writer *w, bool always)
 	uint64_t now = uv_now(&w->loop);
 	if (w->status_pending || !redis_link_is_ready(w->link)) return;
 	struct status_redis status = {.prefix = w->settings->prefix, .node = w->settings->node, .report = w->report,
-		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch};
+		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch, .latency = &w->latency,
+		.in_flight = redis_link_in_flight(w->link)};
 	uint64_t fingerprint = status_redis_build(&status, &w->side, !w->status_ours);
 	w->status_replies = w->status_ours ? 1 : 2;
 	if (!always && fingerprint == w->status_fingerprint && now - w->status_sent_ms < STATUS_AT_LEAST_MS) return;
