@@ -525,7 +525,7 @@ void scheduler_event(struct scheduler *s, const struct device_event *e)
 	char name[128];
 	int order;
 
-	if (s->closing || e->op == DEVICE_OP_BOOT) return;
+	if (s->closing || e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) return;
 	d = device_find(s, e->client);
 	if (d) {
 		order = entry_id_compare(e->generation, catch_up_generation(d->machine));

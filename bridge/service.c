@@ -24,6 +24,8 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
+	void (*read_again)(void *ctx);
+	void *read_again_ctx;
 	struct lock *lock;
 	uint64_t fence;
 	bool active;
@@ -95,10 +97,16 @@ static void on_positioned(void *ctx)
 	allow_control(ctx);
 }
 
+static void settings_changed(struct service *b)
+{
+	if (!b->closing && b->read_again) b->read_again(b->read_again_ctx);
+}
+
 static void on_event(void *ctx, const struct device_event *e)
 {
 	struct service *b = ctx;
 
+	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) settings_changed(b);
 	if (b->active) scheduler_event(b->scheduler, e); /* else it is told again when this bridge is */
 }
 
@@ -114,6 +122,7 @@ static void on_gap(void *ctx)
 	struct service *b = ctx;
 
 	b->gaps++;
+	settings_changed(b); /* it may have been among the events that are gone */
 	control_client_again(b->control);
 }
 
@@ -311,6 +320,17 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	service_free(b);
 	*out = NULL;
 	return st;
+}
+
+void service_on_settings(struct service *b, void (*read_again)(void *ctx), void *ctx)
+{
+	b->read_again = read_again;
+	b->read_again_ctx = ctx;
+}
+
+void service_reloaded(struct service *b)
+{
+	if (!b->closing) housekeeping_reloaded(b->housekeeping);
 }
 
 void service_start(struct service *b)

@@ -29,6 +29,7 @@ struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, s
 
 /* DEVICE FIELDS of <prefix>:session:<client>
  *   user          user name (absent when anonymous)
+ *   here          boot id during which the device was last connected with subscriptions, absent when it went away
  *   live          boot id during which the device was last live, absent otherwise
  *   live_at       id of the event that made it live
  *   overlap       milliseconds to step back after a crash

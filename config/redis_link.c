@@ -562,6 +562,11 @@ enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, con
 	return ST_OK;
 }
 
+void redis_link_rewire(struct redis_link *link, const struct settings *settings)
+{
+	link->settings = settings;
+}
+
 void redis_link_start(struct redis_link *link)
 {
 	if (link->state != LINK_IDLE) return;

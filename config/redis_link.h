@@ -40,6 +40,9 @@ typedef void redis_reply_fn(void *ctx, const redisReply *reply, size_t index);
 /* `settings` and `log` must outlive the link. `name` goes into CLIENT SETNAME and log lines ("plugin", "bridge"). */
 enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, const char *name,
 	const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out) MUST_CHECK;
+/* Connections from now on are made with these settings, of the same redis_url. They must outlive the link, or the next
+ * call of this. */
+void redis_link_rewire(struct redis_link *link, const struct settings *settings);
 void redis_link_start(struct redis_link *link);
 bool redis_link_is_ready(const struct redis_link *link);
 /* Sends `commands` (RESP bytes, copied) that bring `replies` replies. ST_LOST when not ready (fn is then not called).

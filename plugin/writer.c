@@ -26,7 +26,9 @@
 #define STATUS_AT_LEAST_MS 5000
 
 struct writer {
-	const struct settings *settings;
+	const struct settings *settings;       /* as at start */
+	struct settings *link_settings;        /* the link's, once they were read again; owned */
+	_Atomic(struct settings *) new_settings; /* not yet taken; owned */
 	struct journal *journal;
 	struct report *report;
 	struct confirm *confirm;
@@ -91,9 +93,24 @@ static void on_stop_timer(uv_timer_t *timer)
 	finish(timer->data);
 }
 
+static void take_settings(struct writer *w)
+{
+	struct settings *fresh = atomic_exchange_explicit(&w->new_settings, NULL, memory_order_acq_rel);
+
+	if (!fresh) return;
+	if (w->finished) {
+		settings_free(fresh);
+		return;
+	}
+	redis_link_rewire(w->link, fresh);
+	settings_free(w->link_settings);
+	w->link_settings = fresh;
+}
+
 static void on_async(uv_async_t *async)
 {
 	struct writer *w = async->data;
+	take_settings(w);
 	if (atomic_load_explicit(&w->stop, memory_order_acquire) && !w->stopping) {
 		w->stopping = true;
 		uv_update_time(&w->loop);
@@ -411,6 +428,8 @@ static void free_parts(struct writer *w)
 	free(w->sample);
 	buf_free(&w->side);
 	buf_free(&w->scratch);
+	settings_free(atomic_load_explicit(&w->new_settings, memory_order_acquire));
+	settings_free(w->link_settings);
 	explicit_bzero(w->token, strlen(w->token));
 	free(w->token);
 	free(w);
@@ -472,6 +491,12 @@ enum status writer_start(const struct settings *settings, struct journal *journa
 void writer_wake(struct writer *w)
 {
 	(void)uv_async_send(&w->async); /* fails only on a handle that is closing */
+}
+
+void writer_rewire(struct writer *w, struct settings *settings)
+{
+	settings_free(atomic_exchange_explicit(&w->new_settings, settings, memory_order_acq_rel)); /* never taken */
+	writer_wake(w);
 }
 
 /* The thread ends itself by its own timer. Only a look-up of a host name that hangs can hold it longer; give an address
