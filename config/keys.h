@@ -10,12 +10,15 @@
  *   <prefix>:events:<node>    stream  session events for the bridge, trimmed
  *   <prefix>:token:<node>     string  what the bridge proves itself with; made anew at every broker start
  *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
- *   <prefix>:dead             stream  dead letters
+ *   <prefix>:dead             stream  dead letters, about DEAD_STREAM_MAXLEN of them
  */
 #ifndef MQR_CONFIG_KEYS_H
 #define MQR_CONFIG_KEYS_H
 
 #include "config/buf.h"
+
+/* Whoever adds a dead letter trims to about so many: what nobody looks at must not fill Redis, which would stop it all. */
+#define DEAD_STREAM_MAXLEN 100000
 
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD
