@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "bridge/fetch_source.h"
+#include "config/key_template.h"
 #include "config/keys.h"
 #include "config/resp.h"
 #include "config/topic.h"
@@ -63,30 +64,39 @@ static bool open(const struct fetch_keys *k, const struct catch_up_filter *f)
 	return entry_id_compare(f->position, end) < 0;
 }
 
-static bool computable(const struct fetch_keys *k, struct slice topic)
+static bool concerns(const struct mirror_rule *r, struct slice filter)
 {
-	if (filter_has_wildcard(topic)) return false;
+	return mirror_rule_readable(r) && filters_intersect(slice_str(r->filter), filter);
+}
+
+/* Does one rule that we know keep everything the filter matches, and has each that keeps any of it one key for that? The
+ * plugin may have rules of its own (in mosquitto.conf): what only they keep, the index tells of. */
+static bool computable(const struct fetch_keys *k, struct slice filter)
+{
+	bool all = false;
+
 	for (size_t i = 0; i < k->settings->mirror_count; i++) {
 		const struct mirror_rule *r = &k->settings->mirrors[i];
 
-		if (r->key_from_topic || !mirror_rule_readable(r)) continue;
-		if (topic_matches(slice_str(r->filter), topic)) return false;
+		if (!concerns(r, filter)) continue;
+		if (!key_template_fixed(r->key, filter)) return false;
+		if (filter_covers(slice_str(r->filter), filter)) all = true;
 	}
-	return true;
+	return all;
 }
 
 static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
 {
-	struct slice topic = slice_str(f->filter), none = slice_of("", 0);
+	struct slice filter = slice_str(f->filter), none = slice_of("", 0);
 	struct buf key = {0};
 	bool ok = true;
 
 	for (size_t i = 0; i < k->settings->mirror_count && ok; i++) {
 		const struct mirror_rule *r = &k->settings->mirrors[i];
 
-		if (!mirror_rule_readable(r) || !topic_matches(slice_str(r->filter), topic)) continue;
+		if (!concerns(r, filter)) continue;
 		buf_clear(&key);
-		key_expand(r->key, topic, none, none, k->settings->node, &key);
+		key_expand(r->key, filter, none, none, k->settings->node, &key);
 		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), f->position);
 	}
 	buf_free(&key);

@@ -1,6 +1,7 @@
 /*
- * Which keys hold what a set of filters is owed. A filter without wildcards whose topic is mirrored by rules that need
- * nothing but the topic has computable keys; for the others the topic index says which keys changed. Loop thread, no
+ * Which keys hold what a set of filters is owed. Where the rules put every topic of a filter under one key ("dev/7/#" under
+ * dev:%2) that is computed; for other filters the topic index says which keys changed since their cursor, so what did not
+ * change costs nothing. Loop thread, no
  * connection of its own.
  */
 #ifndef MQR_BRIDGE_FETCH_KEYS_H

@@ -45,6 +45,7 @@ struct mqtt {
 	unsigned backoff_ms;
 	unsigned random;
 	uint64_t connecting_since;
+	bool running;
 	bool connected, told; /* told: the present trouble was logged */
 	bool in_library;
 	unsigned closing;
@@ -114,7 +115,7 @@ static void turn(struct mqtt *m)
 {
 	int events = UV_READABLE;
 
-	if (m->in_library || m->closing) return;
+	if (m->in_library || m->closing || !m->running) return;
 	if (mosquitto_socket(m->client) < 0) {
 		down(m, "the connection was closed");
 		return;
@@ -175,12 +176,16 @@ static enum status credentials(struct mqtt *m)
 	return st;
 }
 
+static enum status client_make(struct mqtt *m);
+static bool may_go_on(struct mqtt *m);
+
 /* The first address that does not refuse at once. */
 static void on_found(void *ctx, enum status st, const struct resolved *found, const char *why)
 {
 	struct mqtt *m = ctx;
 	int rc = MOSQ_ERR_NO_CONN;
 
+	if (!may_go_on(m)) return; /* a look-up takes its time */
 	if (st != ST_OK) {
 		down(m, why);
 		return;
@@ -205,6 +210,13 @@ static void on_found(void *ctx, enum status st, const struct resolved *found, co
 	turn(m);
 }
 
+static bool may_go_on(struct mqtt *m)
+{
+	if (!m->events.may_connect || m->events.may_connect(m->events.ctx)) return true;
+	(void)uv_timer_start(&m->retry, on_retry, MISC_MS, 0);
+	return false;
+}
+
 static void on_retry(uv_timer_t *timer)
 {
 	struct mqtt *m = timer->data;
@@ -212,6 +224,11 @@ static void on_retry(uv_timer_t *timer)
 	struct tls_files files = {s->broker_tls_ca, s->broker_tls_cert, s->broker_tls_key};
 	char why[256];
 
+	if (!may_go_on(m)) return;
+	if (!m->client && client_make(m) != ST_OK) {
+		down(m, "out of memory");
+		return;
+	}
 	/* Both are read each time: they may have been changed. */
 	if (credentials(m) != ST_OK) {
 		down(m, "its password file cannot be read");
@@ -273,6 +290,8 @@ static void on_message(struct mosquitto *client, void *ctx, const struct mosquit
 
 /* --- outside --------------------------------------------------------------------------------------------------- */
 
+/* Every bridge of a node has the same id: the broker itself ends the connection of the one before, with whatever that one
+ * has still under way. */
 static enum status client_make(struct mqtt *m)
 {
 	char id[300];
@@ -285,6 +304,7 @@ static enum status client_make(struct mqtt *m)
 	mosquitto_connect_callback_set(m->client, on_connect);
 	mosquitto_message_callback_set(m->client, on_message);
 	if (!m->settings->broker.tls) return ST_OK;
+	SSL_CTX_free(m->tls); /* the client before is gone */
 	m->tls = tls_context_new();
 	m->peer.host = m->settings->broker.host;
 	if (!m->tls || tls_context_peer(m->tls, &m->peer) != ST_OK) return ST_NOMEM;
@@ -326,8 +346,27 @@ enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const str
 
 void mqtt_start(struct mqtt *m)
 {
+	if (m->running || m->closing) return;
+	m->running = true;
+	m->told = false;
+	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
 	(void)uv_timer_start(&m->misc, on_misc, MISC_MS, MISC_MS);
 	(void)uv_timer_start(&m->retry, on_retry, 0, 0);
+}
+
+void mqtt_stop(struct mqtt *m)
+{
+	if (!m->running || m->closing) return;
+	m->running = false;
+	(void)uv_timer_stop(&m->misc);
+	(void)uv_timer_stop(&m->retry);
+	resolver_stop(m->resolver);
+	if (m->connected) (void)mosquitto_disconnect(m->client);
+	watch_drop(m);
+	mosquitto_destroy(m->client); /* the only way to have its socket closed now */
+	m->client = NULL;
+	m->connected = false;
+	m->connecting_since = 0;
 }
 
 bool mqtt_is_connected(const struct mqtt *m)

@@ -9,12 +9,10 @@
 #include "bridge/control_client.h"
 #include "bridge/events.h"
 #include "bridge/housekeeping.h"
+#include "bridge/lock.h"
 #include "bridge/mqtt.h"
 #include "bridge/scheduler.h"
 #include "config/redis_link.h"
-
-/* One bridge for each broker so far; a lock in Redis will give this number out. */
-#define FENCE_ALONE 1
 
 struct service {
 	const struct settings *settings;
@@ -25,8 +23,45 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
+	struct lock *lock;
+	uint64_t fence;
+	bool active;
 	bool closing;
+	void (*changed)(void *ctx, enum service_state state);
+	void *changed_ctx;
 };
+
+/* --- active or standing by ------------------------------------------------------------------------------------- */
+
+/* The plugin answers HELLO with session events, which must not pass unseen. */
+static void allow_control(struct service *b)
+{
+	if (b->active && events_positioned(b->events)) control_client_allow(b->control, b->fence);
+}
+
+static void on_lock_held(void *ctx, uint64_t fence)
+{
+	struct service *b = ctx;
+
+	b->active = true;
+	b->fence = fence;
+	mqtt_start(b->mqtt);
+	housekeeping_work(b->housekeeping, true);
+	allow_control(b);
+	if (b->changed) b->changed(b->changed_ctx, SERVICE_ACTIVE);
+}
+
+static void on_lock_lost(void *ctx)
+{
+	struct service *b = ctx;
+
+	b->active = false;
+	control_client_forbid(b->control);
+	mqtt_stop(b->mqtt);
+	scheduler_reset(b->scheduler);
+	housekeeping_work(b->housekeeping, false);
+	if (b->changed) b->changed(b->changed_ctx, SERVICE_STANDING_BY);
+}
 
 /* --- Redis ----------------------------------------------------------------------------------------------------- */
 
@@ -35,6 +70,7 @@ static void on_redis_ready(void *ctx, struct redis_link *link)
 	struct service *b = ctx;
 
 	(void)link;
+	lock_ready(b->lock);
 	control_client_ready(b->control);
 	scheduler_ready(b->scheduler);
 }
@@ -53,16 +89,14 @@ static void on_redis_lost(void *ctx, struct redis_link *link, enum status st, co
 
 static void on_positioned(void *ctx)
 {
-	struct service *b = ctx;
-
-	control_client_allow(b->control, FENCE_ALONE);
+	allow_control(ctx);
 }
 
 static void on_event(void *ctx, const struct device_event *e)
 {
 	struct service *b = ctx;
 
-	scheduler_event(b->scheduler, e);
+	if (b->active) scheduler_event(b->scheduler, e); /* else it is told again when this bridge is */
 }
 
 static void on_moved(void *ctx)
@@ -93,6 +127,13 @@ static void on_mqtt_lost(void *ctx)
 	struct service *b = ctx;
 
 	control_client_lost(b->control);
+}
+
+static bool may_connect(void *ctx)
+{
+	struct service *b = ctx;
+
+	return lock_is_held(b->lock);
 }
 
 static void on_mqtt_message(void *ctx, struct slice topic, struct slice payload)
@@ -134,10 +175,18 @@ static void on_ack(void *ctx, const struct control_command *ack)
 	scheduler_ack(b->scheduler, ack);
 }
 
+static void on_overtaken(void *ctx)
+{
+	struct service *b = ctx;
+
+	lock_yield(b->lock);
+}
+
 static enum status send_command(void *ctx, struct slice payload)
 {
 	struct service *b = ctx;
 
+	if (!lock_is_held(b->lock)) return ST_LOST;
 	return control_client_send(b->control, payload);
 }
 
@@ -173,6 +222,13 @@ static enum status make_scheduler(struct service *b, uv_loop_t *loop)
 	return scheduler_new(&deps, &b->scheduler);
 }
 
+static enum status make_lock(struct service *b, uv_loop_t *loop)
+{
+	struct lock_calls calls = {.held = on_lock_held, .lost = on_lock_lost, .ctx = b};
+
+	return lock_new(loop, b->settings, b->log, b->link, &calls, &b->lock);
+}
+
 static bool serving(void *ctx, struct slice client)
 {
 	struct service *b = ctx;
@@ -194,8 +250,10 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 {
 	struct redis_link_events on_redis = {.ready = on_redis_ready, .lost = on_redis_lost};
 	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap};
-	struct mqtt_events on_mqtt = {.connected = on_mqtt_connected, .lost = on_mqtt_lost, .message = on_mqtt_message};
-	struct control_calls on_control = {.opening = on_opening, .open = on_open, .shut = on_shut, .ack = on_ack};
+	struct mqtt_events on_mqtt = {.connected = on_mqtt_connected, .lost = on_mqtt_lost, .message = on_mqtt_message,
+		.may_connect = may_connect};
+	struct control_calls on_control = {.opening = on_opening, .open = on_open, .shut = on_shut, .ack = on_ack,
+		.overtaken = on_overtaken};
 	struct service *b = calloc(1, sizeof(*b));
 	enum status st;
 
@@ -210,6 +268,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
+	if (st == ST_OK) st = make_lock(b, loop);
 	if (st == ST_OK) return ST_OK;
 	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
@@ -223,13 +282,26 @@ void service_start(struct service *b)
 	redis_link_start(b->link);
 	events_start(b->events);
 	housekeeping_start(b->housekeeping);
-	mqtt_start(b->mqtt);
+	housekeeping_work(b->housekeeping, false);
+	lock_start(b->lock);
+}
+
+void service_watch(struct service *b, void (*changed)(void *ctx, enum service_state state), void *ctx)
+{
+	b->changed = changed;
+	b->changed_ctx = ctx;
+}
+
+enum service_state service_state(const struct service *b)
+{
+	return !b->closing && lock_is_held(b->lock) ? SERVICE_ACTIVE : SERVICE_STANDING_BY;
 }
 
 void service_close(struct service *b)
 {
 	if (b->closing) return;
 	b->closing = true;
+	if (b->lock) lock_close(b->lock, NULL, NULL);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);

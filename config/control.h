@@ -19,6 +19,7 @@
 #define CONTROL_BATCH_MESSAGES_MAX 512
 #define CONTROL_BATCH_BYTES_MAX (256 * 1024) /* soft: one larger message makes a batch of its own */
 #define CONTROL_FILTERS_MAX 1024
+#define CONTROL_REFUSED_FENCE "another bridge has taken over" /* the reason of REFUSED for a smaller fence */
 
 enum control_type {
 	/* bridge -> plugin */

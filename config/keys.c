@@ -11,6 +11,8 @@ static const char *const kind_names[] = {
 	[KEY_TOKEN] = "token",
 	[KEY_STATUS] = "status",
 	[KEY_DEAD] = "dead",
+	[KEY_LOCK] = "lock",
+	[KEY_FENCE] = "fence",
 };
 
 struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last)

@@ -106,7 +106,7 @@ static enum status hello(struct peer *p, const char *client, const struct contro
 	char *name;
 
 	if (!token_equal(p, c->token)) why = "wrong token";
-	else if (c->fence < p->fence) why = "another bridge has taken over";
+	else if (c->fence < p->fence) why = CONTROL_REFUSED_FENCE;
 	if (why) {
 		tell_refused(p, client, why);
 		control_refused(&p->reply, why);

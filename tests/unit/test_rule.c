@@ -275,7 +275,7 @@ static void keys(void **state)
 static void reserved(void **state)
 {
 	static const char *const own[] = {"mqtt:mark:n", "mqtt:index", "mqtt:session:c", "mqtt:sessions", "mqtt:boots:n",
-		"mqtt:events:n", "mqtt:token:n", "mqtt:status:n", "mqtt:dead"};
+		"mqtt:events:n", "mqtt:token:n", "mqtt:status:n", "mqtt:dead", "mqtt:lock:n", "mqtt:fence:n"};
 	static const char *const free_keys[] = {"", "mqtt", "mqtt:", "mqtt:mark", "mqtt:marks:n", "mqtt:deadly", "mqtt:index.html",
 		"mqtt:session", "mqtt:sessions/1", "mqtt:stream:x",
 		"other:dead",
