@@ -12,12 +12,15 @@
  *   <prefix>:lock:<node>      string  "<fence> <who>" of the bridge that works; ends by itself unless renewed (bridge/lock.h)
  *   <prefix>:fence:<node>     string  the fencing number last given out with the lock
  *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
- *   <prefix>:dead             stream  dead letters
+ *   <prefix>:dead             stream  dead letters, about DEAD_STREAM_MAXLEN of them
  */
 #ifndef MQR_CONFIG_KEYS_H
 #define MQR_CONFIG_KEYS_H
 
 #include "config/buf.h"
+
+/* Whoever adds a dead letter trims to about so many: what nobody looks at must not fill Redis, which would stop it all. */
+#define DEAD_STREAM_MAXLEN 100000
 
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
