@@ -1,6 +1,7 @@
 /*
  * The bridge's MQTT connection: libmosquitto driven by the libuv loop, kept connected. Everything on the loop's thread.
- * Look-up of a host name blocks (libmosquitto's); an address does not.
+ * Host names are looked up beside the loop (config/resolve.h), and libmosquitto is given addresses. With mqtts:// the
+ * certificate must be for the name in broker_url all the same; the files are read anew for every connection.
  */
 #ifndef MQR_BRIDGE_MQTT_H
 #define MQR_BRIDGE_MQTT_H

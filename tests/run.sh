@@ -104,6 +104,8 @@ if build build ""; then
 	run_tests build 2 -L unit
 	step "scenario tests"
 	run_tests build 1 -L scenario
+	step "tests with Redis as it is run in production"
+	run_tests build 1 -L redis
 	if [ "$quick" != 1 ]; then
 		step "example"
 		if sh examples/quickstart.sh >"$out/example" 2>&1; then
