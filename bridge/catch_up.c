@@ -398,6 +398,11 @@ void catch_up_cursor(struct catch_up *c, struct entry_id cursor)
 	f->known = true;
 }
 
+void catch_up_cursor_counted(struct catch_up *c)
+{
+	if (c->reading == READING_CURSOR && !c->changed) c->filters[c->cursor_filter].unpromised = true;
+}
+
 static void pass_begin(struct catch_up *c, struct entry_id upto)
 {
 	c->in_pass = true;

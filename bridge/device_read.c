@@ -126,6 +126,7 @@ static void resolve_last(struct device_read *r, uint64_t count, struct entry_id 
 	enum status st;
 
 	r->answer.id = id;
+	r->answer.counted = true;
 	r->left = count;
 	if (count == 0) {
 		answer(r, ST_OK);

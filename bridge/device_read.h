@@ -12,6 +12,7 @@ struct device_read;
 struct device_read_answer {
 	enum status st;          /* ST_OK, or try again later */
 	struct entry_id id;      /* cursor (ENTRY_ID_MAX: none), or mark (zero: none) */
+	bool counted;            /* the cursor was "last=N" */
 	struct entry_id event;   /* with the mark: newest session event at or after the time it was read */
 };
 

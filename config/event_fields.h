@@ -41,6 +41,9 @@
 #define SESSION_LIVE "live"
 #define SESSION_LIVE_AT "live_at"
 #define SESSION_OVERLAP "overlap"
+#define SESSION_GAP "gap"
+#define SESSION_GAP_MORE "gap_more"
+#define SESSION_GAP_AT "gap_at"
 #define SESSION_FILTER_PREFIX "f:"
 
 #endif

@@ -32,6 +32,9 @@ struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, s
  *   live          boot id during which the device was last live, absent otherwise
  *   live_at       id of the event that made it live
  *   overlap       milliseconds to step back after a crash
+ *   gap           at its last catch-up with a gap: retention had removed up to so many messages behind its cursors
+ *   gap_more      1: and an unknown number more
+ *   gap_at        when that was, milliseconds since 1970
  *   f:<filter>    cursor of that topic filter: an entry id, everything up to which the device has had */
 
 /* Member of the index: kind 's' (stream) or 'l' (json list), the key, NUL, and a hint: the topic when the key has one
