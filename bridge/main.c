@@ -11,6 +11,7 @@
 #include "bridge/service.h"
 #include "bridge/ctl_check.h"
 #include "bridge/log_stderr.h"
+#include "bridge/notify.h"
 #include "config/settings.h"
 
 #define PROGRAM "mosquitto-redis-bridge"
@@ -19,6 +20,7 @@ struct process {
 	uv_loop_t loop;
 	uv_signal_t term, interrupt, hangup;
 	struct service *bridge;
+	struct notify *notify;
 	struct log_sink log;
 };
 
@@ -40,6 +42,8 @@ static void on_stop(uv_signal_t *handle, int number)
 	struct process *p = handle->data;
 
 	log_to(&p->log, LOG_LEVEL_NOTICE, PROGRAM " stops: %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	notify_stopping(p->notify);
+	notify_close(p->notify);
 	service_close(p->bridge);
 	uv_close((uv_handle_t *)&p->term, NULL);
 	uv_close((uv_handle_t *)&p->interrupt, NULL);
@@ -81,11 +85,13 @@ static int serve(const char *path)
 		return 1;
 	}
 	st = service_new(&p.loop, settings, &p.log, &p.bridge);
+	if (st == ST_OK) st = notify_new(&p.loop, &p.notify);
 	if (st == ST_OK && watch_signals(&p) == 0) {
 		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s",
 			settings->node,
 			settings->redis_url, settings->broker_url);
 		service_start(p.bridge);
+		notify_ready(p.notify, "serving");
 		(void)uv_run(&p.loop, UV_RUN_DEFAULT);
 		service_free(p.bridge);
 	} else {

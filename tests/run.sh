@@ -6,7 +6,8 @@ usage() {
 	cat <<'END'
 usage: sh tests/run.sh [--quick] [--matrix] [--help]
   --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no example
-  --matrix  then the same on the other Debian releases too (tests/matrix.sh; root, debootstrap)
+  --matrix  then on the other Debian releases (tests/matrix.sh) and the package in clean chroots (tests/install.sh); root,
+            debootstrap
 With CI=true a skipped test counts as failed.
 END
 }
@@ -132,17 +133,24 @@ if [ "$quick" != 1 ]; then
 	fi
 fi
 
-if [ "$matrix" = 1 ]; then
-	step "other Debian releases"
-	sh tests/matrix.sh >"$out/matrix" 2>&1 || true
-	cat "$out/matrix"
-	line=$(tail -n 1 "$out/matrix" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
+# counted SCRIPT: a script of its own, whose last line is "N passed, N failed".
+counted() {
+	sh "$1" >"$out/counted" 2>&1 || true
+	cat "$out/counted"
+	line=$(tail -n 1 "$out/counted" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
 	if [ -n "$line" ]; then
 		passed=$((passed + ${line% *}))
 		failed=$((failed + ${line#* }))
 	else
-		one_failed tests/matrix.sh
+		one_failed "$1"
 	fi
+}
+
+if [ "$matrix" = 1 ]; then
+	step "other Debian releases"
+	counted tests/matrix.sh
+	step "the package"
+	counted tests/install.sh
 fi
 
 step result
