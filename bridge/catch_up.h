@@ -9,6 +9,8 @@
  * joins with a lower cursor repeats nothing of what the others brought, and from where it has caught up all go on as
  * one.
  *
+ * A replay stands among the filters, too. What it asks for is sent whether another filter has had it or not.
+ *
  * A pass reads everything up to the mark, the id up to which Redis is complete. A pass that yields less than a batch is
  * followed by SWITCH. `now_ms` is any clock that does not go back. Not thread-safe.
  */
@@ -34,6 +36,8 @@ struct catch_up_filter {
 	char *filter;
 	uint8_t qos;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
+	bool replay;                 /* not a subscription: history asked for once more, whatever the device has had */
+	uint64_t replay_last;        /* its cursor is to be counted back from `end`; 0: it is known */
 	bool known;                  /* cursor was read: start and position hold */
 	bool unpromised;             /* what lies behind its start was never promised: it began with "last=N" */
 	uint32_t rate;               /* messages a second; 0: none */

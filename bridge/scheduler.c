@@ -189,7 +189,7 @@ static void encode_batch(struct device *d, const struct catch_up_action *a, cons
 
 	control_batch_begin(&b, &s->packet, catch_up_client(d->machine), catch_up_generation(d->machine), a->sequence);
 	for (size_t i = 0; i < count; i++) {
-		if (catch_up_advances(d->machine, i)) control_batch_filter(&b, slice_str(filters[i].filter));
+		if (catch_up_advances(d->machine, i) && !filters[i].replay) control_batch_filter(&b, slice_str(filters[i].filter));
 	}
 	for (const struct merge_entry *e = messages; e; e = e->next) {
 		struct message m;
@@ -349,7 +349,9 @@ static void start_read(struct device *d, const struct catch_up_action *a)
 	enum status st;
 
 	move(d, QUEUE_NONE);
-	if (a->verb == CATCH_UP_READ_CURSOR) {
+	if (a->verb == CATCH_UP_READ_CURSOR && filters[a->filter].replay) {
+		st = device_read_replay(&s->env, &filters[a->filter], on_cursor, d, &d->read);
+	} else if (a->verb == CATCH_UP_READ_CURSOR) {
 		st = device_read_cursor(&s->env, catch_up_client(d->machine), &filters[a->filter], on_cursor, d, &d->read);
 	} else {
 		st = device_read_mark(&s->env, on_mark, d, &d->read);
