@@ -11,6 +11,7 @@
 #include "bridge/housekeeping.h"
 #include "bridge/lock.h"
 #include "bridge/mqtt.h"
+#include "bridge/requests.h"
 #include "bridge/scheduler.h"
 #include "bridge/web.h"
 #include "config/redis_link.h"
@@ -27,6 +28,7 @@ struct service {
 	void (*read_again)(void *ctx);
 	void *read_again_ctx;
 	struct lock *lock;
+	struct requests *requests;
 	uint64_t fence;
 	bool active;
 	struct web *web; /* NULL: listen none */
@@ -117,6 +119,13 @@ static void on_moved(void *ctx)
 	scheduler_moved(b->scheduler);
 }
 
+static void on_request(void *ctx, struct entry_id id, const struct slice *names, const struct slice *values, size_t count)
+{
+	struct service *b = ctx;
+
+	requests_take(b->requests, id, names, values, count);
+}
+
 static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
@@ -170,6 +179,7 @@ static void on_open(void *ctx)
 	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, true);
+	events_requests(b->events, true);
 	if (!b->closing) housekeeping_open(b->housekeeping, true);
 }
 
@@ -178,14 +188,18 @@ static void on_shut(void *ctx)
 	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, false);
-	if (!b->closing) housekeeping_open(b->housekeeping, false);
+	if (b->closing) return;
+	events_requests(b->events, false);
+	requests_reset(b->requests);
+	housekeeping_open(b->housekeeping, false);
 }
 
 static void on_ack(void *ctx, const struct control_command *ack)
 {
 	struct service *b = ctx;
 
-	scheduler_ack(b->scheduler, ack);
+	if (entry_id_is_zero(ack->generation)) requests_ack(b->requests, ack);
+	else scheduler_ack(b->scheduler, ack);
 }
 
 static void on_overtaken(void *ctx)
@@ -233,6 +247,13 @@ static enum status make_scheduler(struct service *b, uv_loop_t *loop)
 	};
 
 	return scheduler_new(&deps, &b->scheduler);
+}
+
+static enum status make_requests(struct service *b)
+{
+	struct requests_deps deps = {.settings = b->settings, .log = b->log, .link = b->link, .send = send_command, .ctx = b};
+
+	return requests_new(&deps, &b->requests);
 }
 
 static enum status make_lock(struct service *b, uv_loop_t *loop)
@@ -293,7 +314,8 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	struct service **out)
 {
 	struct redis_link_events on_redis = {.ready = on_redis_ready, .lost = on_redis_lost};
-	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap};
+	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap,
+		.request = on_request};
 	struct mqtt_events on_mqtt = {.connected = on_mqtt_connected, .lost = on_mqtt_lost, .message = on_mqtt_message,
 		.may_connect = may_connect};
 	struct control_calls on_control = {.opening = on_opening, .open = on_open, .shut = on_shut, .ack = on_ack,
@@ -312,6 +334,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
+	if (st == ST_OK) st = make_requests(b);
 	if (st == ST_OK) st = make_lock(b, loop);
 	if (st == ST_OK) st = make_web(b, loop);
 	if (st == ST_OK) return ST_OK;
@@ -370,5 +393,6 @@ void service_close(struct service *b)
 
 void service_free(struct service *b)
 {
+	requests_free(b->requests);
 	free(b);
 }

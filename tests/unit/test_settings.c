@@ -200,7 +200,6 @@ static void values(void **state)
 		{"redis_url rediss://h\nredis_tls_cert /x", "need each other"},
 		{"broker_url mqtts://h\nbroker_tls_key /x", "need each other"},
 		{"outbox stream k", "outbox is not supported yet"}, {"listen localhost:1", "address in numbers"},
-		{"redeliver a replay=yes", "not supported yet"},
 		{"acl_file /nonexistent", ":1: acl_file: /nonexistent"}, {"acl_file /tmp", "directory"},
 		{"redis_username bob", "redis_password_file"},
 		{"redis_password_file /nonexistent", ":1: redis_password_file \"/nonexistent\""},
