@@ -5,7 +5,7 @@ set -eu
 usage() {
 	cat <<'END'
 usage: sh tests/run.sh [--quick] [--matrix] [--help]
-  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no example
+  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no browser, no example
   --matrix  then the same on the other Debian releases too (tests/matrix.sh; root, debootstrap)
 With CI=true a skipped test counts as failed.
 END
@@ -104,6 +104,9 @@ if build build ""; then
 	step "scenario tests"
 	run_tests build 1 -L scenario
 	if [ "$quick" != 1 ]; then
+		step "metrics, alerts and dashboard with promtool, the status page with chromium"
+		sh tests/packages.sh prometheus chromium
+		run_tests build 1 -L extra
 		step "example"
 		if sh examples/quickstart.sh >"$out/example" 2>&1; then
 			echo "examples/quickstart.sh: passed"

@@ -10,8 +10,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "tests/harness/scene_internal.h"
-
 #define LIMIT_S 20
 #define ANSWER_MAX (4u << 20)
 
@@ -37,10 +35,22 @@ bool web_listens(uint16_t port)
 	return fd >= 0;
 }
 
-struct web_answer web_send(struct scene *s, uint16_t port, const char *request)
+/* For the next answer: what was used longest ago. */
+static char *room(void)
+{
+	static char *rooms[WEB_ANSWERS_KEPT];
+	static unsigned next;
+	char **one = &rooms[next++ % WEB_ANSWERS_KEPT];
+
+	if (!*one) *one = malloc(ANSWER_MAX + 1);
+	scene_require(*one, "out of memory");
+	return *one;
+}
+
+struct web_answer web_send(uint16_t port, const char *request)
 {
 	struct web_answer a = {0, "", "", 0};
-	char *text = scene_keep(s, malloc(ANSWER_MAX + 1));
+	char *text = room();
 	size_t len = 0;
 	ssize_t got;
 	int fd = web_connect(port);
@@ -61,9 +71,12 @@ struct web_answer web_send(struct scene *s, uint16_t port, const char *request)
 	return a;
 }
 
-struct web_answer web_get(struct scene *s, uint16_t port, const char *path)
+struct web_answer web_get(uint16_t port, const char *path)
 {
-	return web_send(s, port, scene_text(s, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n", path, port));
+	char request[512];
+
+	(void)snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n", path, port);
+	return web_send(port, request);
 }
 
 bool web_metric(const char *metrics, const char *series, double *value)
@@ -79,12 +92,12 @@ bool web_metric(const char *metrics, const char *series, double *value)
 	return false;
 }
 
-void web_metric_wait(struct scene *s, uint16_t port, const char *series, double least, unsigned timeout_ms)
+void web_metric_wait(uint16_t port, const char *series, double least, unsigned timeout_ms)
 {
 	uint64_t limit = now_ms() + timeout_ms;
 	double value = 0;
 
-	while (!web_metric(web_get(s, port, "/metrics").body, series, &value) || value < least) {
+	while (!web_metric(web_get(port, "/metrics").body, series, &value) || value < least) {
 		scene_require(now_ms() < limit, "%s is %g, not %g", series, value, least);
 		for (int i = 0; i < 50; i++) poll_pause();
 	}

@@ -7,25 +7,28 @@
 
 #include "tests/harness/scene.h"
 
+#define WEB_ANSWERS_KEPT 8
+
+/* Valid until WEB_ANSWERS_KEPT further requests were made. */
 struct web_answer {
 	int code;         /* 0: the connection ended without an answer */
-	const char *head; /* with the status line; owned by the scene */
-	const char *body; /* owned by the scene */
+	const char *head; /* with the status line */
+	const char *body;
 	size_t len;       /* of the body; bytes */
 };
 
 /* A connection; -1 when there is nobody. */
 int web_connect(uint16_t port);
 /* Sends the bytes as they are and reads to the end. */
-struct web_answer web_send(struct scene *s, uint16_t port, const char *request);
+struct web_answer web_send(uint16_t port, const char *request);
 /* GET with a Host of 127.0.0.1. */
-struct web_answer web_get(struct scene *s, uint16_t port, const char *path);
+struct web_answer web_get(uint16_t port, const char *path);
 /* Is somebody listening? */
 bool web_listens(uint16_t port);
 
 /* Value of a line of /metrics whose name and labels are exactly `series`; false when there is none. */
 bool web_metric(const char *metrics, const char *series, double *value);
 /* Asks until it is at least `least`. */
-void web_metric_wait(struct scene *s, uint16_t port, const char *series, double least, unsigned timeout_ms);
+void web_metric_wait(uint16_t port, const char *series, double least, unsigned timeout_ms);
 
 #endif

@@ -30,17 +30,16 @@ static uint16_t start(struct world *w, struct scene *s, const char *lines)
 	return port;
 }
 
-static double metric(struct scene *s, const char *text, const char *series)
+static double metric(const char *text, const char *series)
 {
 	double value = -1;
 
-	(void)s;
 	scene_require(web_metric(text, series, &value), "no %s in\n%s", series, text);
 	return value;
 }
 
 /* Every sample belongs to a family that was announced, and no line stands twice. */
-static void check_form(struct scene *s, const char *metrics)
+static void check_form(const char *metrics)
 {
 	char *text = strdup(metrics), *rest = text, *line;
 	char family[128] = "";
@@ -56,7 +55,6 @@ static void check_form(struct scene *s, const char *metrics)
 	}
 	scene_require(samples > 60, "%zu samples only", samples);
 	free(text);
-	(void)s;
 }
 
 /* --- the books ------------------------------------------------------------------------------------------------- */
@@ -75,25 +73,25 @@ static void metrics_show_the_books(void **state)
 	freeReplyObject(set);
 	for (int i = 0; i < 20; i++) guest_publish(g, "a/b", "text", 1);
 	for (int i = 0; i < 3; i++) guest_publish(g, "wrong/x", "text", 1);
-	web_metric_wait(scene, port, "mosquitto_redis_stored_total", 40, WAIT_MS);
-	web_metric_wait(scene, port, "mosquitto_redis_dead_total", 3, WAIT_MS);
-	text = web_get(scene, port, "/metrics").body;
-	check_form(scene, text);
-	assert_true(metric(scene, text, "mosquitto_redis_in_total") == 43);
-	assert_true(metric(scene, text, "mosquitto_redis_queued") == 0);
-	assert_true(metric(scene, text, "mosquitto_redis_refused_total") == 0);
-	assert_true(metric(scene, text, "mosquitto_redis_dropped_total{reason=\"full\"}") == 0);
-	assert_true(metric(scene, text, "mosquitto_redis_rule_in_total{rule=\"0\",text=\"a/# stream s:%t\"}") == 20);
-	assert_true(metric(scene, text, "mosquitto_redis_rule_dead_total{rule=\"3\",text=\"wrong/# stream wrong\"}") == 3);
-	assert_true(metric(scene, text, "mosquitto_redis_plugin_up") == 1);
-	assert_true(metric(scene, text, "mosquitto_redis_ready") == 1);
-	assert_true(metric(scene, text, "mosquitto_redis_redis_up{part=\"plugin\"}") == 1);
-	assert_true(metric(scene, text, "mosquitto_redis_journal_size_bytes") == 4194304);
-	assert_true(metric(scene, text, "mosquitto_redis_redis_reply_seconds_count{part=\"plugin\"}") >= 1);
-	assert_true(metric(scene, text, "mosquitto_redis_redis_reply_seconds_count{part=\"bridge\"}") >= 1);
-	assert_true(metric(scene, text, "process_resident_memory_bytes") > 1e6);
-	assert_true(metric(scene, text, "process_open_fds") > 5);
-	assert_true(metric(scene, text, "process_start_time_seconds") > 1e9);
+	web_metric_wait(port, "mosquitto_redis_stored_total", 40, WAIT_MS);
+	web_metric_wait(port, "mosquitto_redis_dead_total", 3, WAIT_MS);
+	text = web_get(port, "/metrics").body;
+	check_form(text);
+	assert_true(metric(text, "mosquitto_redis_in_total") == 43);
+	assert_true(metric(text, "mosquitto_redis_queued") == 0);
+	assert_true(metric(text, "mosquitto_redis_refused_total") == 0);
+	assert_true(metric(text, "mosquitto_redis_dropped_total{reason=\"full\"}") == 0);
+	assert_true(metric(text, "mosquitto_redis_rule_in_total{rule=\"0\",text=\"a/# stream s:%t\"}") == 20);
+	assert_true(metric(text, "mosquitto_redis_rule_dead_total{rule=\"3\",text=\"wrong/# stream wrong\"}") == 3);
+	assert_true(metric(text, "mosquitto_redis_plugin_up") == 1);
+	assert_true(metric(text, "mosquitto_redis_ready") == 1);
+	assert_true(metric(text, "mosquitto_redis_redis_up{part=\"plugin\"}") == 1);
+	assert_true(metric(text, "mosquitto_redis_journal_size_bytes") == 4194304);
+	assert_true(metric(text, "mosquitto_redis_redis_reply_seconds_count{part=\"plugin\"}") >= 1);
+	assert_true(metric(text, "mosquitto_redis_redis_reply_seconds_count{part=\"bridge\"}") >= 1);
+	assert_true(metric(text, "process_resident_memory_bytes") > 1e6);
+	assert_true(metric(text, "process_open_fds") > 5);
+	assert_true(metric(text, "process_start_time_seconds") > 1e9);
 	/* A quote within a rule's text must not end the label. */
 	assert_non_null(strstr(text, "text=\"\\\"a "));
 	scene_end(scene);
@@ -101,9 +99,9 @@ static void metrics_show_the_books(void **state)
 
 /* --- the page's data ------------------------------------------------------------------------------------------- */
 
-static cJSON *status_json(struct scene *s, uint16_t port)
+static cJSON *status_json(uint16_t port)
 {
-	struct web_answer a = web_get(s, port, "/status.json");
+	struct web_answer a = web_get(port, "/status.json");
 	cJSON *json = cJSON_Parse(a.body);
 
 	scene_require(a.code == 200 && json, "status %d: %s", a.code, a.body);
@@ -119,9 +117,9 @@ static const cJSON *at(const cJSON *object, const char *first, const char *secon
 	return found;
 }
 
-static bool slowest_is(struct scene *s, uint16_t port, const char *client)
+static bool slowest_is(uint16_t port, const char *client)
 {
-	cJSON *json = status_json(s, port);
+	cJSON *json = status_json(port);
 	const cJSON *list = at(json, "redelivery", "slowest");
 	const cJSON *name = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(list, 0), "client");
 	bool is = cJSON_IsString(name) && strcmp(name->valuestring, client) == 0;
@@ -142,14 +140,14 @@ static void slow_device_is_named(void **state)
 	for (int i = 0; i < 200; i++) guest_publish(g, "a/b", "text", 1);
 	guest_connect(slow);
 	guest_subscribe(slow, "a/#", 1);
-	wait_until(slowest_is(scene, port, HOSTILE), WAIT_MS, "the slow device");
-	web_metric_wait(scene, port, "mosquitto_redis_redelivery_devices", 1, WAIT_MS);
-	web_metric_wait(scene, port, "mosquitto_redis_redelivery_sent_total", 1, WAIT_MS);
-	body = web_get(scene, port, "/metrics").body;
+	wait_until(slowest_is(port, HOSTILE), WAIT_MS, "the slow device");
+	web_metric_wait(port, "mosquitto_redis_redelivery_devices", 1, WAIT_MS);
+	web_metric_wait(port, "mosquitto_redis_redelivery_sent_total", 1, WAIT_MS);
+	body = web_get(port, "/metrics").body;
 	assert_null(strstr(body, "<script")); /* no client ids: there may be very many */
 	/* Two samples are there, as long as each other. */
 	do {
-		json = status_json(scene, port);
+		json = status_json(port);
 		size_t samples = (size_t)cJSON_GetArraySize(at(json, "history", "in"));
 		assert_int_equal(samples, cJSON_GetArraySize(at(json, "history", "catching_up")));
 		assert_int_equal(at(json, "history", "every_ms")->valueint, 2000);
@@ -162,9 +160,9 @@ static void slow_device_is_named(void **state)
 
 /* --- health ---------------------------------------------------------------------------------------------------- */
 
-static bool health_is(struct scene *s, uint16_t port, int code, const char *reason)
+static bool health_is(uint16_t port, int code, const char *reason)
 {
-	struct web_answer a = web_get(s, port, "/health");
+	struct web_answer a = web_get(port, "/health");
 	cJSON *json = cJSON_Parse(a.body);
 	bool is = a.code == code && strstr(a.body, reason);
 
@@ -175,12 +173,12 @@ static bool health_is(struct scene *s, uint16_t port, int code, const char *reas
 	return is;
 }
 
-static void alive_and_showing(struct scene *s, uint16_t port)
+static void alive_and_showing(uint16_t port)
 {
 	static const char *const paths[] = {"/health/live", "/", "/status.json", "/metrics"};
 
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-		assert_int_equal(web_get(s, port, paths[i]).code, 200);
+		assert_int_equal(web_get(port, paths[i]).code, 200);
 	}
 }
 
@@ -190,21 +188,21 @@ static void health_tells_what_is_away(void **state)
 	struct world w;
 	uint16_t port = start(&w, scene, "mirror a/# stream s:%t\n");
 
-	wait_until(health_is(scene, port, 200, "\"ready\""), WAIT_MS, "health");
-	assert_int_equal(web_get(scene, port, "/health/ready").code, 200);
+	wait_until(health_is(port, 200, "\"ready\""), WAIT_MS, "health");
+	assert_int_equal(web_get(port, "/health/ready").code, 200);
 	server_kill(w.broker);
-	wait_until(health_is(scene, port, 503, "the broker is not reachable"), WAIT_MS, "the broker's end in /health");
-	assert_int_equal(web_get(scene, port, "/health/ready").code, 503);
-	assert_true(metric(scene, web_get(scene, port, "/metrics").body, "mosquitto_redis_broker_up") == 0);
-	alive_and_showing(scene, port);
+	wait_until(health_is(port, 503, "the broker is not reachable"), WAIT_MS, "the broker's end in /health");
+	assert_int_equal(web_get(port, "/health/ready").code, 503);
+	assert_true(metric(web_get(port, "/metrics").body, "mosquitto_redis_broker_up") == 0);
+	alive_and_showing(port);
 	server_start(w.broker);
-	wait_until(health_is(scene, port, 200, "\"active\""), WAIT_MS, "health with the broker");
+	wait_until(health_is(port, 200, "\"active\""), WAIT_MS, "health with the broker");
 	server_kill(w.redis);
-	wait_until(health_is(scene, port, 503, "Redis is not reachable: "), WAIT_MS, "the end of Redis in /health");
-	assert_true(metric(scene, web_get(scene, port, "/metrics").body, "mosquitto_redis_redis_up{part=\"bridge\"}") == 0);
-	alive_and_showing(scene, port);
+	wait_until(health_is(port, 503, "Redis is not reachable: "), WAIT_MS, "the end of Redis in /health");
+	assert_true(metric(web_get(port, "/metrics").body, "mosquitto_redis_redis_up{part=\"bridge\"}") == 0);
+	alive_and_showing(port);
 	server_start(w.redis);
-	wait_until(health_is(scene, port, 200, "\"ready\""), WAIT_MS, "health with Redis");
+	wait_until(health_is(port, 200, "\"ready\""), WAIT_MS, "health with Redis");
 	scene_end(scene);
 }
 
@@ -243,15 +241,15 @@ static void bad_requests_are_refused(void **state)
 	memcpy(long_head, "GET / HTTP/1.1\r\nX: ", 19);
 	memcpy(long_head + HTTP_HEAD_MAX + 195, "\r\n\r\n", 4);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct web_answer a = web_send(scene, port, cases[i].request);
+		struct web_answer a = web_send(port, cases[i].request);
 		scene_require(a.code == cases[i].code, "%d to %.60s", a.code, cases[i].request);
 		assert_null(strstr(a.head, "Access-Control"));
 	}
-	(void)web_send(scene, port, "\x16\x03\x01\x02 not HTTP at all\r\n\r\n");
-	struct web_answer head = web_send(scene, port, "HEAD / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+	(void)web_send(port, "\x16\x03\x01\x02 not HTTP at all\r\n\r\n");
+	struct web_answer head = web_send(port, "HEAD / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
 	assert_int_equal(head.code, 200);
 	assert_int_equal(head.len, 0);
-	struct web_answer page = web_get(scene, port, "/");
+	struct web_answer page = web_get(port, "/");
 	assert_non_null(strstr(page.head, "default-src 'none'; script-src 'sha256-"));
 	assert_null(strstr(page.head, "unsafe"));
 	assert_non_null(strstr(page.head, "frame-ancestors 'none'"));
@@ -279,7 +277,7 @@ static void slow_clients_hold_up_nobody(void **state)
 		assert_true(silent[i] >= 0);
 		(void)!send(silent[i], "GET / HT", i % 2 ? 8 : 0, MSG_NOSIGNAL);
 	}
-	for (int i = 0; i < 20; i++) assert_int_equal(web_get(scene, port, "/metrics").code, 200);
+	for (int i = 0; i < 20; i++) assert_int_equal(web_get(port, "/metrics").code, 200);
 	(void)!send(dripping, "GET / HTTP/1.1\r\nX: ", 19, MSG_NOSIGNAL);
 	/* A byte each 200 ms keeps it alive for the library, not for us. */
 	while (now_ms() - began < WAIT_MS) {
@@ -297,7 +295,7 @@ static void slow_clients_hold_up_nobody(void **state)
 		(void)close(silent[i]);
 	}
 	(void)close(dripping);
-	assert_int_equal(web_get(scene, port, "/health").code, 200);
+	assert_int_equal(web_get(port, "/health").code, 200);
 	scene_end(scene);
 }
 
@@ -315,7 +313,7 @@ static void port_taken_is_an_error_at_start(void **state)
 	assert_true(server_log_has(second, 0, scene_text(scene, "listen 127.0.0.1:%u: Address already in use", port)));
 	server_start(third); /* with the default addresses, but no server of its own */
 	server_log_wait(third, 0, "starts", WAIT_MS);
-	assert_int_equal(web_get(scene, port, "/health/live").code, 200);
+	assert_int_equal(web_get(port, "/health/live").code, 200);
 	scene_end(scene);
 }
 
