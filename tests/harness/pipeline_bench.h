@@ -15,6 +15,7 @@ struct bench {
 	struct journal_record records[BENCH_RECORDS_MAX]; /* position: index times 10; bodies are owned */
 	size_t count, released;
 	uint64_t clock_ms;
+	struct wait wait; /* from the next bench_restart on */
 	char log[8192]; /* lines, newest last; cleared by the test */
 	struct log_sink sink;
 	struct rule_cache *cache;
