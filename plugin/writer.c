@@ -483,6 +483,7 @@ static enum status make_parts(struct writer *w)
 		.log = &w->log,
 		.position = journal_released(w->journal),
 		.bytes_max = transaction_bytes(w->journal),
+		.wait = {w->settings->confirm, w->settings->confirm_replicas},
 		.boot = leftover_enter(w->journal, w->report),
 		.has_record = has_record,
 		.now_ms = now_ms,
