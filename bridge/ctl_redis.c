@@ -18,8 +18,9 @@ struct ctl_redis {
 	uv_timer_t timer;
 	struct log_sink quiet;
 	struct redis_link *link;
-	redisReply *reply;
-	bool waiting; /* for a reply */
+	redisReply **replies; /* of what is asked now; the caller's */
+	size_t count;         /* of them */
+	bool waiting;
 	bool ready, lost, late;
 	bool patient; /* more than one place to ask */
 	char why[256];
@@ -58,28 +59,39 @@ static void on_timer(uv_timer_t *timer)
 static void on_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct ctl_redis *c = ctx;
-	(void)index;
-	c->waiting = false;
+	if (!reply || index + 1 == c->count) c->waiting = false;
 	if (!reply) return;
 	redis_link_take_reply(c->link);
-	c->reply = (redisReply *)(uintptr_t)reply; /* ours now */
+	c->replies[index] = (redisReply *)(uintptr_t)reply; /* ours now */
+}
+
+bool ctl_redis_batch(struct ctl_redis *c, const struct buf *commands, size_t count, redisReply **out)
+{
+	memset(out, 0, count * sizeof(*out));
+	if (count == 0) return true;
+	if (c->lost) return false;
+	c->replies = out;
+	c->count = count;
+	c->late = false;
+	c->why[0] = '\0';
+	uv_update_time(&c->loop); /* whoever called may have taken its time */
+	c->waiting = redis_link_send(c->link, commands, count, CTL_REDIS_TIMEOUT_MS, on_reply, c) == ST_OK;
+	/* The link's own deadline ends it. */
+	while (c->waiting && !c->lost) (void)uv_run(&c->loop, UV_RUN_ONCE);
+	return out[count - 1] != NULL;
 }
 
 redisReply *ctl_redis_command(struct ctl_redis *c, size_t argc, const struct slice *argv)
 {
 	struct buf commands = {0};
-	if (argc > CTL_ARGS_MAX || c->lost) return NULL;
+	redisReply *reply = NULL;
+
+	if (argc > CTL_ARGS_MAX) return NULL;
 	resp_begin(&commands, argc);
 	for (size_t i = 0; i < argc; i++) resp_arg(&commands, argv[i]);
-	c->reply = NULL;
-	c->late = false;
-	c->why[0] = '\0';
-	uv_update_time(&c->loop); /* whoever called may have taken its time */
-	c->waiting = redis_link_send(c->link, &commands, 1, CTL_REDIS_TIMEOUT_MS, on_reply, c) == ST_OK;
+	(void)ctl_redis_batch(c, &commands, 1, &reply);
 	buf_free(&commands);
-	/* The link's own deadline ends it. */
-	while (c->waiting && !c->lost) (void)uv_run(&c->loop, UV_RUN_ONCE);
-	return c->reply;
+	return reply;
 }
 
 redisReply *ctl_redis_ask(struct ctl_redis *redis, ...)

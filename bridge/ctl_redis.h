@@ -6,8 +6,10 @@
 #define MQR_BRIDGE_CTL_REDIS_H
 
 #include <hiredis/hiredis.h>
+#include <stdbool.h>
 #include <stddef.h>
 
+#include "config/buf.h"
 #include "config/settings.h"
 #include "config/slice.h"
 
@@ -25,7 +27,10 @@ const char *ctl_redis_error(const struct ctl_redis *redis);
 /* One command of `argc` (at most CTL_ARGS_MAX) arguments. Returns owned (freeReplyObject); NULL when the connection
  * failed. */
 redisReply *ctl_redis_command(struct ctl_redis *redis, size_t argc, const struct slice *argv);
-/* The same from C strings, NULL-terminated. */
+/* Several at once: RESP bytes that bring `count` replies, into out[0..count) (freeReplyObject each that is not NULL). False: the
+ * connection failed before all had come. */
+bool ctl_redis_batch(struct ctl_redis *redis, const struct buf *commands, size_t count, redisReply **out);
+/* The same as ctl_redis_command from C strings, NULL-terminated. */
 redisReply *ctl_redis_ask(struct ctl_redis *redis, ...) __attribute__((sentinel));
 
 #endif

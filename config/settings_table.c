@@ -21,9 +21,10 @@ static const struct setting_row rows[] = {
 		.accepted = "redis://HOST[:PORT][/DB] (IPv6 in brackets), rediss:// (TLS), unix:///PATH[?db=DB] and "
 			"redis+sentinel://HOST[:PORT],.../MASTER[/DB] (rediss+sentinel:// with TLS)",
 		.help = "where Redis is", AT(redis_url)},
-	{.name = "redis_username", .type = SETTING_STRING, .supported = true, .accepted = "a Redis ACL user name",
+	{.name = "redis_username", .type = SETTING_STRING, .supported = true, .reloadable = true,
+		.accepted = "a Redis ACL user name",
 		.help = "user name for AUTH; needs redis_password_file", AT(redis_username)},
-	{.name = "redis_password_file", .type = SETTING_PATH, .supported = true,
+	{.name = "redis_password_file", .type = SETTING_PATH, .supported = true, .reloadable = true,
 		.accepted = "a file whose first line is the password",
 		.help = "file that holds the password for AUTH", AT(redis_password_file)},
 	{.name = "redis_tls_ca", .type = SETTING_PATH, .supported = true, .accepted = "a file",
@@ -69,9 +70,9 @@ static const struct setting_row rows[] = {
 	{.name = "broker_url", .type = SETTING_BROKER_URL, .default_text = "mqtt://127.0.0.1:1883", .supported = true,
 		.accepted = "mqtt://HOST[:PORT] (IPv6 in brackets) and mqtts://HOST[:PORT] (TLS)", .help = "where the bridge reaches the broker",
 		AT(broker_url)},
-	{.name = "broker_username", .type = SETTING_STRING, .supported = true, .accepted = "a user name",
-		.help = "user name of the bridge at the broker", AT(broker_username)},
-	{.name = "broker_password_file", .type = SETTING_PATH, .supported = true,
+	{.name = "broker_username", .type = SETTING_STRING, .supported = true, .reloadable = true,
+		.accepted = "a user name", .help = "user name of the bridge at the broker", AT(broker_username)},
+	{.name = "broker_password_file", .type = SETTING_PATH, .supported = true, .reloadable = true,
 		.accepted = "a file whose first line is the password", .help = "file that holds the bridge's password",
 		AT(broker_password_file)},
 	{.name = "broker_tls_ca", .type = SETTING_PATH, .supported = true, .accepted = "a file",
@@ -82,8 +83,9 @@ static const struct setting_row rows[] = {
 		.help = "key of that certificate", AT(broker_tls_key)},
 	{.name = "outbox", .type = SETTING_OUTBOX, .repeatable = true, .accepted = "stream|list KEY",
 		.help = "what a backend adds there is published"},
-	{.name = "listen", .type = SETTING_STRING, .accepted = "ADDRESS:PORT", .help = "the bridge's HTTP address",
-		AT(listen)},
+	{.name = "listen", .type = SETTING_LISTEN, .default_text = "127.0.0.1:9419", .supported = true,
+		.accepted = "ADDRESS:PORT with an address in numbers (IPv6 in brackets), and none",
+		.help = "where the bridge answers HTTP: /metrics, /health and a status page", AT(listen)},
 };
 
 _Static_assert(sizeof(rows) / sizeof(rows[0]) <= SETTING_ROWS_MAX, "SETTING_ROWS_MAX bounds the table");

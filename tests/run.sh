@@ -5,7 +5,7 @@ set -eu
 usage() {
 	cat <<'END'
 usage: sh tests/run.sh [--quick] [--matrix] [--help]
-  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no example
+  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no browser, no examples
   --matrix  then on the other Debian releases (tests/matrix.sh) and the package in clean chroots (tests/install.sh); root,
             debootstrap
 With CI=true a skipped test counts as failed.
@@ -107,13 +107,14 @@ if build build ""; then
 	step "tests with Redis as it is run in production"
 	run_tests build 1 -L redis
 	if [ "$quick" != 1 ]; then
-		step "example"
-		if sh examples/quickstart.sh >"$out/example" 2>&1; then
-			echo "examples/quickstart.sh: passed"
-			passed=$((passed + 1))
+		step "metrics, alerts and dashboard with promtool, the status page with chromium"
+		sh tests/packages.sh prometheus chromium
+		run_tests build 1 -L extra
+		step examples
+		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh); then
+			run_tests build 1 -L example
 		else
-			cat "$out/example"
-			one_failed examples/quickstart.sh
+			one_failed "packages of the examples"
 		fi
 	fi
 else

@@ -116,6 +116,13 @@ enum status bench_gather(struct bench *b)
 {
 	while (true) {
 		size_t at = (size_t)pipeline_position(b->p) / 10;
+		if (pipeline_in_past(b->p)) {
+			if (at < b->overwritten) at = b->overwritten;
+			if (at >= b->released) {
+				pipeline_past_end(b->p);
+				continue;
+			}
+		}
 		if (at >= b->count) return ST_END;
 		enum status st = pipeline_add(b->p, &b->records[at]);
 		if (st != ST_OK) return st;
