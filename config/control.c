@@ -80,7 +80,7 @@ static void read_members(struct reader *r, struct control_command *c)
 	case CONTROL_ACK:
 		read_device(r, c);
 		result = reader_u8(r);
-		if (result > CONTROL_TOO_FAR) r->failed = true;
+		if (result > CONTROL_BUSY) r->failed = true;
 		else c->result = (enum control_result)result;
 		c->head = read_id(r);
 		return;

@@ -35,6 +35,7 @@ enum control_result {
 	CONTROL_DONE = 0,    /* batch handed to the broker; or switched: the device is live */
 	CONTROL_GONE = 1,    /* no such device in that generation: forget it */
 	CONTROL_TOO_FAR = 2, /* switch: more than the plugin hands over in one step lies between `upto` and `head`; read on */
+	CONTROL_BUSY = 3, /* batch: under way, as fast as the device takes it; the answer follows */
 };
 
 /* BATCH: every message up to `upto` that matches one of `filters` is now delivered; messages may be none (progress only).

@@ -179,7 +179,7 @@ static void refused(void **state)
 	control_switch(&b, slice_of(large, MESSAGE_TEXT_MAX + 1), generation, 1, other);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
 	free(large);
-	control_ack(&b, slice_str("d"), generation, 1, (enum control_result)3, other);
+	control_ack(&b, slice_str("d"), generation, 1, (enum control_result)4, other);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
 	make_batch(&b, (const char *const[]){""}, 1, NULL, 0);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
