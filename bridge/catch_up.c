@@ -274,6 +274,7 @@ enum status catch_up_event(struct catch_up *c, const struct device_event *e)
 		c->forget = true;
 		break;
 	case DEVICE_OP_BOOT:
+	case DEVICE_OP_RELOADED:
 		break;
 	}
 	return ST_OK;

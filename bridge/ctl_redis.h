@@ -9,7 +9,7 @@
 #include "config/slice.h"
 
 #define CTL_REDIS_TIMEOUT_MS 2000
-#define CTL_ARGS_MAX 8
+#define CTL_ARGS_MAX 16
 
 /* Connects, authenticates, selects. Returns owned (redisFree), or NULL with the reason in `why`. */
 redisContext *ctl_redis_connect(const struct settings *settings, char *why, size_t size);

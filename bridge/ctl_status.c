@@ -117,27 +117,6 @@ static void gather_redis(struct report_view *v)
 	if (strcmp(v->role, "slave") == 0) warn(v, "redis is a replica: the plugin cannot write to it");
 }
 
-/* Value of a field in the status hash; absent when there is none. */
-static struct slice status_field(const struct report_view *v, const char *name)
-{
-	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
-		const redisReply *field = v->status->element[i], *value = v->status->element[i + 1];
-
-		if (field->type == REDIS_REPLY_STRING && value->type == REDIS_REPLY_STRING
-			&& slice_equal(slice_of(field->str, (size_t)field->len), slice_str(name))) {
-			return slice_of(value->str, (size_t)value->len);
-		}
-	}
-	return (struct slice){0};
-}
-
-static uint64_t status_number(const struct report_view *v, const char *name)
-{
-	struct slice s = status_field(v, name);
-
-	return s.data ? strtoull(s.data, NULL, 10) : 0; /* hiredis ends strings with a NUL */
-}
-
 static void gather_plugin(struct report_view *v)
 {
 	struct slice node = slice_str(v->settings->node);
@@ -149,7 +128,7 @@ static void gather_plugin(struct report_view *v)
 	}
 	if (reply) freeReplyObject(reply);
 	v->status = ask(v, "HGETALL", KEY_STATUS, node);
-	v->status_ms = status_number(v, "time");
+	v->status_ms = ctl_books_number(v->status, "time");
 	if (v->status_ms == 0) {
 		warn(v, "the plugin has not reported: no status of node %s (is it loaded, with this redis_url, prefix, node?)",
 			v->settings->node);

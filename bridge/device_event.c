@@ -31,8 +31,8 @@ static bool is(struct slice s, const char *text)
 
 static bool op_parse(struct slice text, enum device_op *op)
 {
-	static const char *const names[] = {EVENT_OP_BOOT, EVENT_OP_SUBSCRIBED, EVENT_OP_UNSUBSCRIBED, EVENT_OP_LIVE,
-		EVENT_OP_GONE};
+	static const char *const names[] = {EVENT_OP_BOOT, EVENT_OP_RELOADED, EVENT_OP_SUBSCRIBED,
+		EVENT_OP_UNSUBSCRIBED, EVENT_OP_LIVE, EVENT_OP_GONE};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (!is(text, names[i])) continue;
@@ -91,7 +91,7 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 static const char *check_whole(struct device_event *e, const struct seen *seen)
 {
 	if (!seen->op) return "no op";
-	if (e->op == DEVICE_OP_BOOT) return NULL;
+	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) return NULL;
 	if (e->client.len == 0) return "no client";
 	/* The first subscription may name itself by leaving it out. */
 	if (!seen->generation && e->op == DEVICE_OP_SUBSCRIBED) e->generation = e->id;

@@ -10,13 +10,15 @@
 #include "config/slice.h"
 #include "config/status.h"
 
-enum device_op { DEVICE_OP_BOOT, DEVICE_OP_SUBSCRIBED, DEVICE_OP_UNSUBSCRIBED, DEVICE_OP_LIVE, DEVICE_OP_GONE };
+enum device_op {
+	DEVICE_OP_BOOT, DEVICE_OP_RELOADED, DEVICE_OP_SUBSCRIBED, DEVICE_OP_UNSUBSCRIBED, DEVICE_OP_LIVE, DEVICE_OP_GONE
+};
 
 struct device_event {
 	enum device_op op;
 	struct entry_id id;
-	struct slice client;        /* all but BOOT */
-	struct entry_id generation; /* all but BOOT */
+	struct slice client;        /* all but BOOT, RELOADED */
+	struct entry_id generation; /* all but BOOT, RELOADED */
 	struct slice filter;        /* SUBSCRIBED, UNSUBSCRIBED */
 	struct slice user;          /* SUBSCRIBED; absent when anonymous */
 	uint8_t qos;

@@ -78,6 +78,14 @@ static bool open(const struct fetch_keys *k, const struct catch_up_filter *f)
 	return entry_id_compare(f->position, end) < 0;
 }
 
+/* The rules that write now, and those that did before the last reloads: what they wrote is owed too. */
+static const struct mirror_rule *rule_at(const struct settings *s, size_t i)
+{
+	if (i < s->mirror_count) return &s->mirrors[i];
+	i -= s->mirror_count;
+	return i < s->retired_count ? &s->retired[i] : NULL;
+}
+
 static bool concerns(const struct mirror_rule *r, struct slice filter)
 {
 	return mirror_rule_readable(r) && filters_intersect(slice_str(r->filter), filter);
@@ -87,14 +95,15 @@ static bool concerns(const struct mirror_rule *r, struct slice filter)
  * plugin may have rules of its own (in mosquitto.conf): what only they keep, the index tells of. */
 static bool computable(const struct fetch_keys *k, struct slice filter)
 {
+	const struct mirror_rule *r;
 	bool all = false;
 
-	for (size_t i = 0; i < k->settings->mirror_count; i++) {
-		const struct mirror_rule *r = &k->settings->mirrors[i];
+	if (k->settings->retired_lost) return false;
+	for (size_t i = 0; (r = rule_at(k->settings, i)) != NULL; i++) {
 
 		if (!concerns(r, filter)) continue;
 		if (!key_template_fixed(r->key, filter)) return false;
-		if (filter_covers(slice_str(r->filter), filter)) all = true;
+		if (i < k->settings->mirror_count && filter_covers(slice_str(r->filter), filter)) all = true;
 	}
 	return all;
 }
@@ -102,12 +111,11 @@ static bool computable(const struct fetch_keys *k, struct slice filter)
 static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
 {
 	struct slice filter = slice_str(f->filter), none = slice_of("", 0);
+	const struct mirror_rule *r;
 	struct buf key = {0};
 	bool ok = true;
 
-	for (size_t i = 0; i < k->settings->mirror_count && ok; i++) {
-		const struct mirror_rule *r = &k->settings->mirrors[i];
-
+	for (size_t i = 0; ok && (r = rule_at(k->settings, i)) != NULL; i++) {
 		if (!concerns(r, filter)) continue;
 		buf_clear(&key);
 		key_expand(r->key, filter, none, none, k->settings->node, &key);

@@ -173,6 +173,11 @@ void housekeeping_open(struct housekeeping *h, bool open)
 	h->open = open;
 }
 
+void housekeeping_reloaded(struct housekeeping *h)
+{
+	h->full_in = 0;
+}
+
 void housekeeping_work(struct housekeeping *h, bool work)
 {
 	h->idle = !work;

@@ -153,8 +153,8 @@ static enum status credentials(struct mqtt *m)
 	char *password = NULL;
 	enum status st = ST_OK;
 
-	if (!s->broker_username) return ST_OK;
-	if (s->broker_password_file) st = password_read(s->broker_password_file, &password);
+	/* Without a name nothing is sent, not even what was set before a reload. */
+	if (s->broker_username && s->broker_password_file) st = password_read(s->broker_password_file, &password);
 	if (st == ST_OK && mosquitto_username_pw_set(m->client, s->broker_username, password) != MOSQ_ERR_SUCCESS) {
 		st = ST_NOMEM;
 	}

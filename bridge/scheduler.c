@@ -38,7 +38,8 @@ struct device {
 	struct scheduler *scheduler;
 	struct catch_up *machine;
 	enum queue queue;
-	uint64_t until_ms, idle_since_ms, sent_ms;
+	uint64_t until_ms, idle_since_ms, sent_ms, began_ms;
+	uint64_t delivered;
 	struct entry_id held_mark, held_event;
 	struct device_read *read; /* cursor or mark under way */
 	struct fetch *fetch;
@@ -157,6 +158,7 @@ static struct device *device_new(struct scheduler *s, const struct device_event 
 		return NULL;
 	}
 	d->scheduler = s;
+	d->began_ms = now_ms(s);
 	client = catch_up_client(d->machine);
 	HASH_ADD_KEYPTR(hh, s->devices, client.data, client.len, d);
 	if (!d->hh.tbl) {
@@ -248,6 +250,7 @@ static void send_batch(struct device *d, const struct catch_up_action *a, const 
 	if (st == ST_OK) {
 		s->counts.batches++;
 		s->counts.delivered += chunk->count;
+		d->delivered += chunk->count;
 	}
 	sent(d, a, st);
 }
@@ -540,7 +543,7 @@ void scheduler_event(struct scheduler *s, const struct device_event *e)
 	char name[128];
 	int order;
 
-	if (s->closing || e->op == DEVICE_OP_BOOT) return;
+	if (s->closing || e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) return;
 	d = device_find(s, e->client);
 	if (d) {
 		order = entry_id_compare(e->generation, catch_up_generation(d->machine));
@@ -601,6 +604,49 @@ struct scheduler_counts scheduler_count(const struct scheduler *s)
 	c.expired = s->env.expired;
 	c.unacked_bytes = s->unacked_bytes;
 	return c;
+}
+
+/* The lowest position of its filters; those without one, or from the beginning of time, say nothing. */
+static uint64_t behind_ms(const struct device *d, uint64_t wall)
+{
+	size_t count;
+	const struct catch_up_filter *filters = catch_up_filters(d->machine, &count);
+	uint64_t lowest = wall;
+
+	for (size_t i = 0; i < count; i++) {
+		if (filters[i].known && filters[i].position.ms > 0 && filters[i].position.ms < lowest) {
+			lowest = filters[i].position.ms;
+		}
+	}
+	return wall - lowest;
+}
+
+static void describe(const struct device *d, uint64_t wall, struct scheduler_device *out)
+{
+	(void)printable(d, out->client, sizeof(out->client));
+	out->age_ms = now_ms(d->scheduler) - d->began_ms;
+	out->behind_ms = behind_ms(d, wall);
+	out->sent = d->delivered;
+}
+
+size_t scheduler_slowest(const struct scheduler *s, struct scheduler_device *out, size_t max, uint64_t *lag_ms)
+{
+	const struct device *d, *next, *oldest[SCHEDULER_SLOWEST_MAX];
+	size_t count = 0, at;
+	uint64_t wall = wall_ms(), behind;
+
+	*lag_ms = 0;
+	if (max > SCHEDULER_SLOWEST_MAX) max = SCHEDULER_SLOWEST_MAX;
+	HASH_ITER(hh, s->devices, d, next) {
+		behind = behind_ms(d, wall);
+		if (behind > *lag_ms) *lag_ms = behind;
+		if (max == 0 || (count == max && d->began_ms >= oldest[count - 1]->began_ms)) continue;
+		if (count < max) count++;
+		for (at = count - 1; at > 0 && oldest[at - 1]->began_ms > d->began_ms; at--) oldest[at] = oldest[at - 1];
+		oldest[at] = d;
+	}
+	for (at = 0; at < count; at++) describe(oldest[at], wall, &out[at]);
+	return count;
 }
 
 static void part_closed(uv_handle_t *handle)

@@ -13,6 +13,7 @@
 #include "bridge/mqtt.h"
 #include "bridge/requests.h"
 #include "bridge/scheduler.h"
+#include "bridge/web.h"
 #include "config/redis_link.h"
 
 struct service {
@@ -24,10 +25,14 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
+	void (*read_again)(void *ctx);
+	void *read_again_ctx;
 	struct lock *lock;
 	struct requests *requests;
 	uint64_t fence;
 	bool active;
+	struct web *web; /* NULL: listen none */
+	uint64_t gaps;
 	bool closing;
 	void (*changed)(void *ctx, enum service_state state);
 	void *changed_ctx;
@@ -94,10 +99,16 @@ static void on_positioned(void *ctx)
 	allow_control(ctx);
 }
 
+static void settings_changed(struct service *b)
+{
+	if (!b->closing && b->read_again) b->read_again(b->read_again_ctx);
+}
+
 static void on_event(void *ctx, const struct device_event *e)
 {
 	struct service *b = ctx;
 
+	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) settings_changed(b);
 	if (b->active) scheduler_event(b->scheduler, e); /* else it is told again when this bridge is */
 }
 
@@ -119,6 +130,8 @@ static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
 
+	b->gaps++;
+	settings_changed(b); /* it may have been among the events that are gone */
 	control_client_again(b->control);
 }
 
@@ -266,6 +279,37 @@ static enum status make_housekeeping(struct service *b, uv_loop_t *loop)
 	return housekeeping_new(&deps, &b->housekeeping);
 }
 
+/* Everything that is to be seen of the bridge from outside. */
+static void vitals(void *ctx, struct vitals *out)
+{
+	struct service *b = ctx;
+
+	*out = (struct vitals){
+		.standing_by = service_state(b) == SERVICE_STANDING_BY,
+		.redis_ready = redis_link_is_ready(b->link),
+		.redis_trouble = redis_link_trouble(b->link),
+		.redis_connects = redis_link_connects(b->link),
+		.redis_in_flight = redis_link_in_flight(b->link),
+		.redis_latency = *redis_link_latency(b->link),
+		.broker_connected = mqtt_is_connected(b->mqtt),
+		.plugin_open = control_client_is_open(b->control),
+		.gaps = b->gaps,
+		.redelivery = scheduler_count(b->scheduler),
+		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
+		.housekeeping = *housekeeping_totals(b->housekeeping),
+	};
+	out->slowest_count = scheduler_slowest(b->scheduler, out->slowest, VITALS_SLOWEST_MAX, &out->lag_ms);
+}
+
+static enum status make_web(struct service *b, uv_loop_t *loop)
+{
+	struct web_deps deps = {
+		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals, .ctx = b,
+	};
+
+	return web_new(&deps, &b->web);
+}
+
 enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	struct service **out)
 {
@@ -292,12 +336,24 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = make_housekeeping(b, loop);
 	if (st == ST_OK) st = make_requests(b);
 	if (st == ST_OK) st = make_lock(b, loop);
+	if (st == ST_OK) st = make_web(b, loop);
 	if (st == ST_OK) return ST_OK;
 	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
 	service_free(b);
 	*out = NULL;
 	return st;
+}
+
+void service_on_settings(struct service *b, void (*read_again)(void *ctx), void *ctx)
+{
+	b->read_again = read_again;
+	b->read_again_ctx = ctx;
+}
+
+void service_reloaded(struct service *b)
+{
+	if (!b->closing) housekeeping_reloaded(b->housekeeping);
 }
 
 void service_start(struct service *b)
@@ -307,6 +363,7 @@ void service_start(struct service *b)
 	housekeeping_start(b->housekeeping);
 	housekeeping_work(b->housekeeping, false);
 	lock_start(b->lock);
+	if (b->web) web_start(b->web);
 }
 
 void service_watch(struct service *b, void (*changed)(void *ctx, enum service_state state), void *ctx)
@@ -325,6 +382,7 @@ void service_close(struct service *b)
 	if (b->closing) return;
 	b->closing = true;
 	if (b->lock) lock_close(b->lock, NULL, NULL);
+	if (b->web) web_close(b->web);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);

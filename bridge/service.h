@@ -19,6 +19,11 @@ enum service_state { SERVICE_STANDING_BY, SERVICE_ACTIVE };
 /* `settings` and `log` must outlive it. */
 enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	struct service **out) MUST_CHECK;
+/* Whom to tell that the broker has read its settings (at its start, at SIGHUP), or may have. Called before anything is
+ * read from Redis that was written by them, so that by then the bridge knows the same rules. */
+void service_on_settings(struct service *b, void (*read_again)(void *ctx), void *ctx);
+/* The settings were exchanged in place (config/settings_reload.h). */
+void service_reloaded(struct service *b);
 void service_start(struct service *b);
 /* Called at every change, from the loop; one watcher. It begins standing by. */
 void service_watch(struct service *b, void (*changed)(void *ctx, enum service_state state), void *ctx);

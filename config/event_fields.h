@@ -3,9 +3,9 @@
  * id is the event's id. It is added in the same transaction as what it tells of, so who reads it knows that every
  * message of that node with a smaller id is in Redis.
  *
- *   op          boot | subscribed | unsubscribed | live | gone
- *   client      client id                                  all but boot
- *   generation  id of the connection's first subscription  all but boot
+ *   op          boot | reloaded | subscribed | unsubscribed | live | gone
+ *   client      client id                                  all but boot, reloaded
+ *   generation  id of the connection's first subscription  all but boot, reloaded
  *   filter, qos                                            subscribed; unsubscribed has filter only
  *   user        user name, when not anonymous              subscribed
  *   rate        messages a second, when limited            subscribed
@@ -21,6 +21,7 @@
 
 #define EVENT_OP "op"
 #define EVENT_OP_BOOT "boot"
+#define EVENT_OP_RELOADED "reloaded"
 #define EVENT_OP_SUBSCRIBED "subscribed"
 #define EVENT_OP_UNSUBSCRIBED "unsubscribed"
 #define EVENT_OP_LIVE "live"
@@ -43,6 +44,7 @@
 #define SESSION_USER "user"
 #define SESSION_LIVE "live"
 #define SESSION_LIVE_AT "live_at"
+#define SESSION_HERE "here"
 #define SESSION_OVERLAP "overlap"
 #define SESSION_GAP "gap"
 #define SESSION_GAP_MORE "gap_more"

@@ -14,12 +14,15 @@
  *   <prefix>:answer:<node>:<id> string what became of that, for a minute
  *   <prefix>:fence:<node>     string  the fencing number last given out with the lock
  *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
- *   <prefix>:dead             stream  dead letters
+ *   <prefix>:dead             stream  dead letters, about DEAD_STREAM_MAXLEN of them
  */
 #ifndef MQR_CONFIG_KEYS_H
 #define MQR_CONFIG_KEYS_H
 
 #include "config/buf.h"
+
+/* Whoever adds a dead letter trims to about so many: what nobody looks at must not fill Redis, which would stop it all. */
+#define DEAD_STREAM_MAXLEN 100000
 
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
@@ -31,6 +34,7 @@ struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, s
 
 /* DEVICE FIELDS of <prefix>:session:<client>
  *   user          user name (absent when anonymous)
+ *   here          boot id during which the device was last connected with subscriptions, absent when it went away
  *   live          boot id during which the device was last live, absent otherwise
  *   live_at       id of the event that made it live
  *   overlap       milliseconds to step back after a crash

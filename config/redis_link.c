@@ -51,6 +51,7 @@ struct pending {
 	void *ctx;
 	size_t replies, seen;
 	unsigned deadline_ms;
+	uint64_t sent_ns;
 };
 
 struct redis_link {
@@ -81,6 +82,8 @@ struct redis_link {
 	bool quiet;            /* the present one is among them */
 	uint64_t lost_at;
 	unsigned attempts;
+	struct histogram latency;
+	uint64_t connects;
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 };
@@ -279,6 +282,7 @@ static enum status poll_ready(struct redis_link *link)
 static void become_ready(struct redis_link *link)
 {
 	link->state = LINK_READY;
+	link->connects++;
 	if (link->barren++ < BARREN_MAX) link->backoff_ms = BACKOFF_MIN_MS;
 	(void)uv_timer_stop(&link->timer);
 	if (link->logged[0] == '\0') {
@@ -317,6 +321,7 @@ static void deliver(struct redis_link *link, const redisReply *reply)
 		link->backoff_ms = BACKOFF_MIN_MS;
 	}
 	if (p->seen == p->replies) {
+		if (p->deadline_ms == 0) histogram_add(&link->latency, (uv_hrtime() - p->sent_ns) / 1000);
 		link->first = p->next;
 		if (!link->first) link->last = NULL;
 		free(p);
@@ -383,7 +388,7 @@ static enum status queue_send(struct redis_link *link, const struct buf *command
 		free(p);
 		return ST_NOMEM;
 	}
-	*p = (struct pending){NULL, fn, ctx, replies, 0, deadline_ms};
+	*p = (struct pending){NULL, fn, ctx, replies, 0, deadline_ms, uv_hrtime()};
 	bool was_empty = !link->first;
 	if (was_empty) {
 		link->first = p;
@@ -557,6 +562,11 @@ enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, con
 	return ST_OK;
 }
 
+void redis_link_rewire(struct redis_link *link, const struct settings *settings)
+{
+	link->settings = settings;
+}
+
 void redis_link_start(struct redis_link *link)
 {
 	if (link->state != LINK_IDLE) return;
@@ -587,6 +597,28 @@ size_t redis_link_unsent(const struct redis_link *link)
 {
 	size_t piece = link->conn && link->conn->piece_pending ? link->conn->piece_len : 0;
 	return link->out.len - link->out_at + piece;
+}
+
+size_t redis_link_in_flight(const struct redis_link *link)
+{
+	size_t count = 0;
+	for (const struct pending *p = link->first; p; p = p->next) count += p->replies - p->seen;
+	return count;
+}
+
+const struct histogram *redis_link_latency(const struct redis_link *link)
+{
+	return &link->latency;
+}
+
+const char *redis_link_trouble(const struct redis_link *link)
+{
+	return link->logged;
+}
+
+uint64_t redis_link_connects(const struct redis_link *link)
+{
+	return link->connects;
 }
 
 void redis_link_reset(struct redis_link *link, enum status st, const char *text)

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "config/buf.h"
+#include "config/histogram.h"
 #include "config/log.h"
 #include "config/settings.h"
 #include "config/status.h"
@@ -39,6 +40,9 @@ typedef void redis_reply_fn(void *ctx, const redisReply *reply, size_t index);
 /* `settings` and `log` must outlive the link. `name` goes into CLIENT SETNAME and log lines ("plugin", "bridge"). */
 enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, const char *name,
 	const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out) MUST_CHECK;
+/* Connections from now on are made with these settings, of the same redis_url. They must outlive the link, or the next
+ * call of this. */
+void redis_link_rewire(struct redis_link *link, const struct settings *settings);
 void redis_link_start(struct redis_link *link);
 bool redis_link_is_ready(const struct redis_link *link);
 /* Sends `commands` (RESP bytes, copied) that bring `replies` replies. ST_LOST when not ready (fn is then not called).
@@ -47,6 +51,14 @@ enum status redis_link_send(struct redis_link *link, const struct buf *commands,
 	redis_reply_fn *fn, void *ctx) MUST_CHECK;
 /* Bytes not yet written to the socket. */
 size_t redis_link_unsent(const struct redis_link *link);
+/* Replies that were asked for and have not come. Looks at every pending send. */
+size_t redis_link_in_flight(const struct redis_link *link);
+/* From a send to the last of its replies, for all that asked for no deadline of their own. Borrowed until the close. */
+const struct histogram *redis_link_latency(const struct redis_link *link);
+/* Why it is not ready, as was logged; "" when nothing is known to be wrong. Valid until the loop turns. */
+const char *redis_link_trouble(const struct redis_link *link);
+/* Times it became ready. */
+uint64_t redis_link_connects(const struct redis_link *link);
 /* Gives up the present connection as if it had been lost, and connects again after the back-off. */
 void redis_link_reset(struct redis_link *link, enum status st, const char *text);
 /* Ends it: pending callbacks get NULL, `closed` is called on a later turn of the loop, after which memory is gone.

@@ -4,6 +4,7 @@
  */
 #include "config/settings_values.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -206,6 +207,38 @@ static enum status broker_url_set(struct settings *s, const struct setting_row *
 	return ST_OK;
 }
 
+/* A name would be looked up once and then be taken for one address of several: only numbers say what is meant. */
+static enum status listen_parse(const char *value, struct listen_address *a)
+{
+	char host[HOST_MAX + 1];
+	struct in6_addr bytes;
+
+	a->off = strcmp(value, "none") == 0 || strcmp(value, "off") == 0;
+	if (a->off) return ST_OK;
+	a->ipv6 = value[0] == '[';
+	if (!host_port_parse(&value, host, &a->port) || *value || a->port == 0) return ST_INVALID;
+	if (inet_pton(a->ipv6 ? AF_INET6 : AF_INET, host, &bytes) != 1) return ST_INVALID;
+	a->host = strdup(host);
+	return a->host ? ST_OK : ST_NOMEM;
+}
+
+static enum status listen_set(struct settings *s, const struct setting_row *row, const char *value, char *why,
+	size_t size)
+{
+	struct listen_address a = {0};
+	enum status st = listen_parse(value, &a);
+
+	if (st == ST_INVALID) return refuse(row, value, why, size);
+	if (st == ST_OK) st = string_set(s, row, value, why, size);
+	if (st != ST_OK) {
+		free(a.host);
+		return explain(st, why, size, "out of memory");
+	}
+	free(s->listen_at.host);
+	s->listen_at = a;
+	return ST_OK;
+}
+
 /* --- words, sizes, names ------------------------------------------------------------------------------------------ */
 
 static const struct setting_word *word_find(const struct setting_row *row, const char *value)
@@ -293,6 +326,7 @@ enum status setting_set(struct settings *s, const struct setting_row *row, const
 	case SETTING_ENUM: return word_set(s, row, value, why, size);
 	case SETTING_REDIS_URL: return redis_url_set(s, row, value, why, size);
 	case SETTING_BROKER_URL: return broker_url_set(s, row, value, why, size);
+	case SETTING_LISTEN: return listen_set(s, row, value, why, size);
 	case SETTING_PREFIX:
 		if (!prefix_valid(value)) return refuse(row, value, why, size);
 		return string_set(s, row, value, why, size);
@@ -319,4 +353,5 @@ void setting_values_free(struct settings *s)
 	free(s->redis.host);
 	free(s->redis.path);
 	free(s->broker.host);
+	free(s->listen_at.host);
 }

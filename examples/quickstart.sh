@@ -124,6 +124,7 @@ broker_url mqtt://127.0.0.1:$broker_port
 journal $dir/journal
 journal_size 4M
 node quickstart
+listen none
 mirror greenhouse/# stream history:%t maxlen=100000
 redeliver greenhouse/3/# overlap=0
 END

@@ -400,16 +400,6 @@ static int register_all(void)
 	return MOSQ_ERR_SUCCESS;
 }
 
-static void log_lines(const char *text)
-{
-	for (const char *line = text; *line;) {
-		size_t len = strcspn(line, "\n");
-
-		log_to(&outlet.log, LOG_LEVEL_ERROR, "%.*s", (int)len, line);
-		line += len + (line[len] == '\n');
-	}
-}
-
 static int start(struct mosquitto_opt *options, int count)
 {
 	static const struct core_broker broker = {
@@ -425,7 +415,7 @@ static int start(struct mosquitto_opt *options, int count)
 	st = core_start(&broker, overrides, (size_t)count, &attached.core, why, sizeof why);
 	free(overrides);
 	if (st == ST_OK) return MOSQ_ERR_SUCCESS;
-	log_lines(why);
+	log_lines_to(&outlet.log, LOG_LEVEL_ERROR, why);
 	return MOSQ_ERR_INVAL;
 }
 

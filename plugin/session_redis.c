@@ -183,10 +183,11 @@ static void seen(const struct writer_of_events *w, const struct session_event *e
 
 static void forget_live(const struct writer_of_events *w, const struct session_event *e)
 {
-	begin(w, 4, "HDEL");
+	begin(w, 5, "HDEL");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_LIVE);
 	resp_arg_str(w->out, SESSION_LIVE_AT);
+	resp_arg_str(w->out, SESSION_HERE);
 }
 
 /* The first cursor of a filter that the device never had. */
@@ -225,10 +226,12 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
 
 	bool named = e->user.data != NULL;
-	begin(w, named ? 6 : 4, "HSET");
+	begin(w, named ? 8 : 6, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_OVERLAP);
 	resp_arg_u64(w->out, e->overlap_ms);
+	resp_arg_str(w->out, SESSION_HERE);
+	resp_arg_id(w->out, w->names->boot);
 	if (named) {
 		resp_arg_str(w->out, SESSION_USER);
 		resp_arg(w->out, e->user);
@@ -263,6 +266,12 @@ static void gone(const struct writer_of_events *w, const struct session_event *e
 	seen(w, e);
 }
 
+static void bare_event(const struct writer_of_events *w, const char *op)
+{
+	struct event_field field = {EVENT_OP, slice_str(op)};
+	add_event(w, &field, 1);
+}
+
 static void boot(const struct writer_of_events *w, const struct session_event *e)
 {
 	if (!entry_id_is_zero(e->previous_boot)) {
@@ -271,8 +280,7 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}
-	struct event_field op = {EVENT_OP, slice_str(EVENT_OP_BOOT)};
-	add_event(w, &op, 1);
+	bare_event(w, EVENT_OP_BOOT);
 }
 
 /* Not for a device that is owed its backlog: a crash must not move its cursors past it. */
@@ -314,6 +322,9 @@ static void append(const struct writer_of_events *w, const struct session_event 
 	case JOURNAL_POSITION:
 		cursors(w, e);
 		break;
+	case JOURNAL_RELOADED:
+		bare_event(w, EVENT_OP_RELOADED);
+		break;
 	case JOURNAL_MESSAGE:
 		break;
 	}
@@ -322,7 +333,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 enum status session_redis_append(struct buf *out, struct buf *scratch, const struct session_names *names,
 	const struct journal_record *record, size_t *commands)
 {
-	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_POSITION) return ST_UNSUPPORTED;
+	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_RELOADED) return ST_UNSUPPORTED;
 	struct session_event e;
 	enum status st = session_event_unpack(record->body, &e);
 	if (st != ST_OK) return st;

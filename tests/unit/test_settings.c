@@ -108,7 +108,9 @@ static void defaults(void **state)
 	assert_true(s->session_ttl_ms == UINT64_C(604800000) && s->hold_timeout_ms == 5000);
 	assert_string_equal(s->broker.host, "127.0.0.1");
 	assert_int_equal(s->broker.port, 1883);
-	assert_true(!s->redis_username && !s->redis_password_file && !s->acl_file && !s->broker_username && !s->listen);
+	assert_true(!s->redis_username && !s->redis_password_file && !s->acl_file && !s->broker_username);
+	assert_string_equal(s->listen_at.host, "127.0.0.1");
+	assert_true(s->listen_at.port == 9419 && !s->listen_at.off && !s->listen_at.ipv6);
 	assert_true(s->mirror_count == 0 && s->grant_count == 0);
 	settings_free(s);
 	settings_free(NULL);
@@ -194,7 +196,7 @@ static void values(void **state)
 		{"hold_timeout -1", "\"-1\""}, {"redis_confirm replicas=2", "not supported yet"},
 		{"redis_confirm fsync", "not supported yet"}, {"redis_confirm maybe", "accepted: reply"},
 		{"redis_tls_ca /x", "redis_tls_ca is not supported yet"}, {"broker_tls_key /x", "not supported yet"},
-		{"outbox stream k", "outbox is not supported yet"}, {"listen 127.0.0.1:1", "listen is not supported yet"},
+		{"outbox stream k", "outbox is not supported yet"}, {"listen localhost:1", "address in numbers"},
 		{"acl_file /nonexistent", ":1: acl_file: /nonexistent"}, {"acl_file /tmp", "directory"},
 		{"redis_username bob", "redis_password_file"},
 		{"redis_password_file /nonexistent", ":1: redis_password_file \"/nonexistent\""},
@@ -282,6 +284,33 @@ static void broker_urls(void **state)
 	}
 	bad("broker_url mqtts://h", "not supported yet");
 	bad("broker_url mqtt://u:p@h", "broker_password_file");
+}
+
+static void listen_addresses(void **state)
+{
+	static const char *const wrong[] = {"127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", ":9419", "9419", "[::1]", "::1:9419",
+		"[127.0.0.1]:1", "127.0.0.1:1/", "http://127.0.0.1:1", "127.1:1", "*:9419", "None"};
+	struct settings *s = good("listen [::1]:80");
+	char text[128];
+
+	(void)state;
+	assert_string_equal(s->listen_at.host, "::1");
+	assert_true(s->listen_at.ipv6 && !s->listen_at.off && s->listen_at.port == 80);
+	settings_free(s);
+	s = good("listen 0.0.0.0:65535");
+	assert_string_equal(s->listen_at.host, "0.0.0.0");
+	assert_true(!s->listen_at.ipv6 && s->listen_at.port == 65535);
+	settings_free(s);
+	s = good("listen none");
+	assert_true(s->listen_at.off && !s->listen_at.host);
+	settings_free(s);
+	s = good("listen off");
+	assert_true(s->listen_at.off);
+	settings_free(s);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		(void)snprintf(text, sizeof(text), "listen %s", wrong[i]);
+		bad(text, "address in numbers");
+	}
 }
 
 static void overrides(void **state)
@@ -519,6 +548,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults), cmocka_unit_test(syntax), cmocka_unit_test(journal_full_values), cmocka_unit_test(all_errors_with_their_lines),
 		cmocka_unit_test(values), cmocka_unit_test(redis_urls), cmocka_unit_test(broker_urls),
+		cmocka_unit_test(listen_addresses),
 		cmocka_unit_test(overrides), cmocka_unit_test(contradictions), cmocka_unit_test(files_that_are_none),
 		cmocka_unit_test(passwords), cmocka_unit_test(acl_files), cmocka_unit_test(errors_in_small_room),
 		cmocka_unit_test(random_files_never_crash), cmocka_unit_test(table),
