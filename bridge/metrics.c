@@ -212,6 +212,11 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 	labelled(out, "redelivery_skipped_total", "reason", "oversize", c->oversize);
 	single(out, "redelivery_unacked_bytes", "gauge", "Bytes sent that the plugin has not acknowledged.",
 		c->unacked_bytes);
+	single(out, "redelivery_removed_catch_ups_total", "counter",
+		"Catch-ups that found that retention had removed messages behind the cursor.", c->gaps);
+	single(out, "redelivery_removed_messages_total", "counter", "Messages missing in those, at most.", c->gap_messages);
+	single(out, "redelivery_removed_unknown_total", "counter", "Those in which an unknown number more is missing.",
+		c->gaps_unknown);
 	single(out, "redelivery_gaps_total", "counter",
 		"Times session events were trimmed before they were read; everything was then asked for again.", v->gaps);
 }
