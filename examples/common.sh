@@ -164,6 +164,7 @@ settings() {
 		echo "journal $dir/journal"
 		echo "journal_size 4M"
 		echo "node $example"
+		echo "listen none"
 		cat
 	} >"$dir/mosquitto-redis.conf"
 	cat >"$dir/mosquitto.conf" <<END
