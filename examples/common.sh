@@ -69,17 +69,17 @@ wait_for() {
 
 # started PID NAME COMMAND...: waits for the command to succeed, as long as the program lives.
 started() {
-	pid=$1
-	name=$2
+	started_pid=$1
+	started_name=$2
 	shift 2
 	tries=300
 	until "$@" >/dev/null 2>&1; do
-		alive "$pid" "$name"
+		alive "$started_pid" "$started_name"
 		tries=$((tries - 1))
-		[ "$tries" -gt 0 ] || die "waited in vain for $name"
+		[ "$tries" -gt 0 ] || die "waited in vain for $started_name"
 		sleep 0.05
 	done
-	alive "$pid" "$name"
+	alive "$started_pid" "$started_name"
 }
 
 # alive PID NAME: a program started here may have ended by itself.
