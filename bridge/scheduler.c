@@ -14,6 +14,7 @@
 #include "bridge/catch_up.h"
 #include "bridge/device_read.h"
 #include "bridge/fetch.h"
+#include "bridge/gap_report.h"
 
 #define TICK_MS 20
 #define RUNS_A_TURN 64
@@ -43,6 +44,7 @@ struct device {
 	struct device_read *read; /* cursor or mark under way */
 	struct fetch *fetch;
 	bool fetching;
+	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
 };
 
@@ -189,7 +191,7 @@ static void encode_batch(struct device *d, const struct catch_up_action *a, cons
 
 	control_batch_begin(&b, &s->packet, catch_up_client(d->machine), catch_up_generation(d->machine), a->sequence);
 	for (size_t i = 0; i < count; i++) {
-		if (catch_up_advances(d->machine, i)) control_batch_filter(&b, slice_str(filters[i].filter));
+		if (catch_up_advances(d->machine, i) && !filters[i].replay) control_batch_filter(&b, slice_str(filters[i].filter));
 	}
 	for (const struct merge_entry *e = messages; e; e = e->next) {
 		struct message m;
@@ -269,6 +271,7 @@ static void on_cursor(void *ctx, const struct device_read_answer *answer)
 	struct device *d = ctx;
 
 	d->read = NULL;
+	if (answer->st == ST_OK && answer->counted) catch_up_cursor_counted(d->machine);
 	if (answer->st == ST_OK) catch_up_cursor(d->machine, answer->id);
 	else catch_up_read_failed(d->machine, now_ms(d->scheduler) + RETRY_MS);
 	move(d, QUEUE_READY);
@@ -304,6 +307,18 @@ static void on_mark(void *ctx, const struct device_read_answer *answer)
 	give_mark(d);
 }
 
+static void tell_gap(struct device *d, const struct gap *gap)
+{
+	struct scheduler *s = d->scheduler;
+
+	if (gap->keys == 0 || d->gap_told) return;
+	d->gap_told = true;
+	s->counts.gaps++;
+	s->counts.gap_messages += gap->messages;
+	s->counts.gaps_unknown += gap->unknown;
+	gap_report(&s->env, catch_up_client(d->machine), gap);
+}
+
 static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 {
 	struct device *d = ctx;
@@ -317,6 +332,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 		fetch_drop(d);
 		return;
 	}
+	tell_gap(d, &chunk->gap);
 	if (!catch_up_chunk(d->machine, chunk->count, chunk->bytes, chunk->upto, chunk->finished)) {
 		fetch_drop(d);
 		return;
@@ -336,7 +352,9 @@ static void start_read(struct device *d, const struct catch_up_action *a)
 	enum status st;
 
 	move(d, QUEUE_NONE);
-	if (a->verb == CATCH_UP_READ_CURSOR) {
+	if (a->verb == CATCH_UP_READ_CURSOR && filters[a->filter].replay) {
+		st = device_read_replay(&s->env, &filters[a->filter], on_cursor, d, &d->read);
+	} else if (a->verb == CATCH_UP_READ_CURSOR) {
 		st = device_read_cursor(&s->env, catch_up_client(d->machine), &filters[a->filter], on_cursor, d, &d->read);
 	} else {
 		st = device_read_mark(&s->env, on_mark, d, &d->read);
@@ -525,7 +543,7 @@ void scheduler_event(struct scheduler *s, const struct device_event *e)
 	char name[128];
 	int order;
 
-	if (s->closing || e->op == DEVICE_OP_BOOT) return;
+	if (s->closing || e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) return;
 	d = device_find(s, e->client);
 	if (d) {
 		order = entry_id_compare(e->generation, catch_up_generation(d->machine));

@@ -43,6 +43,9 @@ struct scheduler_counts {
 	uint64_t batches, switches, passes;
 	uint64_t done;        /* catch-ups that ended live */
 	uint64_t malformed, expired, oversize;
+	uint64_t gaps;         /* catch-ups that found messages removed by retention (bridge/gap.h) */
+	uint64_t gap_messages; /* at most so many */
+	uint64_t gaps_unknown; /* those of them that miss an unknown number more */
 	uint64_t unacked_bytes;
 };
 
