@@ -267,7 +267,7 @@ static bool has_line(const struct buf *out, const char *line)
 
 static void write_at(const struct plugin_status *s, uint64_t now, struct buf *out)
 {
-	struct vitals v = {.redis_ready = true, .redis_connects = 3, .redelivery = {.delivered = 12, .oversize = 2}, .gaps = 1};
+	struct vitals v = {.redis_ready = true, .redis_connects = 3, .redelivery = {.delivered = 12, .oversize = 2, .gaps = 1}, .events_trimmed = 4};
 	struct health h;
 	struct metrics_view view = {.node = "a\"b\\c", .vitals = &v, .plugin = s, .health = &h, .now_ms = now};
 
@@ -298,6 +298,8 @@ static void old_numbers_are_left_out(void **state)
 	assert_true(has_line(&out, "mosquitto_redis_redis_reply_seconds_sum{part=\"plugin\"} 0.004500"));
 	assert_true(has_line(&out, "mosquitto_redis_rule_in_total{rule=\"1\",text=\"b/# stream \\\"b\\\\\\\\x0a\"} 4"));
 	assert_true(has_line(&out, "mosquitto_redis_redelivery_skipped_total{reason=\"oversize\"} 2"));
+	assert_true(has_line(&out, "mosquitto_redis_redelivery_gaps_total 1"));
+	assert_true(has_line(&out, "mosquitto_redis_redelivery_events_trimmed_total 4"));
 	write_at(&s, PLUGIN_STATUS_OLD_MS + 1, &out);
 	assert_true(has_line(&out, "mosquitto_redis_plugin_up 0"));
 	assert_true(has_line(&out, "mosquitto_redis_plugin_report_age_seconds 15.001"));
