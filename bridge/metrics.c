@@ -113,8 +113,10 @@ static void write_plugin(const struct plugin_status *s, struct buf *out)
 {
 	uint64_t value;
 
-	family(out, "plugin_info", "gauge", "The plugin's version.");
-	labelled(out, "plugin_info", "version", s->version, 1);
+	if (s->version[0]) {
+		family(out, "plugin_info", "gauge", "The plugin's version.");
+		labelled(out, "plugin_info", "version", s->version, 1);
+	}
 	for (size_t i = 0; i < sizeof(plugin_metrics) / sizeof(plugin_metrics[0]); i++) {
 		if (!plugin_status_get(s, plugin_metrics[i].field, &value)) continue;
 		single(out, plugin_metrics[i].name, plugin_metrics[i].type, plugin_metrics[i].help, value);

@@ -141,6 +141,62 @@ static void age_needs_no_common_clock(void **state)
 	plugin_status_free(&s);
 }
 
+static void sys(struct plugin_status *s, const char *name, const char *value, uint64_t now)
+{
+	assert_int_equal(plugin_status_sys(s, slice_str(name), slice_str(value), now, 1000000 + now), ST_OK);
+}
+
+static void broker_report_is_read(void **state)
+{
+	struct plugin_status s = {0};
+	struct samples *samples = calloc(1, sizeof(*samples));
+	struct vitals v = {0};
+	uint64_t value;
+	char name[64];
+
+	(void)state;
+	assert_non_null(samples);
+	sys(&s, "in", "100", 0);
+	sys(&s, "queued/bytes", "4096", 0);
+	sys(&s, "queued/age", "7000", 0);
+	sys(&s, "journal/size", "1048576", 0);
+	sys(&s, "dropped/full", "3", 0);
+	sys(&s, "connected", "0", 0);
+	sys(&s, "rules/2/in", "9", 0);
+	sys(&s, "rules/2/text", "a/# stream s", 0);
+	sys(&s, "rules/unknown/dead", "1", 0);
+	sys(&s, "rules/1024/in", "1", 0);
+	sys(&s, "rules/x/in", "1", 0);
+	sys(&s, "rules/", "1", 0);
+	sys(&s, "nonsense", "-1", 0);
+	sys(&s, "", "1", 0);
+	sys(&s, "a topic that is longer than any of ours is", "1", 0);
+	for (int i = 0; i < 2 * PLUGIN_STATUS_FIELDS_MAX; i++) {
+		(void)snprintf(name, sizeof(name), "more/%d", i);
+		sys(&s, name, "1", 0);
+	}
+	assert_int_equal(s.number_count, PLUGIN_STATUS_FIELDS_MAX);
+	assert_int_equal(number(&s, "queued_bytes"), 4096);
+	assert_int_equal(number(&s, "journal_size"), 1048576);
+	assert_int_equal(number(&s, "dropped_full"), 3);
+	assert_int_equal(number(&s, "redis_ready"), 0);
+	assert_false(plugin_status_get(&s, "nonsense", &value));
+	assert_int_equal(s.rule_count, 2);
+	assert_string_equal(s.rules[0].text, "a/# stream s");
+	assert_int_equal(s.rules[0].in, 9);
+	assert_int_equal(s.rules[1].dead, 1);
+	samples_add(samples, &s, &v, 2000);
+	sys(&s, "in", "400", 10000);
+	samples_add(samples, &s, &v, 10000);
+	samples_add(samples, &s, &v, 12000); /* the next round is not there yet */
+	assert_true(samples->ring[0].in == SAMPLE_NONE && samples->ring[0].queue_age_ms == 7000);
+	assert_true(samples->ring[1].in == 30 && samples->ring[2].in == 30);
+	assert_true(plugin_status_fresh(&s, 10000 + PLUGIN_STATUS_OLD_MS));
+	assert_false(plugin_status_fresh(&s, 10001 + PLUGIN_STATUS_OLD_MS));
+	plugin_status_free(&s);
+	free(samples);
+}
+
 /* --- verdicts -------------------------------------------------------------------------------------------------- */
 
 static void verdicts(void **state)
@@ -220,10 +276,10 @@ static void rates(void **state)
 	assert_true(newest(samples)->in == SAMPLE_NONE);
 	sample_at(samples, &s, "1013000", "6", 14000);
 	assert_true(newest(samples)->in == 1);
-	samples_add(samples, &s, &away, 16000); /* Redis is away: nothing is known of the plugin */
+	samples_add(samples, &s, &away, 22000); /* Redis is away: nothing is known of the plugin */
 	assert_true(newest(samples)->in == SAMPLE_NONE && newest(samples)->queued == SAMPLE_NONE);
 	assert_true(newest(samples)->catching_up == 0 && newest(samples)->sent == SAMPLE_NONE);
-	sample_at(samples, &s, "1014000", "7", 18000); /* no rate over the gap */
+	sample_at(samples, &s, "1014000", "7", 24000); /* no rate over the gap */
 	assert_true(newest(samples)->in == SAMPLE_NONE);
 	plugin_status_free(&s);
 	free(samples);
@@ -379,7 +435,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(report_is_read), cmocka_unit_test(nonsense_is_nothing),
-		cmocka_unit_test(age_needs_no_common_clock), cmocka_unit_test(verdicts), cmocka_unit_test(rates),
+		cmocka_unit_test(age_needs_no_common_clock), cmocka_unit_test(broker_report_is_read), cmocka_unit_test(verdicts), cmocka_unit_test(rates),
 		cmocka_unit_test(ring_is_bounded), cmocka_unit_test(old_numbers_are_left_out), cmocka_unit_test(status_is_json),
 		cmocka_unit_test(histogram),
 	};
