@@ -31,6 +31,7 @@ struct service {
 	struct requests *requests;
 	uint64_t fence;
 	bool active;
+	bool was_ready;
 	struct web *web; /* NULL: listen none */
 	uint64_t events_trimmed; /* times events were lost to trimming */
 	bool closing;
@@ -78,7 +79,11 @@ static void on_redis_ready(void *ctx, struct redis_link *link)
 
 	(void)link;
 	lock_ready(b->lock);
-	control_client_ready(b->control);
+	/* What is there now may be another server, or know less than it did: how far Redis was is void, and with it how far the
+	 * devices under way may be read. */
+	if (b->was_ready) control_client_again(b->control);
+	else control_client_ready(b->control);
+	b->was_ready = true;
 	scheduler_ready(b->scheduler);
 }
 
