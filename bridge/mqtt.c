@@ -43,6 +43,7 @@ struct mqtt {
 	struct watch *watch;
 	uv_timer_t misc, retry;
 	unsigned backoff_ms;
+	const char *role; /* NULL: the one for control */
 	unsigned random;
 	uint64_t connecting_since;
 	bool running;
@@ -133,7 +134,8 @@ static void tell(struct mqtt *m, const char *why)
 {
 	if (m->told) return;
 	m->told = true;
-	log_to(m->log, LOG_LEVEL_WARNING, "broker %s: %s%s%s; trying again until it is there", m->settings->broker_url, why,
+	log_to(m->log, LOG_LEVEL_WARNING, "broker %s%s%s: %s%s%s; trying again until it is there", m->settings->broker_url,
+		m->role ? ", " : "", m->role ? m->role : "", why,
 		m->peer.refused ? ": its certificate is refused: " : "",
 		m->peer.refused ? X509_verify_cert_error_string(m->peer.refused) : "");
 }
@@ -274,7 +276,8 @@ static void on_connect(struct mosquitto *client, void *ctx, int reason)
 	m->connected = true;
 	m->told = false;
 	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
-	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s: connected", m->settings->broker_url);
+	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s%s%s: connected", m->settings->broker_url, m->role ? ", " : "",
+		m->role ? m->role : "");
 	m->events.connected(m->events.ctx);
 }
 
@@ -296,7 +299,7 @@ static enum status client_make(struct mqtt *m)
 {
 	char id[300];
 
-	snprintf(id, sizeof(id), "mosquitto-redis-bridge-%s", m->settings->node);
+	snprintf(id, sizeof(id), "mosquitto-redis-%s-%s", m->role ? m->role : "bridge", m->settings->node);
 	m->client = mosquitto_new(id, true, m);
 	if (!m->client) return ST_NOMEM;
 	if (mosquitto_int_option(m->client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5) != MOSQ_ERR_SUCCESS
@@ -317,10 +320,17 @@ static enum status client_make(struct mqtt *m)
 enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	const struct mqtt_events *events, struct mqtt **out)
 {
+	return mqtt_new_role(loop, settings, NULL, log, events, out);
+}
+
+enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, const char *role, const struct log_sink *log,
+	const struct mqtt_events *events, struct mqtt **out)
+{
 	struct mqtt *m = calloc(1, sizeof(*m));
 	enum status st;
 
 	if (!m) return ST_NOMEM;
+	m->role = role;
 	m->loop = loop;
 	m->settings = settings;
 	m->log = log;
@@ -372,6 +382,14 @@ void mqtt_stop(struct mqtt *m)
 bool mqtt_is_connected(const struct mqtt *m)
 {
 	return m->connected;
+}
+
+enum status mqtt_subscribe(struct mqtt *m, const char *filter)
+{
+	if (!m->connected) return ST_LOST;
+	if (mosquitto_subscribe(m->client, NULL, filter, 0) != MOSQ_ERR_SUCCESS) return ST_LOST;
+	turn(m);
+	return ST_OK;
 }
 
 enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload)
