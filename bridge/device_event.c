@@ -4,6 +4,7 @@
  */
 #include "bridge/device_event.h"
 
+#include "bridge/device_read.h"
 #include "config/event_fields.h"
 #include "config/topic.h"
 
@@ -78,6 +79,10 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 		if (entry_id_parse(value, &e->queued_upto) != ST_OK) return "bad queued";
 	} else if (is(name, EVENT_FROM)) {
 		if (entry_id_parse(value, &e->from) != ST_OK) return "bad from";
+	} else if (is(name, EVENT_REPLAY)) {
+		e->replay = true;
+		if (last_parse(value, &e->replay_last, &e->replay_from)) return e->replay_last ? NULL : "bad replay";
+		if (entry_id_parse(value, &e->replay_from) != ST_OK) return "bad replay";
 	} else if (is(name, EVENT_UPTO)) {
 		if (entry_id_parse(value, &e->upto) != ST_OK) return "bad upto";
 		e->has_upto = true;
@@ -97,6 +102,7 @@ static const char *check_whole(struct device_event *e, const struct seen *seen)
 	if (e->filter.len == 0) return "no filter";
 	if (e->filter.len > FILTER_BYTES_MAX || !filter_valid(e->filter)) return "bad filter";
 	if (e->op == DEVICE_OP_SUBSCRIBED && !seen->qos) return "no qos";
+	if (e->replay && !e->has_upto) return "no upto";
 	return NULL;
 }
 

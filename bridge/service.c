@@ -11,7 +11,9 @@
 #include "bridge/housekeeping.h"
 #include "bridge/lock.h"
 #include "bridge/mqtt.h"
+#include "bridge/requests.h"
 #include "bridge/scheduler.h"
+#include "bridge/web.h"
 #include "config/redis_link.h"
 
 struct service {
@@ -26,8 +28,12 @@ struct service {
 	void (*read_again)(void *ctx, struct slice rules);
 	void *read_again_ctx;
 	struct lock *lock;
+	struct requests *requests;
 	uint64_t fence;
 	bool active;
+	bool was_ready;
+	struct web *web; /* NULL: listen none */
+	uint64_t events_trimmed; /* times events were lost to trimming */
 	bool closing;
 	void (*changed)(void *ctx, enum service_state state);
 	void *changed_ctx;
@@ -73,7 +79,11 @@ static void on_redis_ready(void *ctx, struct redis_link *link)
 
 	(void)link;
 	lock_ready(b->lock);
-	control_client_ready(b->control);
+	/* What is there now may be another server, or know less than it did: how far Redis was is void, and with it how far the
+	 * devices under way may be read. */
+	if (b->was_ready) control_client_again(b->control);
+	else control_client_ready(b->control);
+	b->was_ready = true;
 	scheduler_ready(b->scheduler);
 }
 
@@ -114,10 +124,18 @@ static void on_moved(void *ctx)
 	scheduler_moved(b->scheduler);
 }
 
+static void on_request(void *ctx, struct entry_id id, const struct slice *names, const struct slice *values, size_t count)
+{
+	struct service *b = ctx;
+
+	requests_take(b->requests, id, names, values, count);
+}
+
 static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
 
+	b->events_trimmed++;
 	settings_changed(b, (struct slice){0}); /* it may have been among the events that are gone */
 	control_client_again(b->control);
 }
@@ -166,6 +184,7 @@ static void on_open(void *ctx)
 	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, true);
+	events_requests(b->events, true);
 	if (!b->closing) housekeeping_open(b->housekeeping, true);
 }
 
@@ -174,14 +193,18 @@ static void on_shut(void *ctx)
 	struct service *b = ctx;
 
 	scheduler_open(b->scheduler, false);
-	if (!b->closing) housekeeping_open(b->housekeeping, false);
+	if (b->closing) return;
+	events_requests(b->events, false);
+	requests_reset(b->requests);
+	housekeeping_open(b->housekeeping, false);
 }
 
 static void on_ack(void *ctx, const struct control_command *ack)
 {
 	struct service *b = ctx;
 
-	scheduler_ack(b->scheduler, ack);
+	if (entry_id_is_zero(ack->generation)) requests_ack(b->requests, ack);
+	else scheduler_ack(b->scheduler, ack);
 }
 
 static void on_overtaken(void *ctx)
@@ -231,6 +254,13 @@ static enum status make_scheduler(struct service *b, uv_loop_t *loop)
 	return scheduler_new(&deps, &b->scheduler);
 }
 
+static enum status make_requests(struct service *b)
+{
+	struct requests_deps deps = {.settings = b->settings, .log = b->log, .link = b->link, .send = send_command, .ctx = b};
+
+	return requests_new(&deps, &b->requests);
+}
+
 static enum status make_lock(struct service *b, uv_loop_t *loop)
 {
 	struct lock_calls calls = {.held = on_lock_held, .lost = on_lock_lost, .ctx = b};
@@ -254,11 +284,43 @@ static enum status make_housekeeping(struct service *b, uv_loop_t *loop)
 	return housekeeping_new(&deps, &b->housekeeping);
 }
 
+/* Everything that is to be seen of the bridge from outside. */
+static void vitals(void *ctx, struct vitals *out)
+{
+	struct service *b = ctx;
+
+	*out = (struct vitals){
+		.standing_by = service_state(b) == SERVICE_STANDING_BY,
+		.redis_ready = redis_link_is_ready(b->link),
+		.redis_trouble = redis_link_trouble(b->link),
+		.redis_connects = redis_link_connects(b->link),
+		.redis_in_flight = redis_link_in_flight(b->link),
+		.redis_latency = *redis_link_latency(b->link),
+		.broker_connected = mqtt_is_connected(b->mqtt),
+		.plugin_open = control_client_is_open(b->control),
+		.events_trimmed = b->events_trimmed,
+		.redelivery = scheduler_count(b->scheduler),
+		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
+		.housekeeping = *housekeeping_totals(b->housekeeping),
+	};
+	out->slowest_count = scheduler_slowest(b->scheduler, out->slowest, VITALS_SLOWEST_MAX, &out->lag_ms);
+}
+
+static enum status make_web(struct service *b, uv_loop_t *loop)
+{
+	struct web_deps deps = {
+		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals, .ctx = b,
+	};
+
+	return web_new(&deps, &b->web);
+}
+
 enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	struct service **out)
 {
 	struct redis_link_events on_redis = {.ready = on_redis_ready, .lost = on_redis_lost};
-	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap};
+	struct events_calls on_events = {.positioned = on_positioned, .event = on_event, .moved = on_moved, .gap = on_gap,
+		.request = on_request};
 	struct mqtt_events on_mqtt = {.connected = on_mqtt_connected, .lost = on_mqtt_lost, .message = on_mqtt_message,
 		.may_connect = may_connect};
 	struct control_calls on_control = {.opening = on_opening, .open = on_open, .shut = on_shut, .ack = on_ack,
@@ -277,7 +339,9 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
+	if (st == ST_OK) st = make_requests(b);
 	if (st == ST_OK) st = make_lock(b, loop);
+	if (st == ST_OK) st = make_web(b, loop);
 	if (st == ST_OK) return ST_OK;
 	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
@@ -304,6 +368,7 @@ void service_start(struct service *b)
 	housekeeping_start(b->housekeeping);
 	housekeeping_work(b->housekeeping, false);
 	lock_start(b->lock);
+	if (b->web) web_start(b->web);
 }
 
 void service_watch(struct service *b, void (*changed)(void *ctx, enum service_state state), void *ctx)
@@ -322,6 +387,7 @@ void service_close(struct service *b)
 	if (b->closing) return;
 	b->closing = true;
 	if (b->lock) lock_close(b->lock, NULL, NULL);
+	if (b->web) web_close(b->web);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);
@@ -332,5 +398,6 @@ void service_close(struct service *b)
 
 void service_free(struct service *b)
 {
+	requests_free(b->requests);
 	free(b);
 }

@@ -12,6 +12,8 @@
  *   again       1: told again because a bridge came        subscribed
  *   queued      up to this id only QoS 0 deliveries miss   subscribed
  *   from        already handed over up to this id          subscribed, with again
+ *   replay      this is no subscription but history asked for again: what lies behind this cursor ("last=N@<id>", too),
+ *               up to upto, whether the device had it or not  subscribed, with again
  *   rules       all mirror rules, past ones too, a line each; a line that is none stands for too many  boot, reloaded
  *   upto        what is owed ends here (went live without it)  subscribed, live
  */
@@ -35,7 +37,7 @@
 #define EVENT_QUEUED "queued"
 #define EVENT_FROM "from"
 #define EVENT_UPTO "upto"
-
+#define EVENT_REPLAY "replay"
 #define EVENT_RULES "rules"
 
 #define EVENT_STREAM_MAXLEN 100000
@@ -46,6 +48,9 @@
 #define SESSION_LIVE_AT "live_at"
 #define SESSION_HERE "here"
 #define SESSION_OVERLAP "overlap"
+#define SESSION_GAP "gap"
+#define SESSION_GAP_MORE "gap_more"
+#define SESSION_GAP_AT "gap_at"
 #define SESSION_FILTER_PREFIX "f:"
 
 #endif

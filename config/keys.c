@@ -13,6 +13,8 @@ static const char *const kind_names[] = {
 	[KEY_DEAD] = "dead",
 	[KEY_LOCK] = "lock",
 	[KEY_FENCE] = "fence",
+	[KEY_REQUESTS] = "requests",
+	[KEY_ANSWER] = "answer",
 };
 
 struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last)

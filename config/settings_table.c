@@ -8,9 +8,6 @@
 #define DAY_MS (UINT64_C(86400) * 1000)
 #define MIB (UINT64_C(1) << 20)
 
-static const struct setting_word confirm_words[] = {
-	{"reply", 0, true}, {"replicas=", 0, false}, {"fsync", 0, false}, {NULL, 0, false},
-};
 static const struct setting_word journal_full_words[] = {
 	{"refuse", JOURNAL_REFUSE, true}, {"drop-new", JOURNAL_DROP_NEW, true}, {"drop-old", JOURNAL_DROP_OLD, true},
 	{NULL, 0, false},
@@ -21,7 +18,8 @@ static const struct setting_word acl_default_words[] = {
 
 static const struct setting_row rows[] = {
 	{.name = "redis_url", .type = SETTING_REDIS_URL, .default_text = "redis://127.0.0.1:6379/0", .supported = true,
-		.accepted = "redis://HOST[:PORT][/DB] (IPv6 in brackets) and unix:///PATH[?db=DB]",
+		.accepted = "redis://HOST[:PORT][/DB] (IPv6 in brackets), rediss:// (TLS), unix:///PATH[?db=DB] and "
+			"redis+sentinel://HOST[:PORT],.../MASTER[/DB] (rediss+sentinel:// with TLS)",
 		.help = "where Redis is", AT(redis_url)},
 	{.name = "redis_username", .type = SETTING_STRING, .supported = true, .reloadable = true,
 		.accepted = "a Redis ACL user name",
@@ -29,14 +27,15 @@ static const struct setting_row rows[] = {
 	{.name = "redis_password_file", .type = SETTING_PATH, .supported = true, .reloadable = true,
 		.accepted = "a file whose first line is the password",
 		.help = "file that holds the password for AUTH", AT(redis_password_file)},
-	{.name = "redis_tls_ca", .type = SETTING_PATH, .accepted = "a file",
-		.help = "certificates to trust, with rediss://", AT(redis_tls_ca)},
-	{.name = "redis_tls_cert", .type = SETTING_PATH, .accepted = "a file", .help = "own certificate, with rediss://",
-		AT(redis_tls_cert)},
-	{.name = "redis_tls_key", .type = SETTING_PATH, .accepted = "a file", .help = "key of that certificate",
-		AT(redis_tls_key)},
-	{.name = "redis_confirm", .type = SETTING_STRING, .default_text = "reply", .supported = true, .accepted = "reply",
-		.help = "when a write counts as stored", .words = confirm_words, AT(redis_confirm)},
+	{.name = "redis_tls_ca", .type = SETTING_PATH, .supported = true, .accepted = "a file",
+		.help = "certificates to trust, with rediss://; those of the system when not given", AT(redis_tls_ca)},
+	{.name = "redis_tls_cert", .type = SETTING_PATH, .supported = true, .accepted = "a file",
+		.help = "own certificate, with rediss://", AT(redis_tls_cert)},
+	{.name = "redis_tls_key", .type = SETTING_PATH, .supported = true, .accepted = "a file",
+		.help = "key of that certificate", AT(redis_tls_key)},
+	{.name = "redis_confirm", .type = SETTING_REDIS_CONFIRM, .default_text = "reply", .supported = true,
+		.accepted = "reply, replicas=N (N from 1 to 100) and fsync", .help = "when a write counts as stored",
+		AT(redis_confirm)},
 	{.name = "prefix", .type = SETTING_PREFIX, .default_text = "mqtt", .supported = true,
 		.accepted = "1 to 64 characters of A-Z a-z 0-9 . _ : -",
 		.help = "own keys in Redis begin with it and a colon", AT(prefix)},
@@ -69,23 +68,24 @@ static const struct setting_row rows[] = {
 		.help = "how long a device that catches up waits for live messages while bridge or Redis is away",
 		AT(hold_timeout_ms), .min = 0, .max = DAY_MS},
 	{.name = "broker_url", .type = SETTING_BROKER_URL, .default_text = "mqtt://127.0.0.1:1883", .supported = true,
-		.accepted = "mqtt://HOST[:PORT] (IPv6 in brackets)", .help = "where the bridge reaches the broker",
+		.accepted = "mqtt://HOST[:PORT] (IPv6 in brackets) and mqtts://HOST[:PORT] (TLS)", .help = "where the bridge reaches the broker",
 		AT(broker_url)},
 	{.name = "broker_username", .type = SETTING_STRING, .supported = true, .reloadable = true,
 		.accepted = "a user name", .help = "user name of the bridge at the broker", AT(broker_username)},
 	{.name = "broker_password_file", .type = SETTING_PATH, .supported = true, .reloadable = true,
 		.accepted = "a file whose first line is the password", .help = "file that holds the bridge's password",
 		AT(broker_password_file)},
-	{.name = "broker_tls_ca", .type = SETTING_PATH, .accepted = "a file",
-		.help = "certificates to trust, with mqtts://", AT(broker_tls_ca)},
-	{.name = "broker_tls_cert", .type = SETTING_PATH, .accepted = "a file", .help = "own certificate, with mqtts://",
-		AT(broker_tls_cert)},
-	{.name = "broker_tls_key", .type = SETTING_PATH, .accepted = "a file", .help = "key of that certificate",
-		AT(broker_tls_key)},
+	{.name = "broker_tls_ca", .type = SETTING_PATH, .supported = true, .accepted = "a file",
+		.help = "certificates to trust, with mqtts://; those of the system when not given", AT(broker_tls_ca)},
+	{.name = "broker_tls_cert", .type = SETTING_PATH, .supported = true, .accepted = "a file",
+		.help = "own certificate, with mqtts://", AT(broker_tls_cert)},
+	{.name = "broker_tls_key", .type = SETTING_PATH, .supported = true, .accepted = "a file",
+		.help = "key of that certificate", AT(broker_tls_key)},
 	{.name = "outbox", .type = SETTING_OUTBOX, .repeatable = true, .accepted = "stream|list KEY",
 		.help = "what a backend adds there is published"},
-	{.name = "listen", .type = SETTING_STRING, .accepted = "ADDRESS:PORT", .help = "the bridge's HTTP address",
-		AT(listen)},
+	{.name = "listen", .type = SETTING_LISTEN, .default_text = "127.0.0.1:9419", .supported = true,
+		.accepted = "ADDRESS:PORT with an address in numbers (IPv6 in brackets), and none",
+		.help = "where the bridge answers HTTP: /metrics, /health and a status page", AT(listen)},
 };
 
 _Static_assert(sizeof(rows) / sizeof(rows[0]) <= SETTING_ROWS_MAX, "SETTING_ROWS_MAX bounds the table");

@@ -116,6 +116,7 @@ static void add_event(const struct writer_of_events *w, const struct event_field
 
 /* Texts that field values point to. */
 struct event_texts {
+	char replay[ENTRY_ID_TEXT_MAX + 32];
 	char generation[ENTRY_ID_TEXT_MAX], from[ENTRY_ID_TEXT_MAX], queued[ENTRY_ID_TEXT_MAX], upto[ENTRY_ID_TEXT_MAX];
 	char rate[16];
 	char qos[2];
@@ -126,10 +127,22 @@ static struct slice id_text(struct entry_id id, char out[ENTRY_ID_TEXT_MAX])
 	return slice_of(out, entry_id_format(id, out));
 }
 
+/* Counted back from a fixed point, so that it is the same when it is told again. */
+static struct slice replay_text(const struct session_event *e, char *out, size_t size)
+{
+	char text[ENTRY_ID_TEXT_MAX];
+	bool counted = e->initial.policy == NEW_LAST;
+	int len;
+
+	(void)entry_id_format(counted ? e->upto : e->from, text);
+	len = counted ? snprintf(out, size, "last=%" PRIu64 "@%s", e->initial.count, text) : snprintf(out, size, "%s", text);
+	return slice_of(out, (size_t)len);
+}
+
 static void device_event(const struct writer_of_events *w, const struct session_event *e, const char *op)
 {
 	struct event_texts t;
-	struct event_field f[11];
+	struct event_field f[12];
 	size_t n = 0;
 	bool subscribed = w->record->type == JOURNAL_SUBSCRIBED;
 	struct entry_id generation = entry_id_is_zero(e->generation) ? w->record->id : e->generation;
@@ -150,7 +163,8 @@ static void device_event(const struct writer_of_events *w, const struct session_
 			struct entry_id upto = entry_id_is_zero(e->queued_upto) ? w->record->id : e->queued_upto;
 			f[n++] = (struct event_field){EVENT_QUEUED, id_text(upto, t.queued)};
 		}
-		if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
+		if (e->replay) f[n++] = (struct event_field){EVENT_REPLAY, replay_text(e, t.replay, sizeof(t.replay))};
+		else if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
 	}
 	bool owed = subscribed ? !entry_id_is_zero(e->upto) : w->record->type == JOURNAL_LIVE && e->late;
 	if (owed) f[n++] = (struct event_field){EVENT_UPTO, id_text(e->upto, t.upto)};

@@ -408,7 +408,7 @@ static void computed_keys(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 3, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, f, 3, at(90), 1000, &k), ST_OK);
 	assert_false(fetch_keys_ask(k, &b)); /* the index is not needed */
 	assert_int_equal(HASH_COUNT(fetch_keys_found(k)), 2);
 	assert_null(key_find(k, "st/1"));
@@ -424,7 +424,7 @@ static bool asks_index(const char *text)
 	struct buf b = {0};
 	bool asks;
 
-	assert_int_equal(fetch_keys_new(&settings, &f, 1, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, &f, 1, at(90), 1000, &k), ST_OK);
 	asks = fetch_keys_ask(k, &b);
 	fetch_keys_free(k);
 	buf_free(&b);
@@ -439,7 +439,7 @@ static void computed_keys_of_wildcards(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), 1000, &k), ST_OK);
 	assert_false(fetch_keys_ask(k, &b));
 	assert_int_equal(HASH_COUNT(fetch_keys_found(k)), 2);
 	assert_int_equal(key_find(k, "sdev:7")->from.ms, 40);
@@ -480,7 +480,7 @@ static void indexed_keys(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), 1000, &k), ST_OK);
 	assert_true(fetch_keys_ask(k, &b));
 	assert_non_null(memmem(b.data, b.len, "\r\n40\r\n", 6)); /* from the lowest position */
 	buf_clear(&b);
@@ -517,7 +517,7 @@ static void index_pages(void **state)
 	char key[32];
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 1, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, f, 1, at(90), 1000, &k), ST_OK);
 	assert_true(fetch_keys_ask(k, &b));
 	assert_non_null(memmem(b.data, b.len, "$4\r\n1000\r\n", 10));
 	buf_clear(&b);
