@@ -40,6 +40,17 @@ struct device_filter {
 	uint32_t rate;
 };
 
+/* History that was asked for once more (plugin/replay.h). */
+struct device_replay {
+	char *filter;
+	uint8_t qos;
+	uint32_t rate;
+	struct entry_id from;         /* behind this one */
+	uint64_t last;                /* not 0: the newest so many instead */
+	struct entry_id upto;         /* as far as there was when it was asked for */
+	struct entry_id told;         /* its event */
+};
+
 struct device_grant {
 	char *pattern;                /* %c and %u replaced */
 	const struct grant *grant;
@@ -67,6 +78,7 @@ struct device {
 	bool crowded_told;
 	struct device_grant *grants;
 	size_t grant_count;
+	struct device_replay *replay; /* NULL: none under way */
 };
 
 struct devices {
@@ -86,6 +98,11 @@ void device_move(struct devices *d, struct device *dev, enum device_state state,
 enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again);
 /* Journals `subscribed again` for all its filters in a new generation. On failure it has none: again at a later tick. */
 enum status device_announce_all(struct devices *d, struct device *dev);
+/* Brings a connected device into a generation that a further subscription, or a replay, can join. */
+enum status device_make_ready(struct devices *d, struct device *dev);
+/* Journals the device's replay in its generation. */
+enum status device_announce_replay(struct devices *d, struct device *dev);
+void device_replay_over(struct device *dev);
 /* Journals where its filters stand, at most once a second: what a crash in a long catch-up repeats is bounded by it. */
 void device_keep_positions(struct devices *d, struct device *dev);
 /* Everything up to `upto` has been handed over for this filter. */

@@ -51,12 +51,21 @@ static void filters_forget(struct device *dev)
 	dev->filter_count = 0;
 }
 
+void device_replay_over(struct device *dev)
+{
+	if (!dev->replay) return;
+	free(dev->replay->filter);
+	free(dev->replay);
+	dev->replay = NULL;
+}
+
 static void device_free(struct devices *d, struct device *dev)
 {
 	device_move(d, dev, DEVICE_AWAY, false);
 	HASH_DEL(d->by_client, dev);
 	filters_forget(dev);
 	grants_free(dev);
+	device_replay_over(dev);
 	free(dev->client);
 	free(dev->user);
 	free(dev);
@@ -235,6 +244,18 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	return ST_OK;
 }
 
+enum status device_announce_replay(struct devices *d, struct device *dev)
+{
+	struct device_replay *r = dev->replay;
+	struct session_event e = {
+		.client = slice_str(dev->client), .user = slice_str(dev->user), .generation = dev->generation,
+		.filter = slice_str(r->filter), .qos = r->qos, .again = true, .replay = true, .from = r->from, .upto = r->upto,
+		.initial = {.policy = r->last ? NEW_LAST : NEW_NONE, .count = r->last}, .rate = r->rate,
+	};
+
+	return append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &r->told);
+}
+
 enum status device_announce_all(struct devices *d, struct device *dev)
 {
 	dev->generation = ENTRY_ID_ZERO;
@@ -246,7 +267,9 @@ enum status device_announce_all(struct devices *d, struct device *dev)
 		dev->generation = ENTRY_ID_ZERO; /* those already told belong to a generation that nobody answers to */
 		return st;
 	}
-	return ST_OK;
+	if (!dev->replay || device_announce_replay(d, dev) == ST_OK) return ST_OK;
+	dev->generation = ENTRY_ID_ZERO;
+	return ST_FULL;
 }
 
 /* Live for at least as long as an unclean end may reach back, so that nothing of the backlog can be unacknowledged. */
@@ -392,8 +415,7 @@ static void fill_initial(struct device_filter *f, const struct grant *grant)
 	f->rate = grant->rate;
 }
 
-/* Brings a connected device into a generation that a further subscription can join. */
-static enum status make_ready(struct devices *d, struct device *dev)
+enum status device_make_ready(struct devices *d, struct device *dev)
 {
 	if ((dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS) return rejoin(d, dev);
 	if (dev->state == DEVICE_AWAY) return ST_OK;
@@ -409,7 +431,7 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	struct device_filter *f, before = {0};
 	bool known;
 	uint64_t overlap;
-	enum status st = make_ready(d, dev);
+	enum status st = device_make_ready(d, dev);
 
 	if (st != ST_OK) return st;
 	f = filter_find(dev, filter);
@@ -525,6 +547,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	 * connection resumes the session or replaces it. Which of the two shows at the next subscription; until then the cursors
 	 * stay. */
 	if (dev->state == DEVICE_AWAY && !persistent) return;
+	device_replay_over(dev);
 	write_gone(d, dev);
 	/* 2.0 calls a session clean that another connection takes over, although it lives on. If it does not, that shows at the
 	 * next subscription (devices_seen). */

@@ -206,6 +206,7 @@ static void write_live(struct devices *d, struct device *dev)
  * joined, or the device gone late, since it sent that. */
 static bool settled(const struct device *dev, struct entry_id upto)
 {
+	if (dev->replay && entry_id_compare(upto, dev->replay->told) < 0) return false;
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
 		struct entry_id need = dev->late ? f->owed_upto : f->told;
 
@@ -228,6 +229,7 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 
 	if (!dev) return CONTROL_GONE;
 	if (!settled(dev, c->upto)) return too_far(d, dev);
+	device_replay_over(dev);
 	if (dev->late) { /* has been live for long; now it owes nothing any more */
 		dev->live_since_ms = d->deps.now_ms();
 		device_move(d, dev, DEVICE_LIVE, false);

@@ -40,6 +40,7 @@ enum journal_type {
 	JOURNAL_GONE = 5,
 	JOURNAL_BOOT = 6,
 	JOURNAL_POSITION = 7, /* cursors during a long catch-up, so that a crash does not repeat all of it */
+	JOURNAL_RELOADED = 8, /* the settings were read again: what follows is by other rules */
 };
 
 struct journal_record {

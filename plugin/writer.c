@@ -28,7 +28,9 @@
 #define NO_MEMORY_PAUSE_MS 50
 
 struct writer {
-	const struct settings *settings;
+	const struct settings *settings;       /* as at start */
+	struct settings *link_settings;        /* the link's, once they were read again; owned */
+	_Atomic(struct settings *) new_settings; /* not yet taken; owned */
 	struct journal *journal;
 	struct report *report;
 	struct confirm *confirm;
@@ -42,6 +44,8 @@ struct writer {
 	struct rule_cache *rules;
 	struct pipeline *pipeline;
 	size_t replies;      /* of what the pipeline has sent */
+	uint64_t sent_ns;
+	struct histogram latency;
 	bool was_ready;
 	/* the token, INFO and the status hash: beside the messages */
 	struct redis_checks checks;
@@ -94,9 +98,24 @@ static void on_stop_timer(uv_timer_t *timer)
 	finish(timer->data);
 }
 
+static void take_settings(struct writer *w)
+{
+	struct settings *fresh = atomic_exchange_explicit(&w->new_settings, NULL, memory_order_acq_rel);
+
+	if (!fresh) return;
+	if (w->finished) {
+		settings_free(fresh);
+		return;
+	}
+	redis_link_rewire(w->link, fresh);
+	settings_free(w->link_settings);
+	w->link_settings = fresh;
+}
+
 static void on_async(uv_async_t *async)
 {
 	struct writer *w = async->data;
+	take_settings(w);
 	if (atomic_load_explicit(&w->stop, memory_order_acquire) && !w->stopping) {
 		w->stopping = true;
 		uv_update_time(&w->loop);
@@ -162,12 +181,15 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 	bool in_past = pipeline_in_past(w->pipeline);
 	pipeline_reply(w->pipeline, reply, index);
 	if (!in_past && pipeline_in_past(w->pipeline)) rewrite_if_due(w, true);
-	if (reply && index + 1 == w->replies) pump(w);
+	if (!reply || index + 1 < w->replies) return;
+	histogram_add(&w->latency, (uv_hrtime() - w->sent_ns) / 1000);
+	pump(w);
 }
 
 static void send_from_pipeline(struct writer *w)
 {
 	const struct buf *commands = pipeline_send(w->pipeline, &w->replies);
+	w->sent_ns = uv_hrtime();
 	enum status st = redis_link_send(w->link, commands, w->replies, 0, on_reply, w);
 	report_set(w->report, retries, pipeline_retries(w->pipeline));
 	if (st == ST_NOMEM) pipeline_unsent(w->pipeline);
@@ -368,7 +390,8 @@ static void send_status(struct writer *w, bool always)
 	uint64_t now = uv_now(&w->loop);
 	if (w->status_pending || !redis_link_is_ready(w->link)) return;
 	struct status_redis status = {.prefix = w->settings->prefix, .node = w->settings->node, .report = w->report,
-		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch};
+		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch, .latency = &w->latency,
+		.in_flight = redis_link_in_flight(w->link)};
 	uint64_t fingerprint = status_redis_build(&status, &w->side, !w->status_ours);
 	w->status_replies = w->status_ours ? 1 : 2;
 	if (!always && fingerprint == w->status_fingerprint && now - w->status_sent_ms < STATUS_AT_LEAST_MS) return;
@@ -461,6 +484,7 @@ static enum status make_parts(struct writer *w)
 		.log = &w->log,
 		.position = journal_released(w->journal),
 		.bytes_max = transaction_bytes(w->journal),
+		.wait = {w->settings->confirm, w->settings->confirm_replicas},
 		.boot = leftover_enter(w->journal, w->report),
 		.has_record = has_record,
 		.now_ms = now_ms,
@@ -480,6 +504,8 @@ static void free_parts(struct writer *w)
 	buf_free(&w->past);
 	buf_free(&w->side);
 	buf_free(&w->scratch);
+	settings_free(atomic_load_explicit(&w->new_settings, memory_order_acquire));
+	settings_free(w->link_settings);
 	explicit_bzero(w->token, strlen(w->token));
 	free(w->token);
 	free(w);
@@ -541,6 +567,12 @@ enum status writer_start(const struct settings *settings, struct journal *journa
 void writer_wake(struct writer *w)
 {
 	(void)uv_async_send(&w->async); /* fails only on a handle that is closing */
+}
+
+void writer_rewire(struct writer *w, struct settings *settings)
+{
+	settings_free(atomic_exchange_explicit(&w->new_settings, settings, memory_order_acq_rel)); /* never taken */
+	writer_wake(w);
 }
 
 /* The thread ends itself by its own timer. Only a look-up of a host name that hangs can hold it longer; give an address

@@ -1256,6 +1256,122 @@ static void room_is_made_with_nothing_under_way(void **state)
 	bench_close(b);
 }
 
+/* --- redis_confirm -------------------------------------------------------------------------------------------- */
+
+static struct bench *confirming(enum redis_confirm confirm, unsigned replicas)
+{
+	struct bench *b = fresh();
+	b->wait = (struct wait){confirm, replicas};
+	bench_restart(b);
+	bench_mark(b, "", "");
+	return b;
+}
+
+static void apply_one(struct bench *b)
+{
+	send_one(b);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$6|1000-0|:1|+OK", "+OK");
+}
+
+static void released_when_replicas_have_it(void **state)
+{
+	(void)state;
+	struct bench *b = confirming(REDIS_CONFIRM_REPLICAS, 2);
+	apply_one(b);
+	expect_sent(b, "WAIT 2 1000\n");
+	ANSWER(b, ":1");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	assert_non_null(strstr(b->log, "replicas: 1 of the 2"));
+	pipeline_resume(b->p);
+	expect_sent(b, "WAIT 2 1000\n");
+	ANSWER(b, "-ERR WAIT cannot be used with replica instances");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	expect_sent(b, "WAIT 2 1000\n");
+	ANSWER(b, ":3");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
+/* WAIT speaks of its own connection's last write: a new one must write first. */
+static void confirmed_over_another_connection(void **state)
+{
+	(void)state;
+	struct bench *b = confirming(REDIS_CONFIRM_REPLICAS, 1);
+	apply_one(b);
+	free(bench_sent(b));
+	pipeline_lost(b->p);
+	bench_mark(b, "1000-0", "");
+	expect_sent(b, "SET p:mark:n:confirm 1000-0\nWAIT 1 1000\n");
+	ANSWER(b, "-OOM no memory", ":1");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	assert_non_null(strstr(b->log, "OOM no memory"));
+	pipeline_resume(b->p);
+	expect_sent(b, "SET p:mark:n:confirm 1000-0\nWAIT 1 1000\n");
+	ANSWER(b, "+OK", ":0");
+	pipeline_resume(b->p);
+	expect_sent(b, "WAIT 1 1000\n");
+	ANSWER(b, ":1");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
+/* The new master has it not: sent again, confirmed anew. */
+static void failover_before_it_was_confirmed(void **state)
+{
+	(void)state;
+	struct bench *b = confirming(REDIS_CONFIRM_REPLICAS, 1);
+	apply_one(b);
+	free(bench_sent(b));
+	pipeline_lost(b->p);
+	bench_mark(b, "", "");
+	char *text = bench_sent(b);
+	assert_non_null(strstr(text, "XADD s:t 1000-0"));
+	free(text);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$6|1000-0|:1|+OK", "+OK");
+	expect_sent(b, "WAIT 1 1000\n");
+	ANSWER(b, ":1");
+	expect_released(b, 1, 1, 0, 0);
+	assert_null(strstr(b->log, "lost writes it had confirmed"));
+	bench_close(b);
+}
+
+/* What stands in the journal from before may not have been confirmed either. */
+static void records_of_an_earlier_run_are_confirmed(void **state)
+{
+	(void)state;
+	struct bench *b = confirming(REDIS_CONFIRM_REPLICAS, 1);
+	apply_one(b);
+	bench_restart(b);
+	bench_mark(b, "1000-0", "");
+	assert_int_equal(bench_gather(b), ST_END);
+	expect_sent(b, "XRANGE s:t 1000-0 + COUNT 1\n");
+	ANSWER(b, "*1|*2|$6|1000-0|*0");
+	expect_sent(b, "SET p:mark:n:confirm 1000-0\nWAIT 1 1000\n");
+	ANSWER(b, "+OK", ":1");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
+static void released_when_on_disk(void **state)
+{
+	(void)state;
+	struct bench *b = confirming(REDIS_CONFIRM_FSYNC, 0);
+	apply_one(b);
+	expect_sent(b, "WAITAOF 1 0 2000\n");
+	ANSWER(b, "-ERR unknown command 'WAITAOF', with args beginning with: '1' '0' '2000'");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	assert_non_null(strstr(b->log, "needs Redis 7.2"));
+	pipeline_resume(b->p);
+	free(bench_sent(b));
+	ANSWER(b, "*2|:0|:0");
+	pipeline_resume(b->p);
+	free(bench_sent(b));
+	ANSWER(b, "*2|:1|:0");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1302,6 +1418,11 @@ int main(void)
 		cmocka_unit_test(damage_only),
 		cmocka_unit_test(room_is_made_behind_what_is_under_way),
 		cmocka_unit_test(room_is_made_with_nothing_under_way),
+		cmocka_unit_test(released_when_replicas_have_it),
+		cmocka_unit_test(confirmed_over_another_connection),
+		cmocka_unit_test(failover_before_it_was_confirmed),
+		cmocka_unit_test(records_of_an_earlier_run_are_confirmed),
+		cmocka_unit_test(released_when_on_disk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
