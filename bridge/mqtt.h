@@ -1,6 +1,7 @@
 /*
  * The bridge's MQTT connection: libmosquitto driven by the libuv loop, kept connected. Everything on the loop's thread.
- * Look-up of a host name blocks (libmosquitto's); an address does not.
+ * Host names are looked up beside the loop (config/resolve.h), and libmosquitto is given addresses. With mqtts:// the
+ * certificate must be for the name in broker_url all the same; the files are read anew for every connection.
  */
 #ifndef MQR_BRIDGE_MQTT_H
 #define MQR_BRIDGE_MQTT_H
@@ -21,13 +22,19 @@ struct mqtt_events {
 	void (*lost)(void *ctx);
 	/* Borrowed. */
 	void (*message)(void *ctx, struct slice topic, struct slice payload);
+	/* Asked before each attempt to connect; NULL: always. */
+	bool (*may_connect)(void *ctx);
 	void *ctx;
 };
 
 /* `settings` and `log` must outlive it. */
 enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	const struct mqtt_events *events, struct mqtt **out) MUST_CHECK;
+/* Connects, and again whenever the connection is lost. Idempotent. */
 void mqtt_start(struct mqtt *m);
+/* Disconnects at once, what was not written yet is dropped, and stays so until mqtt_start; `lost` is not called. Not from
+ * within mqtt_events. Idempotent. */
+void mqtt_stop(struct mqtt *m);
 bool mqtt_is_connected(const struct mqtt *m);
 /* QoS 0. ST_LOST when not connected; ST_TOO_LARGE when the broker takes no packet of that size. */
 enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload) MUST_CHECK;

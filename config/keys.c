@@ -11,6 +11,10 @@ static const char *const kind_names[] = {
 	[KEY_TOKEN] = "token",
 	[KEY_STATUS] = "status",
 	[KEY_DEAD] = "dead",
+	[KEY_LOCK] = "lock",
+	[KEY_FENCE] = "fence",
+	[KEY_REQUESTS] = "requests",
+	[KEY_ANSWER] = "answer",
 };
 
 struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last)

@@ -263,6 +263,18 @@ static int on_control(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_ACL_DENIED; /* the broker closes the connection */
 }
 
+static int on_replay(int event, void *event_data, void *userdata)
+{
+	struct mosquitto_evt_control *ed = event_data;
+	const char *id = mosquitto_client_id(ed->client);
+
+	(void)event;
+	(void)userdata;
+	if (attached.core && id && core_replay(attached.core, id, slice_of(ed->payload ? ed->payload : "", ed->payloadlen)))
+		return MOSQ_ERR_SUCCESS;
+	return MOSQ_ERR_ACL_DENIED;
+}
+
 static int on_disconnect(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_disconnect *ed = event_data;
@@ -380,6 +392,7 @@ static const struct {
 	{MOSQ_EVT_RELOAD, on_reload, NULL},
 	{MOSQ_EVT_ACL_CHECK, on_acl_first, NULL},
 	{MOSQ_EVT_CONTROL, on_control, CONTROL_TOPIC},
+	{MOSQ_EVT_CONTROL, on_replay, CONTROL_TOPIC_REPLAY},
 	{MOSQ_EVT_MESSAGE, on_message, NULL},
 	{MOSQ_EVT_TICK, on_tick, NULL},
 	{MOSQ_EVT_DISCONNECT, on_disconnect, NULL},
@@ -415,16 +428,6 @@ static int register_all(void)
 	return MOSQ_ERR_SUCCESS;
 }
 
-static void log_lines(const char *text)
-{
-	for (const char *line = text; *line;) {
-		size_t len = strcspn(line, "\n");
-
-		log_to(&outlet.log, LOG_LEVEL_ERROR, "%.*s", (int)len, line);
-		line += len + (line[len] == '\n');
-	}
-}
-
 static int start(struct mosquitto_opt *options, int count)
 {
 	static const struct core_broker broker = {
@@ -440,7 +443,7 @@ static int start(struct mosquitto_opt *options, int count)
 	st = core_start(&broker, overrides, (size_t)count, &attached.core, why, sizeof why);
 	free(overrides);
 	if (st == ST_OK) return MOSQ_ERR_SUCCESS;
-	log_lines(why);
+	log_lines_to(&outlet.log, LOG_LEVEL_ERROR, why);
 	return MOSQ_ERR_INVAL;
 }
 

@@ -234,6 +234,13 @@ bool core_control(struct core *core, const char *client, struct slice payload)
 	return peer_command(core->peer, client, payload) == ST_OK;
 }
 
+bool core_replay(struct core *core, const char *client, struct slice payload)
+{
+	settle(core);
+	deliveries_over(core);
+	return peer_replay(core->peer, client, payload, wall_ms()) == ST_OK;
+}
+
 void core_tick(struct core *core)
 {
 	uint64_t now = core_monotonic_ms();

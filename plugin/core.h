@@ -57,6 +57,8 @@ void core_goodbye(struct core *core, const char *client);
 void core_disconnected(struct core *core, const void *handle, const char *client, bool v5, bool persistent);
 /* A publish on the control topic. False: refused, the client is to be closed. */
 bool core_control(struct core *core, const char *client, struct slice payload);
+/* The same on the replay topic. */
+bool core_replay(struct core *core, const char *client, struct slice payload);
 void core_tick(struct core *core);
 /* Is any device held back at present? */
 bool core_busy(const struct core *core);

@@ -41,6 +41,17 @@ struct device_filter {
 	uint32_t rate;
 };
 
+/* History that was asked for once more (plugin/replay.h). */
+struct device_replay {
+	char *filter;
+	uint8_t qos;
+	uint32_t rate;
+	struct entry_id from;         /* behind this one */
+	uint64_t last;                /* not 0: the newest so many instead */
+	struct entry_id upto;         /* as far as there was when it was asked for */
+	struct entry_id told;         /* its event */
+};
+
 struct device_grant {
 	char *pattern;                /* %c and %u replaced */
 	const struct grant *grant;
@@ -73,6 +84,7 @@ struct device {
 	bool crowded_told;
 	struct device_grant *grants;
 	size_t grant_count;
+	struct device_replay *replay; /* NULL: none under way */
 };
 
 struct devices {
@@ -95,6 +107,11 @@ void device_move(struct devices *d, struct device *dev, enum device_state state,
 enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again);
 /* Journals `subscribed again` for all its filters in a new generation. On failure it has none: again at a later tick. */
 enum status device_announce_all(struct devices *d, struct device *dev);
+/* Brings a connected device into a generation that a further subscription, or a replay, can join. */
+enum status device_make_ready(struct devices *d, struct device *dev);
+/* Journals the device's replay in its generation. */
+enum status device_announce_replay(struct devices *d, struct device *dev);
+void device_replay_over(struct device *dev);
 /* Journals where its filters stand, at most once a second: what a crash in a long catch-up repeats is bounded by it. */
 void device_keep_positions(struct devices *d, struct device *dev);
 /* Everything up to `upto` has been handed over for this filter. */
@@ -117,7 +134,7 @@ bool device_give(struct devices *d, struct device *dev, const struct message *m,
 	enum delivery kind) MUST_CHECK;
 /* The same, but with a window it is not handed over before device_feed. False: out of memory. */
 bool device_put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos) MUST_CHECK;
-/* A batch of the bridge. CONTROL_BUSY: it is answered when the last of it is handed over. */
+/* A batch of the bridge. CONTROL_LATER: it is answered when the last of it is handed over. */
 enum control_result device_take_batch(struct devices *d, struct device *dev, const struct control_command *c);
 /* Hands over what there is room for. */
 void device_feed(struct devices *d, struct device *dev, bool at_once);

@@ -48,6 +48,14 @@ static void keep(struct devices *d, struct device *dev, bool on)
 	else d->kept_count--;
 }
 
+void device_replay_over(struct device *dev)
+{
+	if (!dev->replay) return;
+	free(dev->replay->filter);
+	free(dev->replay);
+	dev->replay = NULL;
+}
+
 static void device_free(struct devices *d, struct device *dev)
 {
 	device_move(d, dev, DEVICE_AWAY, false);
@@ -56,6 +64,7 @@ static void device_free(struct devices *d, struct device *dev)
 	HASH_DEL(d->by_client, dev);
 	filters_forget(dev);
 	device_grants_free(dev);
+	device_replay_over(dev);
 	free(dev->client);
 	free(dev->user);
 	free(dev);
@@ -186,6 +195,18 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	return ST_OK;
 }
 
+enum status device_announce_replay(struct devices *d, struct device *dev)
+{
+	struct device_replay *r = dev->replay;
+	struct session_event e = {
+		.client = slice_str(dev->client), .user = slice_str(dev->user), .generation = dev->generation,
+		.filter = slice_str(r->filter), .qos = r->qos, .again = true, .replay = true, .from = r->from, .upto = r->upto,
+		.initial = {.policy = r->last ? NEW_LAST : NEW_NONE, .count = r->last}, .rate = r->rate,
+	};
+
+	return append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &r->told);
+}
+
 enum status device_announce_all(struct devices *d, struct device *dev)
 {
 	device_forget_batches(d, dev);
@@ -198,7 +219,9 @@ enum status device_announce_all(struct devices *d, struct device *dev)
 		dev->generation = ENTRY_ID_ZERO; /* those already told belong to a generation that nobody answers to */
 		return st;
 	}
-	return ST_OK;
+	if (!dev->replay || device_announce_replay(d, dev) == ST_OK) return ST_OK;
+	dev->generation = ENTRY_ID_ZERO;
+	return ST_FULL;
 }
 
 /* A new subscription joins a device that is live: its live subscriptions wait with it, from here on. */
@@ -250,8 +273,7 @@ static void fill_initial(struct device_filter *f, const struct grant *grant)
 	f->rate = grant->rate;
 }
 
-/* Brings a connected device into a generation that a further subscription can join. */
-static enum status make_ready(struct devices *d, struct device *dev)
+enum status device_make_ready(struct devices *d, struct device *dev)
 {
 	if ((dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS) return rejoin(d, dev);
 	if (dev->state == DEVICE_AWAY) return ST_OK;
@@ -267,7 +289,7 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	struct device_filter *f, before = {0};
 	bool known;
 	uint64_t overlap;
-	enum status st = make_ready(d, dev);
+	enum status st = device_make_ready(d, dev);
 
 	if (st != ST_OK) return st;
 	f = filter_find(dev, filter);
@@ -409,6 +431,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	 * new connection resumes the session or replaces it. Which of the two shows at CONNECT or at the next subscription;
 	 * until then the cursors stay. */
 	if (dev->state == DEVICE_AWAY && !persistent) return;
+	device_replay_over(dev);
 	dev->broker_keeps = persistent && d->deps.tells_connect;
 	if (dev->broker_keeps) dev->exact_end = true; /* what was not acknowledged the broker sends again */
 	device_write_gone(d, dev);

@@ -52,7 +52,8 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 #define PLUGIN_FILE TEST_BUILD_DIR "/plugin/mosquitto_redis.so"
 
 /* The usual: one Redis (AOF on, everysec), one broker with the plugin, perhaps a bridge, one settings file:
- *   redis_url, journal <folder>/journal, journal_size 4M, node test, broker_url, and `lines`. */
+ *   redis_url, journal <folder>/journal, journal_size 4M, node test, broker_url, listen none unless `lines` say where,
+ *   and `lines`. */
 #define WORLD_BRIDGE 1u       /* with a bridge, which has greeted the plugin when world_start returns */
 #define WORLD_NO_START 2u     /* only make them; the test starts them */
 #define WORLD_REDIS_ALWAYS 4u /* appendfsync always */
