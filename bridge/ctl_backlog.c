@@ -25,7 +25,7 @@ struct part {
 
 struct backlog {
 	struct settings *settings;
-	redisContext *redis;
+	struct ctl_redis *redis;
 	struct ctl_reader *reader;
 	struct ctl_session session;
 	struct entry_id mark;
@@ -60,7 +60,7 @@ static void backlog_close(struct backlog *b)
 {
 	ctl_session_fini(&b->session);
 	ctl_reader_close(b->reader);
-	if (b->redis) redisFree(b->redis);
+	if (b->redis) ctl_redis_close(b->redis);
 	settings_free(b->settings);
 	free(b->parts);
 	buf_free(&b->out);

@@ -52,7 +52,7 @@ struct settings *ctl_settings(const struct ctl_call *call)
 	return NULL;
 }
 
-int ctl_connect(const struct ctl_call *call, struct settings **settings, redisContext **redis)
+int ctl_connect(const struct ctl_call *call, struct settings **settings, struct ctl_redis **redis)
 {
 	char why[512];
 

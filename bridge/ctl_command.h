@@ -8,9 +8,8 @@
 #ifndef MQR_BRIDGE_CTL_COMMAND_H
 #define MQR_BRIDGE_CTL_COMMAND_H
 
-#include <hiredis/hiredis.h>
-
 #include "bridge/ctl_check.h"
+#include "bridge/ctl_redis.h"
 #include "config/settings.h"
 
 #define CTL_PROGRAM_NAME "mosquitto-redis-ctl"
@@ -38,7 +37,7 @@ int ctl_wrong(const char *what, const char *argument);
 struct settings *ctl_settings(const struct ctl_call *call);
 
 /* Settings and a connection. CTL_OK: both are the caller's (settings_free, redisFree). Else it has said why. */
-int ctl_connect(const struct ctl_call *call, struct settings **settings, redisContext **redis);
+int ctl_connect(const struct ctl_call *call, struct settings **settings, struct ctl_redis **redis);
 /* Usage, options and exit codes of one command, to stdout. */
 void ctl_help(const struct ctl_command *command);
 

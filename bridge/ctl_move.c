@@ -42,7 +42,7 @@ static const char script[] =
 
 struct mover {
 	struct settings *settings;
-	redisContext *redis;
+	struct ctl_redis *redis;
 	const char *device;
 	char shown[256]; /* its name, printable */
 	char cursor[ENTRY_ID_TEXT_MAX];
@@ -66,7 +66,7 @@ static redisReply *run_script(struct mover *m)
 static int refused(const struct mover *m, const redisReply *reply)
 {
 	if (!reply) {
-		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", m->redis->errstr);
+		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", ctl_redis_error(m->redis));
 		return CTL_UNREACHABLE;
 	}
 	if (slice_equal(reply_slice(reply), slice_str("unknown"))) {
@@ -143,7 +143,7 @@ static int mover_open(struct mover *m, const struct ctl_call *call, const char *
 
 static void mover_close(struct mover *m)
 {
-	redisFree(m->redis);
+	ctl_redis_close(m->redis);
 	settings_free(m->settings);
 }
 

@@ -29,7 +29,7 @@ const char *ctl_presence_text(enum ctl_presence presence)
 	return texts[presence];
 }
 
-static redisReply *boot_end(redisContext *redis, const struct settings *settings, struct slice boot)
+static redisReply *boot_end(struct ctl_redis *redis, const struct settings *settings, struct slice boot)
 {
 	struct buf key = {0};
 	struct slice argv[3] = {slice_str("HGET"), key_make(&key, settings->prefix, KEY_BOOTS, slice_str(settings->node)), boot};
@@ -39,7 +39,7 @@ static redisReply *boot_end(redisContext *redis, const struct settings *settings
 	return reply;
 }
 
-bool ctl_boot_over(redisContext *redis, const struct settings *settings, struct slice value)
+bool ctl_boot_over(struct ctl_redis *redis, const struct settings *settings, struct slice value)
 {
 	redisReply *reply = value.data ? boot_end(redis, settings, value) : NULL;
 	bool over = !value.data || (reply && reply->type == REDIS_REPLY_STRING);
@@ -56,7 +56,7 @@ static struct slice field(const redisReply *hash, const char *name)
 	return (struct slice){0};
 }
 
-static struct crash crash_of(redisContext *redis, const struct settings *settings, const redisReply *hash)
+static struct crash crash_of(struct ctl_redis *redis, const struct settings *settings, const redisReply *hash)
 {
 	struct slice live = field(hash, SESSION_LIVE), text = field(hash, SESSION_OVERLAP);
 	struct crash c = {0};
@@ -101,7 +101,7 @@ static int take_filter(struct ctl_session *s, struct ctl_reader *reader, struct 
 	return CTL_OK;
 }
 
-static int take_hash(redisContext *redis, struct ctl_reader *reader, const redisReply *hash, struct ctl_session *s)
+static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const redisReply *hash, struct ctl_session *s)
 {
 	struct slice live = field(hash, SESSION_LIVE), here = field(hash, SESSION_HERE), user = field(hash, SESSION_USER);
 	struct crash crash = crash_of(redis, s->settings, hash);
@@ -122,7 +122,7 @@ static int take_hash(redisContext *redis, struct ctl_reader *reader, const redis
 	return code;
 }
 
-static uint64_t seen(redisContext *redis, const struct settings *settings, const char *client)
+static uint64_t seen(struct ctl_redis *redis, const struct settings *settings, const char *client)
 {
 	struct buf key = {0};
 	struct slice argv[3] = {slice_str("ZSCORE"), key_make(&key, settings->prefix, KEY_SESSIONS, (struct slice){0}),
@@ -135,7 +135,7 @@ static uint64_t seen(redisContext *redis, const struct settings *settings, const
 	return ms;
 }
 
-int ctl_session_read(redisContext *redis, struct ctl_reader *reader, const struct settings *settings, const char *client,
+int ctl_session_read(struct ctl_redis *redis, struct ctl_reader *reader, const struct settings *settings, const char *client,
 	struct ctl_session *out)
 {
 	struct buf key = {0};
@@ -147,7 +147,7 @@ int ctl_session_read(redisContext *redis, struct ctl_reader *reader, const struc
 	buf_free(&key);
 	*out = (struct ctl_session){.client = client, .settings = settings};
 	if (!hash || hash->type != REDIS_REPLY_ARRAY) {
-		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", hash && hash->str ? hash->str : redis->errstr);
+		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", hash && hash->str ? hash->str : ctl_redis_error(redis));
 		code = hash ? CTL_PROBLEM : CTL_UNREACHABLE;
 	} else if (hash->elements == 0) {
 		fprintf(stderr, CTL_PROGRAM_NAME ": device %s is not known (prefix %s)\n",

@@ -5,11 +5,11 @@
 #ifndef MQR_BRIDGE_CTL_SESSION_H
 #define MQR_BRIDGE_CTL_SESSION_H
 
-#include <hiredis/hiredis.h>
 #include <stdbool.h>
 
 #include "bridge/catch_up.h"
 #include "bridge/ctl_reader.h"
+#include "bridge/ctl_redis.h"
 #include "config/acl_file.h"
 #include "config/settings.h"
 
@@ -33,11 +33,11 @@ struct ctl_session {
 
 const char *ctl_presence_text(enum ctl_presence presence);
 /* Is the run of the broker that this boot id names over? `value`: of `live` or `here`, absent for a device without it. */
-bool ctl_boot_over(redisContext *redis, const struct settings *settings, struct slice value);
+bool ctl_boot_over(struct ctl_redis *redis, const struct settings *settings, struct slice value);
 
 /* Reads it, cursors resolved. CTL_OK, or CTL_PROBLEM (no such device, among others) or CTL_UNREACHABLE after saying so.
  * The caller calls ctl_session_fini in any case. */
-int ctl_session_read(redisContext *redis, struct ctl_reader *reader, const struct settings *settings, const char *client,
+int ctl_session_read(struct ctl_redis *redis, struct ctl_reader *reader, const struct settings *settings, const char *client,
 	struct ctl_session *out);
 void ctl_session_fini(struct ctl_session *s);
 /* Is this one of those that the grants and the ACL file let it have? Without grants in the settings (they may stand in

@@ -16,6 +16,7 @@
 #include "bridge/fetch_source.h"
 #include "config/event_fields.h"
 #include "config/keys.h"
+#include "config/resp.h"
 
 #define PAGE "500"
 #define FIELDS_KNOWN 5
@@ -28,7 +29,7 @@ struct row {
 
 struct listing {
 	const struct settings *settings;
-	redisContext *redis;
+	struct ctl_redis *redis;
 	redisReply *boots; /* HKEYS: runs of the broker that are over */
 	struct row *rows;
 	size_t count, cap;
@@ -82,36 +83,43 @@ static void take(struct listing *l, const redisReply *client, const redisReply *
 	for (size_t i = 0; i < FIELDS_KNOWN; i++) row->filters -= fields->element[i]->type == REDIS_REPLY_STRING;
 }
 
-static void ask_fields(struct listing *l, const redisReply *client, struct buf *key)
+static void ask_fields(struct listing *l, const redisReply *client, struct buf *key, struct buf *commands)
 {
-	const char *argv[2 + FIELDS_KNOWN] = {"HMGET", NULL, SESSION_USER, SESSION_LIVE, SESSION_HERE, SESSION_OVERLAP,
+	static const char *const names[FIELDS_KNOWN] = {SESSION_USER, SESSION_LIVE, SESSION_HERE, SESSION_OVERLAP,
 		SESSION_LIVE_AT};
-	size_t lens[2 + FIELDS_KNOWN];
 	struct slice name = key_make(key, l->settings->prefix, KEY_SESSION, reply_slice(client));
 
-	argv[1] = name.data;
-	for (int i = 0; i < 2 + FIELDS_KNOWN; i++) lens[i] = i == 1 ? name.len : strlen(argv[i]);
-	(void)redisAppendCommandArgv(l->redis, 2 + FIELDS_KNOWN, argv, lens); /* a failure shows at the reply */
-	argv[0] = "HLEN";
-	lens[0] = 4;
-	(void)redisAppendCommandArgv(l->redis, 2, argv, lens);
+	resp_begin(commands, 2 + FIELDS_KNOWN);
+	resp_arg_str(commands, "HMGET");
+	resp_arg(commands, name);
+	for (int i = 0; i < FIELDS_KNOWN; i++) resp_arg_str(commands, names[i]);
+	resp_begin(commands, 2);
+	resp_arg_str(commands, "HLEN");
+	resp_arg(commands, name);
 }
 
 /* One page of ZSCAN: all devices of it are asked for at once. False: the connection failed. */
 static bool take_page(struct listing *l, const redisReply *members)
 {
-	struct buf key = {0};
-	bool ok = true;
+	struct buf key = {0}, commands = {0};
+	size_t count = members->elements / 2;
+	redisReply **replies = calloc(count ? count * 2 : 1, sizeof(redisReply *));
+	bool ok = false;
 
-	for (size_t i = 0; i + 1 < members->elements; i += 2) ask_fields(l, members->element[i], &key);
-	for (size_t i = 0; ok && i + 1 < members->elements; i += 2) {
-		redisReply *fields = NULL, *len = NULL;
-
-		ok = redisGetReply(l->redis, (void **)&fields) == REDIS_OK && redisGetReply(l->redis, (void **)&len) == REDIS_OK;
-		if (ok) take(l, members->element[i], members->element[i + 1], fields, len);
-		if (fields) freeReplyObject(fields);
-		if (len) freeReplyObject(len);
+	for (size_t i = 0; i < count; i++) ask_fields(l, members->element[2 * i], &key, &commands);
+	if (!replies || commands.failed || key.failed) {
+		l->failed = true;
+	} else {
+		ok = ctl_redis_batch(l->redis, &commands, count * 2, replies);
+		for (size_t i = 0; ok && i < count; i++) {
+			take(l, members->element[2 * i], members->element[2 * i + 1], replies[2 * i], replies[2 * i + 1]);
+		}
+		for (size_t i = 0; i < count * 2; i++) {
+			if (replies[i]) freeReplyObject(replies[i]);
+		}
 	}
+	free(replies);
+	buf_free(&commands);
 	buf_free(&key);
 	return ok;
 }
@@ -133,7 +141,7 @@ static int scan(struct listing *l, const char *pattern)
 			(void)snprintf(cursor, sizeof(cursor), "%s", page->element[0]->str);
 			ok = take_page(l, page->element[1]);
 		} else {
-			fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", page && page->str ? page->str : l->redis->errstr);
+			fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", page && page->str ? page->str : ctl_redis_error(l->redis));
 		}
 		if (page) freeReplyObject(page);
 		ctl_progress("devices read", l->count);
@@ -207,7 +215,7 @@ static void fini(struct listing *l, struct settings *settings)
 	}
 	free(l->rows);
 	if (l->boots) freeReplyObject(l->boots);
-	redisFree(l->redis);
+	ctl_redis_close(l->redis);
 	settings_free(settings);
 }
 

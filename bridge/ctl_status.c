@@ -21,7 +21,7 @@
 
 struct report_view {
 	const struct settings *settings;
-	redisContext *redis;
+	struct ctl_redis *redis;
 	char unreachable[TEXT_MAX];
 	char version[64], role[32], policy[64];
 	uint64_t maxmemory;
@@ -82,7 +82,7 @@ static redisReply *ask(struct report_view *v, const char *command, enum key_kind
 
 	buf_free(&key);
 	if (reply && reply->type != REDIS_REPLY_ERROR) return reply;
-	warn(v, "redis: %s: %s", command, reply ? reply->str : v->redis->errstr);
+	warn(v, "redis: %s: %s", command, reply ? reply->str : ctl_redis_error(v->redis));
 	if (reply) freeReplyObject(reply);
 	return NULL;
 }
@@ -93,7 +93,7 @@ static void gather_redis(struct report_view *v)
 	redisReply *info = ctl_redis_ask(v->redis, "INFO", NULL);
 
 	if (!info || info->type != REDIS_REPLY_STRING) {
-		warn(v, "redis: INFO: %s", info && info->str ? info->str : v->redis->errstr);
+		warn(v, "redis: INFO: %s", info && info->str ? info->str : ctl_redis_error(v->redis));
 		if (info) freeReplyObject(info);
 		return;
 	}
@@ -230,7 +230,7 @@ int ctl_status(const struct settings *settings, bool json)
 	code = v->warning_count ? CTL_PROBLEM : CTL_OK;
 out:
 	if (v->status) freeReplyObject(v->status);
-	if (v->redis) redisFree(v->redis);
+	ctl_redis_close(v->redis);
 	free(v);
 	return code;
 }

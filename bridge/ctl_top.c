@@ -38,7 +38,7 @@ struct sample {
 
 struct top {
 	struct settings *settings;
-	redisContext *redis;
+	struct ctl_redis *redis;
 	bool screen, json;
 	struct termios before;
 	struct sample now, last;
@@ -58,8 +58,8 @@ static redisReply *ask(struct top *t, const char *command, enum key_kind kind, s
 
 	buf_free(&key);
 	if (!reply) {
-		snprintf(t->trouble, sizeof(t->trouble), "%s", t->redis->errstr);
-		redisFree(t->redis);
+		snprintf(t->trouble, sizeof(t->trouble), "%s", ctl_redis_error(t->redis));
+		ctl_redis_close(t->redis);
 		t->redis = NULL;
 	}
 	return reply;
@@ -281,7 +281,7 @@ int ctl_top_run(const struct ctl_call *call)
 		}
 		leave(t);
 		if (t->status) freeReplyObject(t->status);
-		if (t->redis) redisFree(t->redis);
+		if (t->redis) ctl_redis_close(t->redis);
 		settings_free(t->settings);
 		buf_free(&t->frame);
 	}

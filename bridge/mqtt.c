@@ -10,12 +10,18 @@
 #include "config/mosquitto_headers.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "config/resolve.h"
+#include "config/tls.h"
 
 #define KEEPALIVE_S 30
 #define MISC_MS 500
 #define CONNECT_TIMEOUT_MS 5000
 #define READ_PACKETS_MAX 64
+#define READ_PACKETS_TLS_MAX 8192 /* of a TLS record, 16 KiB: polling does not tell that some of it is left */
+#define LOOKUP_TIMEOUT_MS 5000
 
 /* Polls one duplicate; lives until its handle is closed. */
 struct watch {
@@ -31,9 +37,13 @@ struct mqtt {
 	const struct log_sink *log;
 	struct mqtt_events events;
 	struct mosquitto *client;
+	struct resolver *resolver;
+	SSL_CTX *tls; /* NULL: plain */
+	struct tls_peer peer;
 	struct watch *watch;
 	uv_timer_t misc, retry;
 	unsigned backoff_ms;
+	const char *role; /* NULL: the one for control */
 	unsigned random;
 	uint64_t connecting_since;
 	bool running;
@@ -74,7 +84,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	if (!m) return;
 	m->in_library = true;
 	if (status < 0 || (events & (UV_READABLE | UV_DISCONNECT))) {
-		for (int i = 0; i < READ_PACKETS_MAX && m->watch == w; i++) {
+		for (int i = 0; i < (m->tls ? READ_PACKETS_TLS_MAX : READ_PACKETS_MAX) && m->watch == w; i++) {
 			errno = 0;
 			if (mosquitto_loop_read(m->client, 1) != MOSQ_ERR_SUCCESS || errno == EAGAIN) break;
 		}
@@ -124,7 +134,10 @@ static void tell(struct mqtt *m, const char *why)
 {
 	if (m->told) return;
 	m->told = true;
-	log_to(m->log, LOG_LEVEL_WARNING, "broker %s: %s; trying again until it is there", m->settings->broker_url, why);
+	log_to(m->log, LOG_LEVEL_WARNING, "broker %s%s%s: %s%s%s; trying again until it is there", m->settings->broker_url,
+		m->role ? ", " : "", m->role ? m->role : "", why,
+		m->peer.refused ? ": its certificate is refused: " : "",
+		m->peer.refused ? X509_verify_cert_error_string(m->peer.refused) : "");
 }
 
 static void on_retry(uv_timer_t *timer);
@@ -166,29 +179,26 @@ static enum status credentials(struct mqtt *m)
 }
 
 static enum status client_make(struct mqtt *m);
+static bool may_go_on(struct mqtt *m);
 
-static void on_retry(uv_timer_t *timer)
+/* The first address that does not refuse at once. */
+static void on_found(void *ctx, enum status st, const struct resolved *found, const char *why)
 {
-	struct mqtt *m = timer->data;
-	const struct broker_address *to = &m->settings->broker;
-	enum status st;
-	int rc;
+	struct mqtt *m = ctx;
+	int rc = MOSQ_ERR_NO_CONN;
 
-	if (m->events.may_connect && !m->events.may_connect(m->events.ctx)) {
-		(void)uv_timer_start(&m->retry, on_retry, MISC_MS, 0);
-		return;
-	}
-	if (!m->client && client_make(m) != ST_OK) {
-		down(m, "out of memory");
-		return;
-	}
-	st = credentials(m); /* read each time: they may have been changed */
+	if (!may_go_on(m)) return; /* a look-up takes its time */
 	if (st != ST_OK) {
-		down(m, "its password file cannot be read");
+		down(m, why);
 		return;
 	}
 	m->in_library = true;
-	rc = mosquitto_connect_async(m->client, to->host, to->port, KEEPALIVE_S);
+	for (size_t i = 0; i < found->count && rc != MOSQ_ERR_SUCCESS; i++) {
+		char address[RESOLVE_TEXT_MAX];
+
+		rc = mosquitto_connect_async(m->client, resolved_text(&found->address[i], address), m->settings->broker.port,
+			KEEPALIVE_S);
+	}
 	m->in_library = false;
 	if (rc != MOSQ_ERR_SUCCESS) {
 		down(m, rc == MOSQ_ERR_ERRNO ? strerror(errno) : mosquitto_strerror(rc));
@@ -200,6 +210,38 @@ static void on_retry(uv_timer_t *timer)
 	}
 	m->connecting_since = uv_now(m->loop);
 	turn(m);
+}
+
+static bool may_go_on(struct mqtt *m)
+{
+	if (!m->events.may_connect || m->events.may_connect(m->events.ctx)) return true;
+	(void)uv_timer_start(&m->retry, on_retry, MISC_MS, 0);
+	return false;
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	struct mqtt *m = timer->data;
+	const struct settings *s = m->settings;
+	struct tls_files files = {s->broker_tls_ca, s->broker_tls_cert, s->broker_tls_key};
+	char why[256];
+
+	if (!may_go_on(m)) return;
+	if (!m->client && client_make(m) != ST_OK) {
+		down(m, "out of memory");
+		return;
+	}
+	/* Both are read each time: they may have been changed. */
+	if (credentials(m) != ST_OK) {
+		down(m, "its password file cannot be read");
+		return;
+	}
+	if (m->tls && tls_context_load(m->tls, &files, why, sizeof(why)) != ST_OK) {
+		down(m, why);
+		return;
+	}
+	m->peer.refused = X509_V_OK;
+	resolver_start(m->resolver, s->broker.host, s->broker.port, LOOKUP_TIMEOUT_MS, on_found, m);
 }
 
 static void on_misc(uv_timer_t *timer)
@@ -234,7 +276,8 @@ static void on_connect(struct mosquitto *client, void *ctx, int reason)
 	m->connected = true;
 	m->told = false;
 	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
-	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s: connected", m->settings->broker_url);
+	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s%s%s: connected", m->settings->broker_url, m->role ? ", " : "",
+		m->role ? m->role : "");
 	m->events.connected(m->events.ctx);
 }
 
@@ -256,23 +299,38 @@ static enum status client_make(struct mqtt *m)
 {
 	char id[300];
 
-	snprintf(id, sizeof(id), "mosquitto-redis-bridge-%s", m->settings->node);
+	snprintf(id, sizeof(id), "mosquitto-redis-%s-%s", m->role ? m->role : "bridge", m->settings->node);
 	m->client = mosquitto_new(id, true, m);
 	if (!m->client) return ST_NOMEM;
 	if (mosquitto_int_option(m->client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5) != MOSQ_ERR_SUCCESS
 		|| mosquitto_int_option(m->client, MOSQ_OPT_TCP_NODELAY, 1) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
 	mosquitto_connect_callback_set(m->client, on_connect);
 	mosquitto_message_callback_set(m->client, on_message);
+	if (!m->settings->broker.tls) return ST_OK;
+	SSL_CTX_free(m->tls); /* the client before is gone */
+	m->tls = tls_context_new();
+	m->peer.host = m->settings->broker.host;
+	if (!m->tls || tls_context_peer(m->tls, &m->peer) != ST_OK) return ST_NOMEM;
+	/* libmosquitto knows addresses only: the check of the name is ours, in the context. */
+	if (mosquitto_void_option(m->client, MOSQ_OPT_SSL_CTX, m->tls) != MOSQ_ERR_SUCCESS
+		|| mosquitto_int_option(m->client, MOSQ_OPT_SSL_CTX_WITH_DEFAULTS, 0) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
 	return ST_OK;
 }
 
 enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	const struct mqtt_events *events, struct mqtt **out)
 {
+	return mqtt_new_role(loop, settings, NULL, log, events, out);
+}
+
+enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, const char *role, const struct log_sink *log,
+	const struct mqtt_events *events, struct mqtt **out)
+{
 	struct mqtt *m = calloc(1, sizeof(*m));
 	enum status st;
 
 	if (!m) return ST_NOMEM;
+	m->role = role;
 	m->loop = loop;
 	m->settings = settings;
 	m->log = log;
@@ -281,8 +339,10 @@ enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const str
 	m->random = (unsigned)uv_hrtime() ^ (unsigned)getpid();
 	(void)mosquitto_lib_init();
 	st = client_make(m);
+	if (st == ST_OK) st = resolver_new(loop, &m->resolver);
 	if (st != ST_OK) {
 		mosquitto_destroy(m->client);
+		SSL_CTX_free(m->tls);
 		(void)mosquitto_lib_cleanup();
 		free(m);
 		return st;
@@ -310,6 +370,7 @@ void mqtt_stop(struct mqtt *m)
 	m->running = false;
 	(void)uv_timer_stop(&m->misc);
 	(void)uv_timer_stop(&m->retry);
+	resolver_stop(m->resolver);
 	if (m->connected) (void)mosquitto_disconnect(m->client);
 	watch_drop(m);
 	mosquitto_destroy(m->client); /* the only way to have its socket closed now */
@@ -321,6 +382,14 @@ void mqtt_stop(struct mqtt *m)
 bool mqtt_is_connected(const struct mqtt *m)
 {
 	return m->connected;
+}
+
+enum status mqtt_subscribe(struct mqtt *m, const char *filter)
+{
+	if (!m->connected) return ST_LOST;
+	if (mosquitto_subscribe(m->client, NULL, filter, 0) != MOSQ_ERR_SUCCESS) return ST_LOST;
+	turn(m);
+	return ST_OK;
 }
 
 enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload)
@@ -344,26 +413,33 @@ enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload
 	}
 }
 
-static void part_closed(uv_handle_t *handle)
+static void part_gone(void *ctx)
 {
-	struct mqtt *m = handle->data;
+	struct mqtt *m = ctx;
 
 	if (--m->closing > 0) return;
+	SSL_CTX_free(m->tls);
 	if (m->closed) m->closed(m->closed_ctx);
 	free(m);
+}
+
+static void part_closed(uv_handle_t *handle)
+{
+	part_gone(handle->data);
 }
 
 void mqtt_close(struct mqtt *m, void (*closed)(void *ctx), void *ctx)
 {
 	if (m->closing) return;
-	m->closing = 2;
+	m->closing = 3;
 	m->closed = closed;
 	m->closed_ctx = ctx;
 	if (m->connected) (void)mosquitto_disconnect(m->client);
 	watch_drop(m);
-	mosquitto_destroy(m->client);
+	mosquitto_destroy(m->client); /* and with it its last TLS connection */
 	m->client = NULL;
 	(void)mosquitto_lib_cleanup();
+	resolver_close(m->resolver, part_gone, m);
 	uv_close((uv_handle_t *)&m->misc, part_closed);
 	uv_close((uv_handle_t *)&m->retry, part_closed);
 }

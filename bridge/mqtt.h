@@ -1,6 +1,7 @@
 /*
  * The bridge's MQTT connection: libmosquitto driven by the libuv loop, kept connected. Everything on the loop's thread.
- * Look-up of a host name blocks (libmosquitto's); an address does not.
+ * Host names are looked up beside the loop (config/resolve.h), and libmosquitto is given addresses. With mqtts:// the
+ * certificate must be for the name in broker_url all the same; the files are read anew for every connection.
  */
 #ifndef MQR_BRIDGE_MQTT_H
 #define MQR_BRIDGE_MQTT_H
@@ -29,12 +30,17 @@ struct mqtt_events {
 /* `settings` and `log` must outlive it. */
 enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	const struct mqtt_events *events, struct mqtt **out) MUST_CHECK;
+/* One of several connections of a node: `role` (borrowed) stands in its client id and log lines. */
+enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, const char *role, const struct log_sink *log,
+	const struct mqtt_events *events, struct mqtt **out) MUST_CHECK;
 /* Connects, and again whenever the connection is lost. Idempotent. */
 void mqtt_start(struct mqtt *m);
 /* Disconnects at once, what was not written yet is dropped, and stays so until mqtt_start; `lost` is not called. Not from
  * within mqtt_events. Idempotent. */
 void mqtt_stop(struct mqtt *m);
 bool mqtt_is_connected(const struct mqtt *m);
+/* Asks for a filter at QoS 0, until the connection is lost; the broker may say no. ST_LOST when not connected. */
+enum status mqtt_subscribe(struct mqtt *m, const char *filter) MUST_CHECK;
 /* QoS 0. ST_LOST when not connected; ST_TOO_LARGE when the broker takes no packet of that size. */
 enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload) MUST_CHECK;
 /* Disconnects and ends it; `closed` on a later turn of the loop, after which it is gone. */

@@ -279,7 +279,8 @@ static void on_cursor(void *ctx, const struct device_read_answer *answer)
 	move(d, QUEUE_READY);
 }
 
-/* What is known by session events is as good as the mark: everything before an event is in Redis with it. */
+/* What is known by session events is as good as the mark: everything before an event is in Redis with it. Not during a
+ * failover, when events may come from the new master already, and messages still from the one that was. */
 static void give_mark(struct device *d)
 {
 	struct scheduler *s = d->scheduler;
@@ -289,7 +290,7 @@ static void give_mark(struct device *d)
 		move(d, QUEUE_HELD);
 		return;
 	}
-	if (entry_id_compare(position, mark) > 0) mark = position;
+	if (s->env.settings->redis.form != REDIS_SENTINEL && entry_id_compare(position, mark) > 0) mark = position;
 	catch_up_mark(d->machine, mark, now_ms(s));
 	move(d, QUEUE_READY);
 }
@@ -604,6 +605,8 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 	size_t slot = ack->sequence % (CATCH_UP_WINDOW + 2);
 
 	if (!d || entry_id_compare(ack->generation, catch_up_generation(d->machine)) != 0) return;
+	d->sent_ms = now_ms(s);
+	if (ack->result == CONTROL_UNDER_WAY) return;
 	s->unacked_bytes -= d->unacked[slot];
 	d->unacked[slot] = 0;
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);

@@ -31,8 +31,9 @@ struct service {
 	struct requests *requests;
 	uint64_t fence;
 	bool active;
+	bool was_ready;
 	struct web *web; /* NULL: listen none */
-	uint64_t gaps;
+	uint64_t events_trimmed; /* times events were lost to trimming */
 	bool closing;
 	void (*changed)(void *ctx, enum service_state state);
 	void *changed_ctx;
@@ -78,7 +79,11 @@ static void on_redis_ready(void *ctx, struct redis_link *link)
 
 	(void)link;
 	lock_ready(b->lock);
-	control_client_ready(b->control);
+	/* What is there now may be another server, or know less than it did: how far Redis was is void, and with it how far the
+	 * devices under way may be read. */
+	if (b->was_ready) control_client_again(b->control);
+	else control_client_ready(b->control);
+	b->was_ready = true;
 	scheduler_ready(b->scheduler);
 }
 
@@ -130,7 +135,7 @@ static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
 
-	b->gaps++;
+	b->events_trimmed++;
 	settings_changed(b); /* it may have been among the events that are gone */
 	control_client_again(b->control);
 }
@@ -293,7 +298,7 @@ static void vitals(void *ctx, struct vitals *out)
 		.redis_latency = *redis_link_latency(b->link),
 		.broker_connected = mqtt_is_connected(b->mqtt),
 		.plugin_open = control_client_is_open(b->control),
-		.gaps = b->gaps,
+		.events_trimmed = b->events_trimmed,
 		.redelivery = scheduler_count(b->scheduler),
 		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
 		.housekeeping = *housekeeping_totals(b->housekeeping),

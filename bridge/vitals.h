@@ -19,7 +19,7 @@ struct vitals {
 	struct histogram redis_latency;
 	bool broker_connected;
 	bool plugin_open;          /* the plugin has accepted our greeting and takes commands */
-	uint64_t gaps;             /* times session events were trimmed before they were read */
+	uint64_t events_trimmed;   /* times session events were trimmed before they were read */
 	struct scheduler_counts redelivery;
 	struct scheduler_device slowest[VITALS_SLOWEST_MAX];
 	size_t slowest_count;

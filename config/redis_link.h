@@ -4,7 +4,10 @@
  * command was answered) and again, without end. Of many losses alike only the first are logged, and how many followed.
  * Runs on the libuv loop it was given, on that loop's thread only. Built on hiredis' context and reader (non-blocking),
  * not on its async API: one write may carry many commands with one callback, and a connection is lost in one place
- * only. Look-up of a host name blocks the calling thread; an address does not.
+ * only. Host names are looked up beside the loop (config/resolve.h), TLS is spoken by config/redis_socket.h. With
+ * redis+sentinel:// it goes to the master that the sentinels name (config/redis_sentinel.h), makes sure that it is one
+ * (ROLE), and leaves it as soon as they name another or it answers READONLY. Certificates and the password are read anew for
+ * every connection, and an answer NOAUTH ends one, so that both can be replaced while we run.
  *
  * Deadlines: when replies are pending and no byte arrived for `timeout_ms`, the connection counts as lost (a stopped
  * Redis answers nothing and closes nothing). A send may ask for its own, longer deadline (blocking commands).
@@ -13,6 +16,7 @@
 #define MQR_CONFIG_REDIS_LINK_H
 
 #include <hiredis/hiredis.h>
+#include <hiredis/read.h>
 #include <stdbool.h>
 #include <uv.h>
 
@@ -49,6 +53,8 @@ bool redis_link_is_ready(const struct redis_link *link);
  * `deadline_ms` 0: the link's own time-out. May be called from a reply callback. */
 enum status redis_link_send(struct redis_link *link, const struct buf *commands, size_t replies, unsigned deadline_ms,
 	redis_reply_fn *fn, void *ctx) MUST_CHECK;
+/* From a reply callback: the reply is now the caller's (freeReplyObject). */
+void redis_link_take_reply(struct redis_link *link);
 /* Bytes not yet written to the socket. */
 size_t redis_link_unsent(const struct redis_link *link);
 /* Replies that were asked for and have not come. Looks at every pending send. */

@@ -15,17 +15,29 @@
 #include "config/rule.h"
 #include "config/status.h"
 
-enum redis_form { REDIS_TCP, REDIS_UNIX, REDIS_TLS, REDIS_SENTINEL, REDIS_CLUSTER };
+enum redis_form { REDIS_TCP, REDIS_UNIX, REDIS_SENTINEL, REDIS_CLUSTER };
+enum redis_confirm { REDIS_CONFIRM_REPLY, REDIS_CONFIRM_REPLICAS, REDIS_CONFIRM_FSYNC };
 enum journal_full { JOURNAL_REFUSE, JOURNAL_DROP_NEW, JOURNAL_DROP_OLD };
 enum acl_default { ACL_DEFAULT_DETECT, ACL_DEFAULT_ALLOW, ACL_DEFAULT_DENY };
 
+struct redis_host {
+	char *host;
+	uint16_t port;
+};
+
 struct redis_address {
 	enum redis_form form;
-	char *host;    /* TCP, TLS */
+	bool tls;      /* rediss://, rediss+sentinel:// (the sentinels' connections too) */
+	char *host;    /* TCP */
 	uint16_t port;
 	char *path;    /* unix */
 	unsigned db;
+	char *master;  /* its name at the sentinels */
+	struct redis_host *sentinels;
+	size_t sentinel_count;
 };
+
+#define REDIS_SENTINELS_MAX 16
 
 struct broker_address {
 	bool tls;
@@ -48,6 +60,8 @@ struct settings {
 	char *redis_username, *redis_password_file;
 	char *redis_tls_ca, *redis_tls_cert, *redis_tls_key;
 	char *redis_confirm;
+	enum redis_confirm confirm;
+	unsigned confirm_replicas; /* REDIS_CONFIRM_REPLICAS: from 1 */
 	char *prefix;
 	char *node;
 	struct mirror_rule *mirrors;
@@ -73,7 +87,8 @@ struct settings {
 };
 
 enum setting_type { SETTING_STRING, SETTING_PATH, SETTING_SIZE, SETTING_DURATION, SETTING_ENUM, SETTING_MIRROR,
-	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_BROKER_URL, SETTING_LISTEN, SETTING_PREFIX, SETTING_NODE };
+	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_REDIS_CONFIRM, SETTING_BROKER_URL, SETTING_LISTEN,
+	SETTING_PREFIX, SETTING_NODE };
 
 /* One accepted word of an ENUM, or of a STRING that has a list of them. */
 struct setting_word {

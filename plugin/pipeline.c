@@ -23,7 +23,7 @@
 #define SIDE_KEEP_MAX (4u * 1024 * 1024)
 #define LOG_EVERY_MS 10000
 
-enum phase { PHASE_MARK, PHASE_MAIN, PHASE_VERIFY, PHASE_LETTERS, PHASE_DONE };
+enum phase { PHASE_MARK, PHASE_MAIN, PHASE_VERIFY, PHASE_LETTERS, PHASE_CONFIRM, PHASE_DONE };
 enum progress { TO_SEND, IN_FLIGHT, PAUSED };
 
 struct pipeline {
@@ -51,6 +51,9 @@ struct pipeline {
 	bool known;           /* current is applied and its errors are noted */
 	bool multi_failed, applied_now, mark_moved, watch_failed, failed;
 	unsigned main_sends;  /* of current */
+	bool durable;         /* current is stored as redis_confirm asks */
+	bool wrote;           /* this connection has written */
+	bool told_unknown;    /* that Redis cannot confirm as asked */
 	bool outdated;        /* current was made for other limits */
 	char reason[REASON_MAX];
 	struct episode episode;
@@ -253,12 +256,15 @@ static void decide(struct pipeline *p)
 			return;
 		}
 		transaction_reset_errors(p->current);
+		p->durable = false;
 		go_to(p, PHASE_MAIN);
 	} else if (!p->known && p->current->write_count > p->current->doomed_count) {
 		transaction_reset_errors(p->current);
 		go_to(p, PHASE_VERIFY);
 	} else if (letters_count(p->current) > 0 && !letters_written(p)) {
 		go_to(p, PHASE_LETTERS);
+	} else if (p->config.wait.confirm != REDIS_CONFIRM_REPLY && !p->durable) {
+		go_to(p, PHASE_CONFIRM);
 	} else {
 		go_to(p, PHASE_DONE);
 	}
@@ -291,7 +297,7 @@ static void begin_next(struct pipeline *p)
 	struct transaction *t = p->next;
 	p->next = p->current;
 	p->current = t;
-	p->known = p->outdated = false;
+	p->known = p->outdated = p->durable = false;
 	p->main_sends = 0;
 	decide(p);
 }
@@ -338,6 +344,8 @@ const struct buf *pipeline_send(struct pipeline *p, size_t *replies)
 		build_mark(p);
 	} else if (p->phase == PHASE_VERIFY) {
 		p->side_replies = verify_build(p->current, &p->side);
+	} else if (p->phase == PHASE_CONFIRM) {
+		p->side_replies = wait_build(&p->config.wait, p->wrote, &p->names, last_id(p->current), &p->side, &p->scratch);
 	} else {
 		letters_build(p->current, &p->names, &p->side, &p->scratch, &p->side_replies);
 	}
@@ -498,11 +506,16 @@ static void exec_reply(struct pipeline *p, const redisReply *reply, size_t comma
 	}
 }
 
+static void now_confirmed(struct pipeline *p)
+{
+	if (entry_id_compare(p->mark, p->confirmed) > 0) p->confirmed = p->mark;
+}
+
 static void main_applied(struct pipeline *p)
 {
 	p->known = true;
 	p->mark = p->applied = last_id(p->current);
-	if (entry_id_compare(p->mark, p->confirmed) > 0) p->confirmed = p->mark;
+	if (p->config.wait.confirm == REDIS_CONFIRM_REPLY) now_confirmed(p);
 }
 
 static void letters_applied(struct pipeline *p)
@@ -527,6 +540,7 @@ static void transaction_ended(struct pipeline *p)
 	enum phase phase = p->phase;
 	char reason[REASON_MAX];
 	snprintf(reason, sizeof(reason), "%s", p->mark_moved ? "mark of this node changed by somebody else" : p->reason);
+	p->wrote |= applied;
 	if (applied && phase == PHASE_MAIN) main_applied(p);
 	if (applied && phase == PHASE_LETTERS) letters_applied(p);
 	if (applied) {
@@ -583,6 +597,31 @@ static void verified(struct pipeline *p, const redisReply *reply, size_t index)
 	hold_off(p, reason);
 }
 
+/* How far a transaction that is applied has spread. */
+static void confirm_reply(struct pipeline *p, const redisReply *reply, size_t index)
+{
+	char reason[REASON_MAX];
+	if (index + 1 < p->side_replies) {
+		if (is_error(reply)) refuse(p, reply);
+		else p->wrote = true;
+		return;
+	}
+	p->durable = wait_reached(&p->config.wait, reply, reason, sizeof(reason)) && p->wrote;
+	if (p->durable) {
+		now_confirmed(p);
+		decide(p);
+		end_episode(p);
+		return;
+	}
+	if (p->failed) memcpy(reason, p->reason, sizeof(reason));
+	if (wait_unknown(reply) && !p->told_unknown) {
+		log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %s; nothing counts as stored until then", reason);
+		p->told_unknown = true;
+	}
+	go_to(p, PHASE_CONFIRM);
+	hold_off(p, reason);
+}
+
 void pipeline_reply(struct pipeline *p, const redisReply *reply, size_t index)
 {
 	if (p->progress != IN_FLIGHT) return;
@@ -603,6 +642,9 @@ void pipeline_reply(struct pipeline *p, const redisReply *reply, size_t index)
 	case PHASE_LETTERS:
 		transaction_reply(p, reply, index, p->side_replies - 3);
 		break;
+	case PHASE_CONFIRM:
+		confirm_reply(p, reply, index);
+		break;
 	case PHASE_DONE:
 		break;
 	}
@@ -612,6 +654,7 @@ void pipeline_reply(struct pipeline *p, const redisReply *reply, size_t index)
 
 void pipeline_lost(struct pipeline *p)
 {
+	p->wrote = false;
 	go_to(p, PHASE_MARK);
 }
 
@@ -706,6 +749,11 @@ void pipeline_go_on(struct pipeline *p, uint64_t released)
 {
 	const struct transaction *t = p->current;
 	p->position = t->record_count > 0 && !t->past ? t->records[t->record_count - 1].next : released;
+}
+
+bool pipeline_in_doubt(const struct pipeline *p)
+{
+	return p->current->record_count > 0 && p->main_sends > 0 && !p->known;
 }
 
 bool pipeline_empty(const struct pipeline *p)

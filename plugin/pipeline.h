@@ -16,6 +16,9 @@
  *   LETTERS  MULTI, an XADD to <prefix>:dead for each message and rule refused, XLEN, SET <prefix>:mark:<node>:dead, EXEC,
  *            WATCH. That second mark, the id of the last message in it, says after a lost reply whether the letters are
  *            written; it counts only up to the first mark, so that a stale one hides nothing
+ *   CONFIRM  with redis_confirm other than "reply": WAIT or WAITAOF (plugin/wait.h), again until it is reached. Nothing is
+ *            released before. Where the connection is lost meanwhile, perhaps to a new master, the mark there decides: the
+ *            transaction is sent again, or asked about again
  *
  * What an error means is told by plugin/error_class.h: before EXEC all is sent again, within EXEC's answer that write goes to
  * the letters.
@@ -34,6 +37,7 @@
 #include "config/status.h"
 #include "plugin/journal.h"
 #include "plugin/rule_cache.h"
+#include "plugin/wait.h"
 
 struct pipeline;
 
@@ -45,6 +49,7 @@ struct pipeline_config {
 	uint64_t position;          /* in the journal, of the first record to come */
 	size_t bytes_max;           /* of a transaction; 0: TRANSACTION_BYTES_MAX */
 	struct entry_id boot;       /* run that the first records belong to */
+	struct wait wait;           /* when a transaction counts as stored */
 	/* Is there an unreleased record with exactly this id? */
 	bool (*has_record)(void *ctx, struct entry_id id);
 	uint64_t (*now_ms)(void *ctx); /* for durations in log lines */
@@ -115,6 +120,8 @@ void pipeline_moved(struct pipeline *p, size_t index, const struct journal_recor
 /* Behind them: what is under way begins at `released` now, and gathering goes on behind it. */
 void pipeline_go_on(struct pipeline *p, uint64_t released);
 
+/* Was something sent of which nobody knows, until the mark is read again, whether it was applied? */
+bool pipeline_in_doubt(const struct pipeline *p);
 bool pipeline_empty(const struct pipeline *p); /* nothing gathered, nothing under way */
 uint64_t pipeline_retries(const struct pipeline *p);
 

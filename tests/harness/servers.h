@@ -15,6 +15,8 @@ struct server;
 /* Made, not yet started. `name` distinguishes several of a kind (log file, folder). */
 /* `options`: lines of redis.conf, e.g. "appendonly yes\nappendfsync always\n". Listens on TCP and a unix socket. */
 struct server *redis_new(struct scene *s, const char *name, const char *options);
+/* A Redis Sentinel; `options`: lines of sentinel.conf. */
+struct server *sentinel_new(struct scene *s, const char *name, const char *options);
 /* `options`: lines of mosquitto.conf behind the listener and common lines. With `settings` (a path) the plugin is
  * loaded with it, before the options. Without an allow_anonymous line in the options anonymous clients are let in. */
 struct server *broker_new(struct scene *s, const char *name, const char *settings, const char *options);
