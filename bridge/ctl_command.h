@@ -48,6 +48,7 @@ int ctl_backlog_run(const struct ctl_call *call);
 int ctl_peek_run(const struct ctl_call *call);
 int ctl_rewind_run(const struct ctl_call *call);
 int ctl_purge_run(const struct ctl_call *call);
+int ctl_replay_run(const struct ctl_call *call);
 int ctl_tail_run(const struct ctl_call *call);
 int ctl_top_run(const struct ctl_call *call);
 
