@@ -12,6 +12,8 @@
 static const struct ctl_command commands[] = {
 	{"status", "status [--json]", "what plugin, Redis and sessions of this node are doing", ctl_status_run},
 	{"check", "check [FILE]", "read the settings, say what is in them or what is wrong", ctl_check_run},
+	{"push", "push TOPIC PAYLOAD [OPTION...]", "add to an outbox: --qos N, --retain, --at TIME, --expiry SECONDS, "
+		"--result KEY, --outbox KEY", ctl_push_run},
 	{NULL, NULL, NULL, NULL},
 };
 

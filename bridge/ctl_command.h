@@ -35,5 +35,6 @@ struct settings *ctl_settings(const struct ctl_call *call);
 
 int ctl_status_run(const struct ctl_call *call);
 int ctl_check_run(const struct ctl_call *call);
+int ctl_push_run(const struct ctl_call *call);
 
 #endif

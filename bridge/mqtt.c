@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <limits.h>
+#include "config/buf.h"
+#include "config/message.h"
 #include "config/mosquitto_headers.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +36,11 @@ struct mqtt {
 	struct watch *watch;
 	uv_timer_t misc, retry;
 	unsigned backoff_ms;
+	const char *role; /* NULL: the one for control */
+	unsigned receive_maximum;
+	struct buf texts;  /* of the message being sent */
+	int early;         /* number that was acknowledged while it was being sent */
+	bool sending;
 	unsigned random;
 	uint64_t connecting_since;
 	bool connected, told; /* told: the present trouble was logged */
@@ -123,10 +130,12 @@ static void tell(struct mqtt *m, const char *why)
 {
 	if (m->told) return;
 	m->told = true;
-	log_to(m->log, LOG_LEVEL_WARNING, "broker %s: %s; trying again until it is there", m->settings->broker_url, why);
+	log_to(m->log, LOG_LEVEL_WARNING, "broker %s%s%s: %s; trying again until it is there", m->settings->broker_url,
+		m->role ? ", " : "", m->role ? m->role : "", why);
 }
 
 static void on_retry(uv_timer_t *timer);
+static enum status client_anew(struct mqtt *m);
 
 /* Not connected any more: whatever there was is dropped, and a later attempt is due. */
 static void down(struct mqtt *m, const char *why)
@@ -168,9 +177,14 @@ static void on_retry(uv_timer_t *timer)
 {
 	struct mqtt *m = timer->data;
 	const struct broker_address *to = &m->settings->broker;
-	enum status st = credentials(m); /* read each time: they may have been changed */
+	enum status st = m->role ? client_anew(m) : ST_OK;
 	int rc;
 
+	if (st != ST_OK) {
+		down(m, status_text(st));
+		return;
+	}
+	st = credentials(m); /* read each time: they may have been changed */
 	if (st != ST_OK) {
 		down(m, "its password file cannot be read");
 		return;
@@ -205,11 +219,13 @@ static void on_misc(uv_timer_t *timer)
 	turn(m);
 }
 
-static void on_connect(struct mosquitto *client, void *ctx, int reason)
+static void on_connect(struct mosquitto *client, void *ctx, int reason, int flags, const mosquitto_property *properties)
 {
 	struct mqtt *m = ctx;
+	uint16_t receive_maximum = UINT16_MAX; /* when it is not sent */
 
 	(void)client;
+	(void)flags;
 	if (m->closing) return;
 	if (reason != 0) {
 		char why[96];
@@ -219,10 +235,13 @@ static void on_connect(struct mosquitto *client, void *ctx, int reason)
 		tell(m, why);
 		return; /* the broker closes it, or the time-out does */
 	}
+	(void)mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_maximum, false);
+	m->receive_maximum = receive_maximum > 0 ? receive_maximum : 1;
 	m->connected = true;
 	m->told = false;
 	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
-	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s: connected", m->settings->broker_url);
+	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s%s%s: connected", m->settings->broker_url, m->role ? ", " : "",
+		m->role ? m->role : "");
 	m->events.connected(m->events.ctx);
 }
 
@@ -236,29 +255,60 @@ static void on_message(struct mosquitto *client, void *ctx, const struct mosquit
 		slice_of(message->payload ? message->payload : "", (size_t)message->payloadlen));
 }
 
+static void on_publish(struct mosquitto *client, void *ctx, int mid, int reason, const mosquitto_property *properties)
+{
+	struct mqtt *m = ctx;
+
+	(void)client;
+	(void)properties;
+	if (m->closing) return;
+	if (m->sending) m->early = mid;
+	else if (m->events.published) m->events.published(m->events.ctx, mid, reason);
+}
+
 /* --- outside --------------------------------------------------------------------------------------------------- */
 
 static enum status client_make(struct mqtt *m)
 {
 	char id[300];
 
-	snprintf(id, sizeof(id), "mosquitto-redis-bridge-%s", m->settings->node);
+	snprintf(id, sizeof(id), "mosquitto-redis-%s-%s", m->role ? m->role : "bridge", m->settings->node);
 	m->client = mosquitto_new(id, true, m);
 	if (!m->client) return ST_NOMEM;
 	if (mosquitto_int_option(m->client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5) != MOSQ_ERR_SUCCESS
 		|| mosquitto_int_option(m->client, MOSQ_OPT_TCP_NODELAY, 1) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
-	mosquitto_connect_callback_set(m->client, on_connect);
+	/* Those who publish keep to the broker's receive maximum; libmosquitto's own limit is lower. */
+	if (m->role && mosquitto_int_option(m->client, MOSQ_OPT_SEND_MAXIMUM, UINT16_MAX) != MOSQ_ERR_SUCCESS) {
+		return ST_UNSUPPORTED;
+	}
+	mosquitto_connect_v5_callback_set(m->client, on_connect);
 	mosquitto_message_callback_set(m->client, on_message);
+	if (m->events.published) mosquitto_publish_v5_callback_set(m->client, on_publish);
 	return ST_OK;
 }
 
+/* libmosquitto would send what was not acknowledged again by itself, and a half finished QoS 2 publish not at all. */
+static enum status client_anew(struct mqtt *m)
+{
+	mosquitto_destroy(m->client);
+	m->client = NULL;
+	return client_make(m);
+}
+
 enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
+	const struct mqtt_events *events, struct mqtt **out)
+{
+	return mqtt_new_role(loop, settings, NULL, log, events, out);
+}
+
+enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, const char *role, const struct log_sink *log,
 	const struct mqtt_events *events, struct mqtt **out)
 {
 	struct mqtt *m = calloc(1, sizeof(*m));
 	enum status st;
 
 	if (!m) return ST_NOMEM;
+	m->role = role;
 	m->loop = loop;
 	m->settings = settings;
 	m->log = log;
@@ -284,6 +334,19 @@ void mqtt_start(struct mqtt *m)
 {
 	(void)uv_timer_start(&m->misc, on_misc, MISC_MS, MISC_MS);
 	(void)uv_timer_start(&m->retry, on_retry, 0, 0);
+}
+
+void mqtt_stop(struct mqtt *m)
+{
+	bool was_connected = m->connected;
+
+	if (m->closing) return;
+	(void)uv_timer_stop(&m->misc);
+	(void)uv_timer_stop(&m->retry);
+	if (was_connected) (void)mosquitto_disconnect(m->client);
+	watch_drop(m);
+	m->connected = false;
+	if (was_connected) m->events.lost(m->events.ctx);
 }
 
 bool mqtt_is_connected(const struct mqtt *m)
@@ -312,11 +375,108 @@ enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload
 	}
 }
 
+/* --- messages with all their properties ------------------------------------------------------------------------ */
+
+/* A text with a NUL behind it, for libmosquitto. */
+static const char *text_of(struct mqtt *m, struct slice s)
+{
+	const char *text = m->texts.data + m->texts.len;
+
+	buf_append_slice(&m->texts, s);
+	buf_append(&m->texts, "", 1);
+	return text;
+}
+
+static int user_properties_add(struct mqtt *m, mosquitto_property **p, struct slice rest)
+{
+	struct slice name, value;
+	int rc = MOSQ_ERR_SUCCESS;
+
+	while (rc == MOSQ_ERR_SUCCESS && user_property_next(&rest, &name, &value)) {
+		const char *name_text = text_of(m, name);
+		rc = mosquitto_property_add_string_pair(p, MQTT_PROP_USER_PROPERTY, name_text, text_of(m, value));
+	}
+	return rc;
+}
+
+static int properties_make(struct mqtt *m, const struct mqtt_message *message, mosquitto_property **p)
+{
+	int rc = MOSQ_ERR_SUCCESS;
+
+	if (message->has_expiry) {
+		rc = mosquitto_property_add_int32(p, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, message->expiry_s);
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->payload_format >= 0) {
+		rc = mosquitto_property_add_byte(p, MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, (uint8_t)message->payload_format);
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->content_type.data) {
+		rc = mosquitto_property_add_string(p, MQTT_PROP_CONTENT_TYPE, text_of(m, message->content_type));
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->response_topic.data) {
+		rc = mosquitto_property_add_string(p, MQTT_PROP_RESPONSE_TOPIC, text_of(m, message->response_topic));
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->correlation.data) {
+		rc = mosquitto_property_add_binary(p, MQTT_PROP_CORRELATION_DATA, message->correlation.data,
+			(uint16_t)message->correlation.len);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) rc = user_properties_add(m, p, message->user_properties);
+	return rc;
+}
+
+static enum status send_status(int rc)
+{
+	switch (rc) {
+	case MOSQ_ERR_SUCCESS: return ST_OK;
+	case MOSQ_ERR_OVERSIZE_PACKET:
+	case MOSQ_ERR_PAYLOAD_SIZE: return ST_TOO_LARGE;
+	case MOSQ_ERR_NOMEM: return ST_NOMEM;
+	case MOSQ_ERR_INVAL:
+	case MOSQ_ERR_MALFORMED_UTF8:
+	case MOSQ_ERR_QOS_NOT_SUPPORTED:
+	case MOSQ_ERR_DUPLICATE_PROPERTY:
+	case MOSQ_ERR_PROTOCOL: return ST_INVALID;
+	default: return ST_LOST; /* the next read meets the same and ends the connection */
+	}
+}
+
+enum status mqtt_send(struct mqtt *m, const struct mqtt_message *message, int *mid, bool *done)
+{
+	size_t texts = message->topic.len + message->content_type.len + message->response_topic.len +
+		2 * message->user_properties.len + 8;
+	mosquitto_property *properties = NULL;
+	const char *topic;
+	int rc;
+
+	if (!m->connected || m->closing) return ST_LOST;
+	if (message->payload.len > INT_MAX) return ST_TOO_LARGE;
+	buf_clear(&m->texts);
+	if (!buf_reserve(&m->texts, texts)) return ST_NOMEM; /* so that it does not move */
+	topic = text_of(m, message->topic);
+	rc = properties_make(m, message, &properties);
+	if (rc == MOSQ_ERR_SUCCESS) {
+		m->sending = true;
+		m->early = 0;
+		rc = mosquitto_publish_v5(m->client, mid, topic, (int)message->payload.len, message->payload.data, message->qos,
+			message->retain, properties);
+		m->sending = false;
+	}
+	mosquitto_property_free_all(&properties);
+	*done = rc == MOSQ_ERR_SUCCESS && m->early == *mid;
+	if (m->watch && !m->in_library && mosquitto_want_write(m->client)) turn(m);
+	return send_status(rc);
+}
+
+unsigned mqtt_receive_maximum(const struct mqtt *m)
+{
+	return m->receive_maximum;
+}
+
 static void part_closed(uv_handle_t *handle)
 {
 	struct mqtt *m = handle->data;
 
 	if (--m->closing > 0) return;
+	buf_free(&m->texts);
 	if (m->closed) m->closed(m->closed_ctx);
 	free(m);
 }

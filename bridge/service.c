@@ -10,6 +10,7 @@
 #include "bridge/events.h"
 #include "bridge/housekeeping.h"
 #include "bridge/mqtt.h"
+#include "bridge/outbox.h"
 #include "bridge/scheduler.h"
 #include "config/redis_link.h"
 
@@ -25,6 +26,7 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
+	struct outbox *outbox;
 	bool closing;
 };
 
@@ -210,6 +212,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
+	if (st == ST_OK) st = outbox_new(loop, settings, log, &b->outbox);
 	if (st == ST_OK) return ST_OK;
 	service_close(b);
 	(void)uv_run(loop, UV_RUN_DEFAULT); /* half built: only closing is under way */
@@ -224,12 +227,15 @@ void service_start(struct service *b)
 	events_start(b->events);
 	housekeeping_start(b->housekeeping);
 	mqtt_start(b->mqtt);
+	outbox_start(b->outbox);
+	outbox_active(b->outbox, true);
 }
 
 void service_close(struct service *b)
 {
 	if (b->closing) return;
 	b->closing = true;
+	if (b->outbox) outbox_close(b->outbox, NULL, NULL);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);

@@ -11,6 +11,9 @@ static const char *const kind_names[] = {
 	[KEY_TOKEN] = "token",
 	[KEY_STATUS] = "status",
 	[KEY_DEAD] = "dead",
+	[KEY_DELAYED] = "delayed",
+	[KEY_PROCESSING] = "outbox:processing",
+	[KEY_SETTLED] = "outbox:settled",
 };
 
 struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last)

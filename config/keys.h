@@ -11,6 +11,9 @@
  *   <prefix>:token:<node>     string  what the bridge proves itself with; made anew at every broker start
  *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
  *   <prefix>:dead             stream  dead letters
+ *   <prefix>:delayed:<key>    zset    pushes of that outbox that wait for their time, by milliseconds (bridge/outbox_script.h)
+ *   <prefix>:outbox:processing:<node>:<key> list   what that node's bridge has taken from a list outbox and not finished
+ *   <prefix>:outbox:settled:<node>:<key>    string name of the last group of elements that it finished there
  */
 #ifndef MQR_CONFIG_KEYS_H
 #define MQR_CONFIG_KEYS_H
@@ -18,7 +21,8 @@
 #include "config/buf.h"
 
 enum key_kind {
-	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD
+	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
+	KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED
 };
 
 /* Writes the key into `out` (cleared first). `last` is the node or client id, absent for kinds that have none. */

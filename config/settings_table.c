@@ -81,8 +81,8 @@ static const struct setting_row rows[] = {
 		AT(broker_tls_cert)},
 	{.name = "broker_tls_key", .type = SETTING_PATH, .accepted = "a file", .help = "key of that certificate",
 		AT(broker_tls_key)},
-	{.name = "outbox", .type = SETTING_OUTBOX, .repeatable = true, .accepted = "stream|list KEY",
-		.help = "what a backend adds there is published"},
+	{.name = "outbox", .type = SETTING_OUTBOX, .supported = true, .repeatable = true,
+		.accepted = "stream|list KEY [option...]", .help = "what a backend adds there is published"},
 	{.name = "listen", .type = SETTING_STRING, .accepted = "ADDRESS:PORT", .help = "the bridge's HTTP address",
 		AT(listen)},
 };
