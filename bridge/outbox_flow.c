@@ -253,8 +253,8 @@ bool flow_read(struct outbox_flow *f, struct flow_read *read)
 	} else if (f->claim_due) {
 		*read = (struct flow_read){READ_CLAIM, n, f->claim_cursor};
 	} else {
-		/* Few at a time cost as much as many. */
-		if (n < f->config.window / 2 && flow_count(f, ITEM_QUEUED) > 0) return false;
+		/* Few at a time cost as much as many. (Few large ones do not.) */
+		if (flow_held(f) > f->config.window + f->config.window / 2 && flow_count(f, ITEM_QUEUED) > 0) return false;
 		*read = (struct flow_read){READ_NEW, n, ENTRY_ID_ZERO};
 	}
 	f->reading = true;
