@@ -241,12 +241,11 @@ static bool group_lost(const redisReply *reply)
 
 static void read_refused(struct outbox_line *l, const redisReply *reply)
 {
+	bool first = !l->read_bad;
+
 	l->read_bad = true;
-	if (l->deps.setting->kind == RULE_STREAM && group_lost(reply)) {
-		l->group_made = false;
-		return;
-	}
-	retry_later(l, &l->read_retry, "reading", reply);
+	if (l->deps.setting->kind == RULE_STREAM && group_lost(reply)) l->group_made = false;
+	else if (first) retry_later(l, &l->read_retry, "reading", reply);
 }
 
 static void on_read(void *ctx, const redisReply *reply, size_t index)
@@ -326,9 +325,10 @@ static void on_settled(void *ctx, const redisReply *reply, size_t index)
 	if (reply->type == REDIS_REPLY_ERROR) {
 		if (!l->settle_bad) retry_later(l, &l->settle_retry, "settling", reply);
 		l->settle_bad = true;
-	} else if (reply->type == REDIS_REPLY_INTEGER && reply->integer > 0) {
-		l->counts.results_lost += (uint64_t)reply->integer;
-		log_to(l->deps.log, LOG_LEVEL_WARNING, "outbox %s: %lld results could not be written", l->line, reply->integer);
+	} else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 && reply->element[0]->integer > 0) {
+		l->counts.results_lost += (uint64_t)reply->element[0]->integer;
+		log_to(l->deps.log, LOG_LEVEL_WARNING, "outbox %s: %lld results could not be written", l->line,
+			reply->element[0]->integer);
 	}
 	if (index + 1 < l->settle_replies) return;
 	if (!l->settle_bad) retry_over(&l->settle_retry);

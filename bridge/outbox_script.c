@@ -9,6 +9,18 @@
 #include "config/resp.h"
 
 /*
+ * KEYS: stream. ARGV: group, ids. Only what the group gave out is deleted: when the stream was made anew meanwhile, another
+ * entry may have the same id.
+ */
+static const char plain_script[] =
+	"local gone = {}\n"
+	"for i = 2, #ARGV do\n"
+	" if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then gone[#gone + 1] = ARGV[i] end\n"
+	"end\n"
+	"if #gone > 0 then redis.call('XDEL', KEYS[1], unpack(gone)) end\n"
+	"return redis.status_reply('OK')";
+
+/*
  * KEYS: stream, dead, delayed, then one for each result. ARGV: group, keep, time, source, most results, then for each
  * item eight: id, what (r result, d dead, z delay), error or time to wait for, index of its result's key or 0, the id to
  * tell, topic, outcome, ignored. A result that cannot be written is counted: it must not hold the entry up.
@@ -42,7 +54,7 @@ static const char stream_script[] =
 	"  end\n"
 	" end\n"
 	"end\n"
-	"return failed";
+	"return {failed}";
 
 /*
  * KEYS: processing, settled, dead, delayed, results. ARGV: group, outbox, time, source, most results, then for each item
@@ -80,7 +92,7 @@ static const char list_script[] =
 	" end\n"
 	"end\n"
 	"redis.call('SET', KEYS[2], name .. ' ' .. n)\n"
-	"return failed";
+	"return {failed}";
 
 /* KEYS: delayed, outbox. ARGV: now, how many, s for a stream or l. */
 static const char due_script[] =
@@ -207,22 +219,21 @@ static bool plain(const struct outbox_keys *k, const struct outbox_item *item)
 
 static size_t settle_plain(struct buf *out, const struct outbox_keys *k, const struct outbox_item *first, size_t count)
 {
-	static const char *const commands[] = {"XACK", "XDEL"};
-	size_t kinds = k->setting->keep ? 1 : 2;
-
 	if (count == 0) return 0;
-	resp_command(out, "MULTI", NULL);
-	for (size_t c = 0; c < kinds; c++) {
-		resp_begin(out, count + (c == 0 ? 3 : 2));
-		resp_arg_str(out, commands[c]);
-		resp_arg_str(out, k->setting->key);
-		if (c == 0) resp_arg_str(out, k->setting->group);
-		for (const struct outbox_item *item = first; item; item = item->next) {
-			if (plain(k, item)) resp_arg_id(out, item->id);
-		}
+	resp_begin(out, count + (k->setting->keep ? 3 : 5));
+	if (k->setting->keep) {
+		resp_arg_str(out, "XACK");
+	} else {
+		resp_arg_str(out, "EVAL");
+		resp_arg_str(out, plain_script);
+		resp_arg_str(out, "1");
 	}
-	resp_command(out, "EXEC", NULL);
-	return kinds + 2;
+	resp_arg_str(out, k->setting->key);
+	resp_arg_str(out, k->setting->group);
+	for (const struct outbox_item *item = first; item; item = item->next) {
+		if (plain(k, item)) resp_arg_id(out, item->id);
+	}
+	return 1;
 }
 
 static void arg_number_or_empty(struct buf *out, bool present, uint64_t number)

@@ -32,7 +32,8 @@ void outbox_group_create(struct buf *out, const struct outbox_keys *k);
  * READ_OWN one. `alone`: no more than the blocking command (an empty list). */
 size_t outbox_read(struct buf *out, const struct outbox_keys *k, const struct flow_read *read, bool alone);
 /* Tells Redis what became of a chain of items; returns the number of replies, of which none may be an error. Those of
- * type integer count results that could not be written. `group`: its name, for lists; unique in the life of the list. */
+ * an array of one number count results that could not be written. `group`: its name, for lists; unique in the life of
+ * the list. */
 size_t outbox_settle(struct buf *out, const struct outbox_keys *k, const struct outbox_item *first, const char *group,
 	uint64_t now_ms);
 /* Moves what is due back. One reply: [moved, time of the next or ""]. */
