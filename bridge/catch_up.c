@@ -121,18 +121,22 @@ static struct entry_id smaller(struct entry_id a, struct entry_id b)
 
 bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const struct message *m)
 {
-	bool wanted = false;
+	bool wanted = false, had = false, asked = false;
 
 	for (size_t i = 0; i < count; i++) {
 		const struct catch_up_filter *f = &filters[i];
 
 		if (!f->known || !above(m->id, f->start) || above(m->id, f->end)) continue;
 		if (!topic_matches(slice_str(f->filter), m->topic)) continue;
-		if (!above(m->id, f->position)) return false;
+		if (f->replay) {
+			if (above(m->id, f->position)) asked = true;
+			continue;
+		}
+		if (!above(m->id, f->position)) had = true;
 		if (!above(m->id, f->queued_upto) && f->qos > 0 && m->qos > 0) continue;
 		wanted = true;
 	}
-	return wanted;
+	return asked || (wanted && !had);
 }
 
 /* --- filters --------------------------------------------------------------------------------------------------- */
@@ -141,7 +145,7 @@ static size_t filter_find(const struct catch_up *c, struct slice filter)
 {
 	size_t i = 0;
 
-	while (i < c->filter_count && !slice_equal(slice_str(c->filters[i].filter), filter)) i++;
+	while (i < c->filter_count && (c->filters[i].replay || !slice_equal(slice_str(c->filters[i].filter), filter))) i++;
 	return i;
 }
 
@@ -184,7 +188,12 @@ static enum status filter_add(struct catch_up *c, const struct device_event *e)
 		.subscribed = e->id,
 		.from = e->from,
 		.end = e->has_upto ? e->upto : ENTRY_ID_MAX,
+		.replay = e->replay,
+		.replay_last = e->replay_last,
+		.unpromised = e->replay,
+		.known = e->replay && e->replay_last == 0,
 	};
+	if (f->known) f->start = f->position = e->replay_from;
 	f->filter = malloc(e->filter.len + 1);
 	if (!f->filter) return ST_NOMEM;
 	memcpy(f->filter, e->filter.data, e->filter.len);
@@ -208,7 +217,7 @@ static enum status subscribed(struct catch_up *c, const struct device_event *e)
 	size_t i = filter_find(c, e->filter);
 	struct catch_up_filter *f;
 
-	if (i == c->filter_count) return filter_add(c, e);
+	if (i == c->filter_count || e->replay) return filter_add(c, e);
 	f = &c->filters[i];
 	/* Subscribing again does not start it over; only how it is delivered may differ. */
 	f->qos = e->qos;
@@ -265,6 +274,7 @@ enum status catch_up_event(struct catch_up *c, const struct device_event *e)
 		c->forget = true;
 		break;
 	case DEVICE_OP_BOOT:
+	case DEVICE_OP_RELOADED:
 		break;
 	}
 	return ST_OK;
@@ -396,6 +406,11 @@ void catch_up_cursor(struct catch_up *c, struct entry_id cursor)
 	f->start = cursor;
 	f->position = larger(cursor, f->from);
 	f->known = true;
+}
+
+void catch_up_cursor_counted(struct catch_up *c)
+{
+	if (c->reading == READING_CURSOR && !c->changed) c->filters[c->cursor_filter].unpromised = true;
 }
 
 static void pass_begin(struct catch_up *c, struct entry_id upto)

@@ -9,6 +9,8 @@
  * joins with a lower cursor repeats nothing of what the others brought, and from where it has caught up all go on as
  * one.
  *
+ * A replay stands among the filters, too. What it asks for is sent whether another filter has had it or not.
+ *
  * A pass reads everything up to the mark, the id up to which Redis is complete. A pass that yields less than a batch is
  * followed by SWITCH. `now_ms` is any clock that does not go back. Not thread-safe.
  */
@@ -34,7 +36,10 @@ struct catch_up_filter {
 	char *filter;
 	uint8_t qos;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
+	bool replay;                 /* not a subscription: history asked for once more, whatever the device has had */
+	uint64_t replay_last;        /* its cursor is to be counted back from `end`; 0: it is known */
 	bool known;                  /* cursor was read: start and position hold */
+	bool unpromised;             /* what lies behind its start was never promised: it began with "last=N" */
 	uint32_t rate;               /* messages a second; 0: none */
 	struct entry_id subscribed;  /* id of the event that told of it */
 	struct entry_id from;        /* the event said: handed over up to here */
@@ -79,6 +84,8 @@ struct catch_up_action catch_up_next(struct catch_up *c, uint64_t now_ms);
 enum status catch_up_event(struct catch_up *c, const struct device_event *e) MUST_CHECK;
 /* The cursor of the filter asked for (or ENTRY_ID_MAX: there is none). */
 void catch_up_cursor(struct catch_up *c, struct entry_id cursor);
+/* That cursor was counted back ("last=N"); said before catch_up_cursor. */
+void catch_up_cursor_counted(struct catch_up *c);
 /* Everything up to `mark` is in Redis, and every event up to it has been given to the machine. */
 void catch_up_mark(struct catch_up *c, struct entry_id mark, uint64_t now_ms);
 /* `count` messages; everything wanted up to `upto` is among them or was given before. `finished`: upto is the end of

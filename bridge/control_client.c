@@ -80,7 +80,7 @@ static void on_token(void *ctx, const redisReply *reply, size_t index)
 
 	(void)index;
 	if (cc->closing || cc->state != READING_TOKEN) return;
-	if (!reply) {
+	if (!reply || !cc->allowed) {
 		cc->state = WAITING; /* ready comes again */
 		return;
 	}
@@ -136,6 +136,7 @@ static void on_refused(struct control_client *cc, struct slice reason)
 	}
 	if (cc->state == OPEN) cc->calls.shut(cc->calls.ctx);
 	again_in(cc, REFUSED_RETRY_MS);
+	if (slice_equal(reason, slice_str(CONTROL_REFUSED_FENCE))) cc->calls.overtaken(cc->calls.ctx);
 }
 
 void control_client_message(struct control_client *cc, struct slice topic, struct slice payload)
@@ -186,6 +187,12 @@ void control_client_allow(struct control_client *cc, uint64_t fence)
 	cc->allowed = true;
 	cc->fence = fence;
 	begin(cc);
+}
+
+void control_client_forbid(struct control_client *cc)
+{
+	cc->allowed = false;
+	control_client_lost(cc);
 }
 
 void control_client_ready(struct control_client *cc)

@@ -23,6 +23,8 @@ struct control_calls {
 	/* No commands until the next `open`. */
 	void (*shut)(void *ctx);
 	void (*ack)(void *ctx, const struct control_command *ack); /* borrowed */
+	/* The plugin has seen a larger fencing number than ours. From within a callback of the MQTT library. */
+	void (*overtaken)(void *ctx);
 	void *ctx;
 };
 
@@ -32,6 +34,8 @@ enum status control_client_new(uv_loop_t *loop, const struct settings *settings,
 		struct control_client **out) MUST_CHECK;
 /* From now on HELLO may be sent, with this fencing number. */
 void control_client_allow(struct control_client *cc, uint64_t fence);
+/* No longer; `shut` is called if it was open. */
+void control_client_forbid(struct control_client *cc);
 /* MQTT or Redis became ready, or MQTT was lost. */
 void control_client_ready(struct control_client *cc);
 void control_client_lost(struct control_client *cc);

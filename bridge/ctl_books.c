@@ -162,3 +162,52 @@ void ctl_books_json(cJSON *plugin, const redisReply *status)
 	(void)cJSON_AddItemToObject(plugin, "rules", rules);
 	free(all);
 }
+
+/* --- single values --------------------------------------------------------------------------------------------- */
+
+struct slice ctl_books_field(const redisReply *hash, const char *name)
+{
+	size_t pairs = hash && hash->type == REDIS_REPLY_ARRAY ? hash->elements / 2 : 0;
+
+	for (size_t i = 0; i < pairs; i++) {
+		const redisReply *field = hash->element[2 * i], *value = hash->element[2 * i + 1];
+
+		if (field->type == REDIS_REPLY_STRING && value->type == REDIS_REPLY_STRING
+			&& slice_equal(slice_of(field->str, (size_t)field->len), slice_str(name))) {
+			return slice_of(value->str, (size_t)value->len);
+		}
+	}
+	return (struct slice){0};
+}
+
+uint64_t ctl_books_number(const redisReply *hash, const char *name)
+{
+	struct slice s = ctl_books_field(hash, name);
+
+	return s.data ? strtoull(s.data, NULL, 10) : 0; /* hiredis ends strings with a NUL */
+}
+
+size_t ctl_books_rules(const redisReply *status, struct ctl_rule_line *out, size_t max)
+{
+	size_t count, rules = 0;
+	struct entry *all = entries_of(status, &count);
+	const struct entry *last = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct entry *e = &all[i];
+
+		if (!e->of_rule) continue;
+		if (!last || last->rule != e->rule) {
+			if (rules == max) break;
+			out[rules++] = (struct ctl_rule_line){0};
+			(void)snprintf(out[rules - 1].number, sizeof(out->number), "%" PRIu32, e->rule);
+			if (e->rule == RULE_UNKNOWN) (void)strcpy(out[rules - 1].number, "?");
+		}
+		last = e;
+		if (e->rank < COLUMNS) out[rules - 1].value[e->rank] = strtoull(e->value, NULL, 10);
+		else if (strcmp(e->column, "text") == 0)
+			(void)log_printable(e->value, e->value_len, out[rules - 1].text, sizeof(out->text));
+	}
+	free(all);
+	return rules;
+}

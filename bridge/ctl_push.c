@@ -4,18 +4,19 @@
  */
 #include "bridge/ctl_command.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bridge/ctl_args.h"
 #include "bridge/ctl_redis.h"
+#include "bridge/ctl_time.h"
 #include "bridge/outbox_entry.h"
 #include "config/json.h"
+#include "config/resp.h"
 #include "config/units.h"
 #include "config/utf8.h"
 
@@ -31,72 +32,34 @@ struct push_call {
 	uint64_t deliver_at_ms;
 };
 
-static uint64_t wall_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail with a valid clock */
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* "+30s", milliseconds since 1970, or 2026-01-31T12:00:00Z. */
+/* "+30s", or a point in time; "now" and the past are as good as none. */
 static bool time_parse(const char *text, uint64_t *out)
 {
-	struct tm tm = {0};
-	uint64_t ms;
-	time_t at;
+	uint64_t now = ctl_time_now(), ms;
+	struct entry_id at;
 
 	if (*text == '+') {
-		if (duration_parse(text + 1, &ms) != ST_OK) return false;
-		*out = wall_ms() + ms;
+		if (duration_parse(text + 1, &ms) != ST_OK || ms > PUSH_TIME_MAX - now) return false;
+		*out = now + ms;
 		return true;
 	}
-	if (number_parse(text, 1, PUSH_TIME_MAX, out) == ST_OK) return true;
-	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	if (!end || strcmp(end, "Z") != 0) return false;
-	at = timegm(&tm);
-	if (at <= 0) return false;
-	*out = (uint64_t)at * 1000;
+	if (ctl_time_parse(text, now, &at) != ST_OK || at.ms > PUSH_TIME_MAX) return false;
+	*out = at.ms > 0 ? at.ms : 1;
 	return true;
 }
 
 /* --- arguments ------------------------------------------------------------------------------------------------- */
 
-/* True when argv[*i] is an option with a value, which is then taken. */
-static bool option_take(const struct ctl_call *call, int *i, struct push_call *p, bool *missing)
-{
-	const struct {
-		const char *name;
-		const char **value;
-	} options[] = {{"--qos", &p->qos}, {"--at", &p->at}, {"--expiry", &p->expiry}, {"--outbox", &p->outbox},
-		{"--result", &p->result}};
-
-	for (size_t k = 0; k < sizeof(options) / sizeof(options[0]); k++) {
-		if (strcmp(call->argv[*i], options[k].name) != 0) continue;
-		*missing = *i + 1 == call->argc;
-		if (!*missing) *options[k].value = call->argv[++*i];
-		return true;
-	}
-	return false;
-}
-
 static int arguments_take(const struct ctl_call *call, struct push_call *p)
 {
-	bool options = true, missing = false;
+	const char *rest[2];
+	const struct ctl_option options[] = {{"--qos", NULL, &p->qos}, {"--retain", &p->retain, NULL}, {"--at", NULL, &p->at},
+		{"--expiry", NULL, &p->expiry}, {"--result", NULL, &p->result}, {"--outbox", NULL, &p->outbox}, {NULL, NULL, NULL}};
+	int wrong = ctl_args(call, options, rest, 2, 2);
 
-	for (int i = 0; i < call->argc; i++) {
-		const char *arg = call->argv[i];
-
-		if (options && strcmp(arg, "--") == 0) options = false;
-		else if (options && strcmp(arg, "--retain") == 0) p->retain = true;
-		else if (options && option_take(call, &i, p, &missing)) {
-			if (missing) return ctl_wrong("a value is missing behind", arg);
-		} else if (options && strncmp(arg, "--", 2) == 0) return ctl_wrong("unknown option", arg);
-		else if (!p->topic) p->topic = arg;
-		else if (!p->payload) p->payload = arg;
-		else return ctl_wrong("unexpected argument", arg);
-	}
-	if (!p->payload) return ctl_wrong("push needs TOPIC and PAYLOAD (- reads it from the standard input)", NULL);
+	if (wrong != CTL_OK) return wrong;
+	p->topic = rest[0];
+	p->payload = rest[1];
 	if (p->at && !time_parse(p->at, &p->deliver_at_ms)) {
 		return ctl_wrong("--at takes +DURATION, milliseconds since 1970 or 2026-01-31T12:00:00Z, not", p->at);
 	}
@@ -188,57 +151,54 @@ static void id_make(uint64_t now, char id[64])
 
 /* --- Redis ----------------------------------------------------------------------------------------------------- */
 
-static redisReply *stream_add(redisContext *redis, const char *key, const struct fields *f)
+static void stream_add(struct buf *out, const char *key, const struct fields *f)
 {
-	const char *argv[3 + 2 * FIELDS_MAX] = {"XADD", key, "*"};
-	size_t lengths[3 + 2 * FIELDS_MAX] = {4, strlen(key), 1}, n = 3;
-
+	resp_begin(out, 3 + 2 * f->count);
+	resp_arg_str(out, "XADD");
+	resp_arg_str(out, key);
+	resp_arg_str(out, "*");
 	for (size_t i = 0; i < f->count; i++) {
-		argv[n] = f->names[i].data;
-		lengths[n++] = f->names[i].len;
-		argv[n] = f->values[i].data;
-		lengths[n++] = f->values[i].len;
+		resp_arg(out, f->names[i]);
+		resp_arg(out, f->values[i]);
 	}
-	return redisCommandArgv(redis, (int)n, argv, lengths);
 }
 
-static redisReply *list_add(redisContext *redis, const char *key, struct slice element)
+static void list_add(struct buf *out, const char *key, const struct push_call *p, char id[64])
 {
-	const struct slice argv[] = {slice_str("LPUSH"), slice_str(key), element};
-
-	return ctl_redis_command(redis, 3, argv);
-}
-
-static int add_entry(const struct settings *s, const struct outbox_setting *outbox, const struct push_call *p,
-	const struct fields *f)
-{
-	char why[CTL_WHY_MAX], id[64] = "";
-	uint64_t now = wall_ms();
 	struct buf element = {0};
-	redisReply *reply;
-	int code = CTL_OK;
-	redisContext *redis = ctl_redis_connect(s, why, sizeof(why));
+	uint64_t now = ctl_time_now();
 
-	if (!redis) {
-		fprintf(stderr, CTL_PROGRAM_NAME ": redis %s: %s\n", s->redis_url, why);
-		return CTL_UNREACHABLE;
-	}
-	if (outbox->kind == RULE_STREAM) {
-		reply = stream_add(redis, outbox->key, f);
+	id_make(now, id);
+	json_make(p, id, now, &element);
+	resp_begin(out, 3);
+	resp_arg_str(out, "LPUSH");
+	resp_arg_str(out, key);
+	resp_arg(out, slice_of(element.data, element.len));
+	out->failed |= element.failed;
+	buf_free(&element);
+}
+
+static int add_entry(const struct settings *s, struct ctl_redis *redis, const struct outbox_setting *outbox,
+	const struct push_call *p, const struct fields *f)
+{
+	struct buf command = {0};
+	redisReply *reply = NULL;
+	char id[64] = "";
+	int code = CTL_OK;
+
+	if (outbox->kind == RULE_STREAM) stream_add(&command, outbox->key, f);
+	else list_add(&command, outbox->key, p, id);
+	if (command.failed || !ctl_redis_batch(redis, &command, 1, &reply)) {
+		fprintf(stderr, "redis %s: %s\n", s->redis_url, command.failed ? "out of memory" : ctl_redis_error(redis));
+		code = CTL_UNREACHABLE;
+	} else if (reply->type == REDIS_REPLY_ERROR) {
+		fprintf(stderr, "redis %s: %s\n", s->redis_url, reply->str);
+		code = CTL_PROBLEM;
 	} else {
-		id_make(now, id);
-		json_make(p, id, now, &element);
-		reply = element.failed ? NULL : list_add(redis, outbox->key, slice_of(element.data, element.len));
-	}
-	if (!reply || reply->type == REDIS_REPLY_ERROR) {
-		fprintf(stderr, CTL_PROGRAM_NAME ": redis %s: %s\n", s->redis_url, reply ? reply->str : redis->errstr);
-		code = reply ? CTL_PROBLEM : CTL_UNREACHABLE;
-	} else {
-		printf("%s\n", outbox->kind == RULE_STREAM ? reply->str : id);
+		printf("%s\n", outbox->kind == RULE_STREAM && reply->str ? reply->str : id);
 	}
 	if (reply) freeReplyObject(reply);
-	buf_free(&element);
-	redisFree(redis);
+	buf_free(&command);
 	return code;
 }
 
@@ -250,33 +210,39 @@ static const struct outbox_setting *outbox_named(const struct settings *s, const
 	return NULL;
 }
 
-int ctl_push_run(const struct ctl_call *call)
+static int push_run(const struct settings *settings, struct ctl_redis *redis, struct push_call *p)
 {
-	struct push_call p = {0};
+	const struct outbox_setting *outbox = outbox_named(settings, p->outbox);
 	struct fields f = {0};
 	struct buf scratch = {0};
 	struct push push;
 	char why[PUSH_WHY_MAX] = "";
+	int code;
+
+	if (!outbox && p->outbox) return ctl_wrong("the settings have no outbox", p->outbox);
+	if (!outbox) return ctl_wrong("the settings have no outbox line", NULL);
+	if (!payload_read(p)) {
+		fprintf(stderr, CTL_PROGRAM_NAME ": the payload cannot be read\n");
+		return CTL_PROBLEM;
+	}
+	fields_make(p, &f);
+	if (push_from_fields(f.names, f.values, f.count, &push, &scratch, why) != ST_OK) code = ctl_wrong(why, NULL);
+	else code = add_entry(settings, redis, outbox, p, &f);
+	buf_free(&scratch);
+	return code;
+}
+
+int ctl_push_run(const struct ctl_call *call)
+{
+	struct push_call p = {0};
 	struct settings *settings = NULL;
-	const struct outbox_setting *outbox = NULL;
+	struct ctl_redis *redis = NULL;
 	int code = arguments_take(call, &p);
 
+	if (code == CTL_OK) code = ctl_connect(call, &settings, &redis);
 	if (code != CTL_OK) return code;
-	settings = ctl_settings(call);
-	if (!settings) return CTL_PROBLEM;
-	outbox = outbox_named(settings, p.outbox);
-	if (!outbox) {
-		code = p.outbox ? ctl_wrong("the settings have no outbox", p.outbox) : ctl_wrong("the settings have no outbox line",
-			NULL);
-	} else if (!payload_read(&p)) {
-		fprintf(stderr, CTL_PROGRAM_NAME ": the payload cannot be read\n");
-		code = CTL_PROBLEM;
-	} else {
-		fields_make(&p, &f);
-		if (push_from_fields(f.names, f.values, f.count, &push, &scratch, why) != ST_OK) code = ctl_wrong(why, NULL);
-		else code = add_entry(settings, outbox, &p, &f);
-	}
-	buf_free(&scratch);
+	code = push_run(settings, redis, &p);
+	ctl_redis_close(redis);
 	buf_free(&p.payload_bytes);
 	settings_free(settings);
 	return code;

@@ -21,7 +21,7 @@
 
 struct report_view {
 	const struct settings *settings;
-	redisContext *redis;
+	struct ctl_redis *redis;
 	char unreachable[TEXT_MAX];
 	char version[64], role[32], policy[64];
 	uint64_t maxmemory;
@@ -82,7 +82,7 @@ static redisReply *ask(struct report_view *v, const char *command, enum key_kind
 
 	buf_free(&key);
 	if (reply && reply->type != REDIS_REPLY_ERROR) return reply;
-	warn(v, "redis: %s: %s", command, reply ? reply->str : v->redis->errstr);
+	warn(v, "redis: %s: %s", command, reply ? reply->str : ctl_redis_error(v->redis));
 	if (reply) freeReplyObject(reply);
 	return NULL;
 }
@@ -93,7 +93,7 @@ static void gather_redis(struct report_view *v)
 	redisReply *info = ctl_redis_ask(v->redis, "INFO", NULL);
 
 	if (!info || info->type != REDIS_REPLY_STRING) {
-		warn(v, "redis: INFO: %s", info && info->str ? info->str : v->redis->errstr);
+		warn(v, "redis: INFO: %s", info && info->str ? info->str : ctl_redis_error(v->redis));
 		if (info) freeReplyObject(info);
 		return;
 	}
@@ -117,27 +117,6 @@ static void gather_redis(struct report_view *v)
 	if (strcmp(v->role, "slave") == 0) warn(v, "redis is a replica: the plugin cannot write to it");
 }
 
-/* Value of a field in the status hash; absent when there is none. */
-static struct slice status_field(const struct report_view *v, const char *name)
-{
-	for (size_t i = 0; v->status && i + 1 < v->status->elements; i += 2) {
-		const redisReply *field = v->status->element[i], *value = v->status->element[i + 1];
-
-		if (field->type == REDIS_REPLY_STRING && value->type == REDIS_REPLY_STRING
-			&& slice_equal(slice_of(field->str, (size_t)field->len), slice_str(name))) {
-			return slice_of(value->str, (size_t)value->len);
-		}
-	}
-	return (struct slice){0};
-}
-
-static uint64_t status_number(const struct report_view *v, const char *name)
-{
-	struct slice s = status_field(v, name);
-
-	return s.data ? strtoull(s.data, NULL, 10) : 0; /* hiredis ends strings with a NUL */
-}
-
 static void gather_plugin(struct report_view *v)
 {
 	struct slice node = slice_str(v->settings->node);
@@ -149,7 +128,7 @@ static void gather_plugin(struct report_view *v)
 	}
 	if (reply) freeReplyObject(reply);
 	v->status = ask(v, "HGETALL", KEY_STATUS, node);
-	v->status_ms = status_number(v, "time");
+	v->status_ms = ctl_books_number(v->status, "time");
 	if (v->status_ms == 0) {
 		warn(v, "the plugin has not reported: no status of node %s (is it loaded, with this redis_url, prefix, node?)",
 			v->settings->node);
@@ -251,7 +230,7 @@ int ctl_status(const struct settings *settings, bool json)
 	code = v->warning_count ? CTL_PROBLEM : CTL_OK;
 out:
 	if (v->status) freeReplyObject(v->status);
-	if (v->redis) redisFree(v->redis);
+	ctl_redis_close(v->redis);
 	free(v);
 	return code;
 }

@@ -4,6 +4,7 @@
  */
 #include "bridge/device_event.h"
 
+#include "bridge/device_read.h"
 #include "config/event_fields.h"
 #include "config/topic.h"
 
@@ -30,8 +31,8 @@ static bool is(struct slice s, const char *text)
 
 static bool op_parse(struct slice text, enum device_op *op)
 {
-	static const char *const names[] = {EVENT_OP_BOOT, EVENT_OP_SUBSCRIBED, EVENT_OP_UNSUBSCRIBED, EVENT_OP_LIVE,
-		EVENT_OP_GONE};
+	static const char *const names[] = {EVENT_OP_BOOT, EVENT_OP_RELOADED, EVENT_OP_SUBSCRIBED,
+		EVENT_OP_UNSUBSCRIBED, EVENT_OP_LIVE, EVENT_OP_GONE};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (!is(text, names[i])) continue;
@@ -76,6 +77,10 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 		if (entry_id_parse(value, &e->queued_upto) != ST_OK) return "bad queued";
 	} else if (is(name, EVENT_FROM)) {
 		if (entry_id_parse(value, &e->from) != ST_OK) return "bad from";
+	} else if (is(name, EVENT_REPLAY)) {
+		e->replay = true;
+		if (last_parse(value, &e->replay_last, &e->replay_from)) return e->replay_last ? NULL : "bad replay";
+		if (entry_id_parse(value, &e->replay_from) != ST_OK) return "bad replay";
 	} else if (is(name, EVENT_UPTO)) {
 		if (entry_id_parse(value, &e->upto) != ST_OK) return "bad upto";
 		e->has_upto = true;
@@ -86,7 +91,7 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 static const char *check_whole(struct device_event *e, const struct seen *seen)
 {
 	if (!seen->op) return "no op";
-	if (e->op == DEVICE_OP_BOOT) return NULL;
+	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) return NULL;
 	if (e->client.len == 0) return "no client";
 	/* The first subscription may name itself by leaving it out. */
 	if (!seen->generation && e->op == DEVICE_OP_SUBSCRIBED) e->generation = e->id;
@@ -95,6 +100,7 @@ static const char *check_whole(struct device_event *e, const struct seen *seen)
 	if (e->filter.len == 0) return "no filter";
 	if (e->filter.len > FILTER_BYTES_MAX || !filter_valid(e->filter)) return "bad filter";
 	if (e->op == DEVICE_OP_SUBSCRIBED && !seen->qos) return "no qos";
+	if (e->replay && !e->has_upto) return "no upto";
 	return NULL;
 }
 

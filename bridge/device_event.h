@@ -10,13 +10,15 @@
 #include "config/slice.h"
 #include "config/status.h"
 
-enum device_op { DEVICE_OP_BOOT, DEVICE_OP_SUBSCRIBED, DEVICE_OP_UNSUBSCRIBED, DEVICE_OP_LIVE, DEVICE_OP_GONE };
+enum device_op {
+	DEVICE_OP_BOOT, DEVICE_OP_RELOADED, DEVICE_OP_SUBSCRIBED, DEVICE_OP_UNSUBSCRIBED, DEVICE_OP_LIVE, DEVICE_OP_GONE
+};
 
 struct device_event {
 	enum device_op op;
 	struct entry_id id;
-	struct slice client;        /* all but BOOT */
-	struct entry_id generation; /* all but BOOT */
+	struct slice client;        /* all but BOOT, RELOADED */
+	struct entry_id generation; /* all but BOOT, RELOADED */
 	struct slice filter;        /* SUBSCRIBED, UNSUBSCRIBED */
 	struct slice user;          /* SUBSCRIBED; absent when anonymous */
 	uint8_t qos;
@@ -24,6 +26,9 @@ struct device_event {
 	bool again;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
 	struct entry_id from;       /* zero when absent */
+	bool replay;                /* history once more, up to `upto`: behind `replay_from`, or the newest `replay_last` */
+	struct entry_id replay_from;
+	uint64_t replay_last;       /* 0: by replay_from */
 	bool has_upto;
 	struct entry_id upto;
 };

@@ -120,18 +120,26 @@ static void on_older(void *ctx, const struct fetch_chunk *chunk)
 	walk_back(r);
 }
 
-static void resolve_last(struct device_read *r, uint64_t count, struct entry_id id)
+static enum status begin_last(struct device_read *r, uint64_t count, struct entry_id id)
 {
 	struct catch_up_filter f = {.filter = r->filter, .qos = r->qos, .known = true, .end = id};
-	enum status st;
 
 	r->answer.id = id;
+	r->answer.counted = true;
 	r->left = count;
+	return fetch_new(r->env, &f, 1, id, true, &r->fetch);
+}
+
+static void resolve_last(struct device_read *r, uint64_t count, struct entry_id id)
+{
+	enum status st;
+
 	if (count == 0) {
+		r->answer.id = id;
 		answer(r, ST_OK);
 		return;
 	}
-	st = fetch_new(r->env, &f, 1, id, true, &r->fetch);
+	st = begin_last(r, count, id);
 	if (st != ST_OK) answer(r, st);
 	else walk_back(r);
 }
@@ -159,6 +167,25 @@ static void on_cursor(void *ctx, const redisReply *reply, size_t index)
 	r->answer.id = ENTRY_ID_MAX;
 	if (reply->type == REDIS_REPLY_STRING && entry_id_parse(reply_slice(reply), &id) == ST_OK) r->answer.id = id;
 	answer(r, ST_OK);
+}
+
+enum status device_read_replay(struct fetch_env *env, const struct catch_up_filter *replay, device_read_fn *done, void *ctx,
+	struct device_read **out)
+{
+	struct device_read *r = read_new(env, done, ctx);
+	enum status st;
+
+	if (!r) return ST_NOMEM;
+	r->qos = replay->qos;
+	r->filter = strdup(replay->filter);
+	st = r->filter ? begin_last(r, replay->replay_last, replay->end) : ST_NOMEM;
+	if (st != ST_OK) {
+		destroy(r);
+		return st;
+	}
+	*out = r;
+	walk_back(r);
+	return ST_OK;
 }
 
 enum status device_read_cursor(struct fetch_env *env, struct slice client, const struct catch_up_filter *filter,

@@ -12,6 +12,7 @@ struct device_read;
 struct device_read_answer {
 	enum status st;          /* ST_OK, or try again later */
 	struct entry_id id;      /* cursor (ENTRY_ID_MAX: none), or mark (zero: none) */
+	bool counted;            /* the cursor was "last=N" */
 	struct entry_id event;   /* with the mark: newest session event at or after the time it was read */
 };
 
@@ -20,6 +21,9 @@ typedef void device_read_fn(void *ctx, const struct device_read_answer *answer);
 
 enum status device_read_cursor(struct fetch_env *env, struct slice client, const struct catch_up_filter *filter,
 	device_read_fn *done, void *ctx, struct device_read **out) MUST_CHECK;
+/* A replay's, counted back from its end. */
+enum status device_read_replay(struct fetch_env *env, const struct catch_up_filter *replay, device_read_fn *done, void *ctx,
+	struct device_read **out) MUST_CHECK;
 enum status device_read_mark(struct fetch_env *env, device_read_fn *done, void *ctx,
 	struct device_read **out) MUST_CHECK;
 /* It will not answer any more. Bears NULL. */

@@ -22,9 +22,11 @@ struct events {
 	struct events_calls calls;
 	struct redis_link *link;
 	uv_timer_t retry;
-	struct buf key, commands;
+	struct buf key, requests_key, commands;
 	struct entry_id position;
 	bool positioned;
+	bool read_requests;
+	struct entry_id requests_at;
 	bool errored; /* the last reply was an error; logged once an episode */
 	unsigned closing; /* parts still open */
 	void (*closed)(void *ctx);
@@ -33,32 +35,57 @@ struct events {
 
 static void read_on(struct events *ev);
 
-static void give(struct events *ev, const redisReply *entry)
+static void give_event(struct events *ev, struct entry_id id, const struct slice *names, const struct slice *values,
+	size_t count)
+{
+	struct device_event e;
+	const char *why = "too many fields";
+
+	ev->position = id;
+	if (count <= FIELDS_MAX && device_event_decode(id, names, values, count, &e, &why) == ST_OK) {
+		ev->calls.event(ev->calls.ctx, &e);
+		return;
+	}
+	log_to(ev->log, LOG_LEVEL_WARNING, "events: an entry skipped at %llu-%llu: %s", (unsigned long long)id.ms,
+		(unsigned long long)id.seq, why);
+}
+
+static void give_request(struct events *ev, struct entry_id id, const struct slice *names, const struct slice *values,
+	size_t count)
+{
+	if (!ev->read_requests) return; /* they stay for who reads them next */
+	ev->requests_at = id;
+	ev->calls.request(ev->calls.ctx, id, names, values, count <= FIELDS_MAX ? count : 0);
+}
+
+static void give(struct events *ev, const redisReply *entry, bool request)
 {
 	struct slice names[FIELDS_MAX], values[FIELDS_MAX];
 	const redisReply *fields;
-	struct device_event e;
-	const char *why = "not an entry";
 	struct entry_id id;
 	size_t count;
 
 	if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2
-		|| entry_id_parse(reply_slice(entry->element[0]), &id) != ST_OK) goto bad;
-	ev->position = id;
+		|| entry_id_parse(reply_slice(entry->element[0]), &id) != ST_OK) return; /* Redis gives no such entry */
 	fields = entry->element[1];
 	count = fields->type == REDIS_REPLY_ARRAY ? fields->elements / 2 : 0;
-	why = "too many fields";
-	if (count > FIELDS_MAX) goto bad;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count && i < FIELDS_MAX; i++) {
 		names[i] = reply_slice(fields->element[2 * i]);
 		values[i] = reply_slice(fields->element[2 * i + 1]);
 	}
-	if (device_event_decode(id, names, values, count, &e, &why) != ST_OK) goto bad;
-	ev->calls.event(ev->calls.ctx, &e);
-	return;
-bad:
-	log_to(ev->log, LOG_LEVEL_WARNING, "events: an entry skipped at %llu-%llu: %s",
-		(unsigned long long)ev->position.ms, (unsigned long long)ev->position.seq, why);
+	if (request) give_request(ev, id, names, values, count);
+	else give_event(ev, id, names, values, count);
+}
+
+/* One stream of XREAD's reply. */
+static void give_stream(struct events *ev, const redisReply *stream)
+{
+	bool request;
+
+	if (stream->type != REDIS_REPLY_ARRAY || stream->elements != 2
+		|| stream->element[1]->type != REDIS_REPLY_ARRAY) return;
+	request = slice_equal(reply_slice(stream->element[0]), slice_of(ev->requests_key.data, ev->requests_key.len));
+	for (size_t i = 0; i < stream->element[1]->elements; i++) give(ev, stream->element[1]->element[i], request);
 }
 
 static void later(uv_timer_t *timer)
@@ -82,7 +109,6 @@ static void trouble(struct events *ev, const redisReply *reply)
 static void on_read(void *ctx, const redisReply *reply, size_t index)
 {
 	struct events *ev = ctx;
-	const redisReply *stream;
 
 	(void)index;
 	if (!reply || ev->closing) return;
@@ -91,12 +117,8 @@ static void on_read(void *ctx, const redisReply *reply, size_t index)
 		return;
 	}
 	ev->errored = false;
-	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1) {
-		stream = reply->element[0];
-		if (stream->type == REDIS_REPLY_ARRAY && stream->elements == 2
-			&& stream->element[1]->type == REDIS_REPLY_ARRAY) {
-			for (size_t i = 0; i < stream->element[1]->elements; i++) give(ev, stream->element[1]->element[i]);
-		}
+	if (reply->type == REDIS_REPLY_ARRAY) {
+		for (size_t i = 0; i < reply->elements; i++) give_stream(ev, reply->element[i]);
 		ev->calls.moved(ev->calls.ctx);
 	}
 	read_on(ev);
@@ -161,7 +183,7 @@ static void read_on(struct events *ev)
 		ask_first_or_last(ev, true);
 		return;
 	}
-	resp_begin(&ev->commands, 8);
+	resp_begin(&ev->commands, ev->read_requests ? 10 : 8);
 	resp_arg_str(&ev->commands, "XREAD");
 	resp_arg_str(&ev->commands, "COUNT");
 	resp_arg_u64(&ev->commands, READ_COUNT);
@@ -169,7 +191,9 @@ static void read_on(struct events *ev)
 	resp_arg_u64(&ev->commands, BLOCK_MS);
 	resp_arg_str(&ev->commands, "STREAMS");
 	resp_arg(&ev->commands, slice_of(ev->key.data, ev->key.len - 1));
+	if (ev->read_requests) resp_arg(&ev->commands, slice_of(ev->requests_key.data, ev->requests_key.len));
 	resp_arg_id(&ev->commands, ev->position);
+	if (ev->read_requests) resp_arg_id(&ev->commands, ev->requests_at);
 	if (redis_link_send(ev->link, &ev->commands, 1, BLOCK_MS + REDIS_LINK_TIMEOUT_MS, on_read, ev) != ST_OK) {
 		/* Lost just now: ready comes again. */
 	}
@@ -206,8 +230,10 @@ enum status events_new(uv_loop_t *loop, const struct settings *settings, const s
 	ev->calls = *calls;
 	(void)key_make(&ev->key, settings->prefix, KEY_EVENTS, slice_str(settings->node));
 	buf_u8(&ev->key, 0);
-	if (ev->key.failed || redis_link_new(loop, settings, "bridge-events", log, &on, &ev->link) != ST_OK) {
+	(void)key_make(&ev->requests_key, settings->prefix, KEY_REQUESTS, slice_str(settings->node));
+	if (ev->key.failed || ev->requests_key.failed || redis_link_new(loop, settings, "bridge-events", log, &on, &ev->link) != ST_OK) {
 		buf_free(&ev->key);
+		buf_free(&ev->requests_key);
 		free(ev);
 		return ST_NOMEM;
 	}
@@ -220,6 +246,12 @@ enum status events_new(uv_loop_t *loop, const struct settings *settings, const s
 void events_start(struct events *ev)
 {
 	redis_link_start(ev->link);
+}
+
+void events_requests(struct events *ev, bool read)
+{
+	if (read && !ev->read_requests) ev->requests_at = ENTRY_ID_ZERO;
+	ev->read_requests = read;
 }
 
 bool events_positioned(const struct events *ev)
@@ -238,6 +270,7 @@ static void part_closed(void *ctx)
 
 	if (--ev->closing > 0) return;
 	buf_free(&ev->key);
+	buf_free(&ev->requests_key);
 	buf_free(&ev->commands);
 	if (ev->closed) ev->closed(ev->closed_ctx);
 	free(ev);

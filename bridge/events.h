@@ -23,12 +23,16 @@ struct events_calls {
 	void (*moved)(void *ctx);
 	/* Some events were trimmed before they were read: ask the plugin to tell all again. */
 	void (*gap)(void *ctx);
+	/* An entry of <prefix>:requests:<node> (bridge/requests.h), each once while they are read. */
+	void (*request)(void *ctx, struct entry_id id, const struct slice *names, const struct slice *values, size_t count);
 	void *ctx;
 };
 
 enum status events_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	const struct events_calls *calls, struct events **out) MUST_CHECK;
 void events_start(struct events *ev);
+/* Requests are read too from the next command on (which may be five seconds away), or no longer. At first they are not. */
+void events_requests(struct events *ev, bool read);
 bool events_positioned(const struct events *ev);
 /* Every event up to here was given. */
 struct entry_id events_position(const struct events *ev);

@@ -32,6 +32,9 @@ struct fetch {
 
 	size_t *asked; /* sources of the commands under way */
 	size_t asked_count;
+	struct gap_probe *probes; /* not asked yet, the first `probing` of them under way */
+	size_t probe_count, probing;
+	struct gap gap;
 	bool sending;
 	bool doomed;
 	enum status failed;
@@ -55,6 +58,7 @@ static void destroy(struct fetch *f)
 	merge_free(f->merge);
 	free(f->held);
 	free(f->asked);
+	free(f->probes);
 	buf_free(&f->commands);
 	buf_free(&f->scratch);
 	while (f->first) {
@@ -86,7 +90,7 @@ enum status fetch_new(struct fetch_env *env, const struct catch_up_filter *filte
 		if (!f->filters[i].filter) goto fail;
 	}
 	if (merge_new(backwards, &f->merge) != ST_OK) goto fail;
-	if (fetch_keys_new(env->settings, f->filters, count, upto, &f->keys) != ST_OK) goto fail;
+	if (fetch_keys_new(env->settings, f->filters, count, upto, env->wall_ms(), &f->keys) != ST_OK) goto fail;
 	*out = f;
 	return ST_OK;
 fail:
@@ -109,7 +113,8 @@ size_t fetch_bytes(const struct fetch *f)
 
 static void finish_step(struct fetch *f, enum status st, bool finished)
 {
-	struct fetch_chunk chunk = {.st = st, .upto = finished ? f->upto : f->reached, .finished = finished};
+	struct fetch_chunk chunk = {.st = st, .upto = finished ? f->upto : f->reached, .finished = finished,
+		.gap = f->gap};
 	struct merge_entry *first = f->first;
 	fetch_done_fn *done = f->done;
 
@@ -137,13 +142,17 @@ static bool open_sources(struct fetch *f)
 	size_t n = HASH_COUNT(found), i = 0;
 
 	f->sources = calloc(n + 1, sizeof(*f->sources));
-	if (!f->sources) return false;
+	f->probes = calloc(n + 1, sizeof(*f->probes));
+	if (!f->sources || !f->probes) return false;
 	HASH_ITER(hh, found, k, next) {
 		size_t source;
 
 		if (merge_add(f->merge, &source) != ST_OK) return false;
 		fetch_source_init(&f->sources[i++], k->kind, slice_of(k->name + 1, k->len - 1), source, k->from, f->upto,
 			f->backwards);
+		if (f->backwards || k->kind != 's' || !k->first) continue;
+		f->probes[f->probe_count++] = (struct gap_probe){.key = slice_of(k->name + 1, k->len - 1), .cursor = k->from,
+			.newest_ms = k->newest_ms, .untouched_ms = k->untouched_ms};
 	}
 	f->source_count = n;
 	f->opened = true;
@@ -232,6 +241,13 @@ static void ask(struct fetch *f, bool starved, size_t n)
 	}
 }
 
+/* The probes go with the first read of the keys, from the last one down. */
+static void ask_probes(struct fetch *f)
+{
+	f->probing = f->probe_count < COMMANDS_MAX ? f->probe_count : COMMANDS_MAX;
+	for (size_t i = 0; i < f->probing; i++) gap_ask(&f->probes[f->probe_count - 1 - i], &f->commands);
+}
+
 static void tell_malformed(struct fetch *f, struct slice key, const struct fetch_source_tally *tally)
 {
 	uint64_t now = f->env->wall_ms();
@@ -250,7 +266,7 @@ static void advance(struct fetch *f);
 static void replies_over(struct fetch *f)
 {
 	f->sending = false;
-	f->asked_count = 0;
+	f->asked_count = f->probing = 0;
 	if (f->doomed) {
 		destroy(f);
 		return;
@@ -268,7 +284,7 @@ static void replies_over(struct fetch *f)
 static void entries_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct fetch *f = ctx;
-	struct fetch_source *s = &f->sources[f->asked[index]];
+	struct fetch_source *s;
 	struct fetch_source_tally tally = {0};
 	enum status st = ST_LOST;
 
@@ -277,14 +293,20 @@ static void entries_reply(void *ctx, const redisReply *reply, size_t index)
 		replies_over(f);
 		return;
 	}
+	if (index >= f->asked_count) {
+		gap_take(&f->probes[--f->probe_count], reply, &f->gap);
+		if (index + 1 == f->asked_count + f->probing) replies_over(f);
+		return;
+	}
 	if (!f->doomed) {
+		s = &f->sources[f->asked[index]];
 		st = fetch_source_take(s, reply, f->merge, &f->scratch, &tally);
 		if (st != ST_OK) f->failed = st;
 		f->entries += tally.entries;
 		f->entry_bytes += tally.bytes;
 		tell_malformed(f, s->key, &tally);
 	}
-	if (index + 1 == f->asked_count) replies_over(f);
+	if (index + 1 == f->asked_count + f->probing) replies_over(f);
 }
 
 static void keys_reply(void *ctx, const redisReply *reply, size_t index)
@@ -341,7 +363,8 @@ static void advance(struct fetch *f)
 	n = share(f);
 	ask(f, true, n);
 	ask(f, false, n);
-	send_asked(f, f->asked_count, entries_reply);
+	ask_probes(f);
+	send_asked(f, f->asked_count + f->probing, entries_reply);
 }
 
 void fetch_step(struct fetch *f, size_t count, size_t bytes, fetch_done_fn *done, void *ctx)

@@ -7,6 +7,7 @@
 #define MQR_BRIDGE_FETCH_H
 
 #include "bridge/catch_up.h"
+#include "bridge/gap.h"
 #include "bridge/merge.h"
 #include "config/log.h"
 #include "config/redis_link.h"
@@ -35,6 +36,7 @@ struct fetch_chunk {
 	size_t count, bytes;
 	struct entry_id upto;         /* all wanted up to here (backwards: down to here) was given */
 	bool finished;
+	struct gap gap;               /* found so far in this pass, before its first message is given */
 };
 
 /* May free the fetch. */

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #include "bridge/fetch_source.h"
+#include "bridge/gap.h"
+#include "config/key_template.h"
 #include "config/keys.h"
 #include "config/resp.h"
 #include "config/topic.h"
@@ -22,6 +24,7 @@ struct fetch_keys {
 	bool use_index;
 	bool done;
 	struct entry_id upto;
+	uint64_t now_ms;        /* wall clock */
 	uint64_t score;         /* next page begins here */
 	size_t page;            /* members a page; grows when one score has more than a page */
 	struct fetch_key *found;
@@ -29,7 +32,18 @@ struct fetch_keys {
 	size_t malformed;
 };
 
-static bool add(struct fetch_keys *k, char kind, struct slice key, struct entry_id from)
+static void note(struct fetch_key *f, const struct fetch_keys *k, const struct catch_up_filter *filter, uint64_t newest_ms)
+{
+	if (newest_ms > f->newest_ms) f->newest_ms = newest_ms;
+	f->from = filter->position;
+	f->first = entry_id_compare(filter->position, filter->start) == 0 && !filter->unpromised
+		&& !entry_id_is_zero(filter->start);
+	if (f->first) f->untouched_ms = gap_untouched(k->settings, slice_str(filter->filter), k->now_ms);
+}
+
+/* `filter`: whose position the key is to be read from. */
+static bool add(struct fetch_keys *k, char kind, struct slice key, const struct catch_up_filter *filter,
+	uint64_t newest_ms)
 {
 	struct fetch_key *f = NULL;
 	bool oom;
@@ -40,13 +54,14 @@ static bool add(struct fetch_keys *k, char kind, struct slice key, struct entry_
 	if (k->scratch.failed) return false;
 	HASH_FIND(hh, k->found, k->scratch.data, k->scratch.len, f);
 	if (f) {
-		if (entry_id_compare(from, f->from) < 0) f->from = from;
+		if (entry_id_compare(filter->position, f->from) < 0) note(f, k, filter, newest_ms);
 		return true;
 	}
 	f = malloc(sizeof(*f) + k->scratch.len);
 	if (!f) return false;
 	f->kind = kind;
-	f->from = from;
+	f->newest_ms = 0;
+	note(f, k, filter, newest_ms);
 	f->len = k->scratch.len;
 	memcpy(f->name, k->scratch.data, f->len);
 	HASH_ADD_KEYPTR(hh, k->found, f->name, f->len, f);
@@ -63,38 +78,55 @@ static bool open(const struct fetch_keys *k, const struct catch_up_filter *f)
 	return entry_id_compare(f->position, end) < 0;
 }
 
-static bool computable(const struct fetch_keys *k, struct slice topic)
+/* The rules that write now, and those that did before the last reloads: what they wrote is owed too. */
+static const struct mirror_rule *rule_at(const struct settings *s, size_t i)
 {
-	if (filter_has_wildcard(topic)) return false;
-	for (size_t i = 0; i < k->settings->mirror_count; i++) {
-		const struct mirror_rule *r = &k->settings->mirrors[i];
+	if (i < s->mirror_count) return &s->mirrors[i];
+	i -= s->mirror_count;
+	return i < s->retired_count ? &s->retired[i] : NULL;
+}
 
-		if (r->key_from_topic || !mirror_rule_readable(r)) continue;
-		if (topic_matches(slice_str(r->filter), topic)) return false;
+static bool concerns(const struct mirror_rule *r, struct slice filter)
+{
+	return mirror_rule_readable(r) && filters_intersect(slice_str(r->filter), filter);
+}
+
+/* Does one rule that we know keep everything the filter matches, and has each that keeps any of it one key for that? The
+ * plugin may have rules of its own (in mosquitto.conf): what only they keep, the index tells of. */
+static bool computable(const struct fetch_keys *k, struct slice filter)
+{
+	const struct mirror_rule *r;
+	bool all = false;
+
+	if (k->settings->retired_lost) return false;
+	for (size_t i = 0; (r = rule_at(k->settings, i)) != NULL; i++) {
+
+		if (!concerns(r, filter)) continue;
+		if (!key_template_fixed(r->key, filter)) return false;
+		if (i < k->settings->mirror_count && filter_covers(slice_str(r->filter), filter)) all = true;
 	}
-	return true;
+	return all;
 }
 
 static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
 {
-	struct slice topic = slice_str(f->filter), none = slice_of("", 0);
+	struct slice filter = slice_str(f->filter), none = slice_of("", 0);
+	const struct mirror_rule *r;
 	struct buf key = {0};
 	bool ok = true;
 
-	for (size_t i = 0; i < k->settings->mirror_count && ok; i++) {
-		const struct mirror_rule *r = &k->settings->mirrors[i];
-
-		if (!mirror_rule_readable(r) || !topic_matches(slice_str(r->filter), topic)) continue;
+	for (size_t i = 0; ok && (r = rule_at(k->settings, i)) != NULL; i++) {
+		if (!concerns(r, filter)) continue;
 		buf_clear(&key);
-		key_expand(r->key, topic, none, none, k->settings->node, &key);
-		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), f->position);
+		key_expand(r->key, filter, none, none, k->settings->node, &key);
+		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), f, 0);
 	}
 	buf_free(&key);
 	return ok;
 }
 
 enum status fetch_keys_new(const struct settings *settings, const struct catch_up_filter *filters, size_t count,
-	struct entry_id upto, struct fetch_keys **out)
+	struct entry_id upto, uint64_t now_ms, struct fetch_keys **out)
 {
 	struct fetch_keys *k = calloc(1, sizeof(*k));
 
@@ -105,6 +137,7 @@ enum status fetch_keys_new(const struct settings *settings, const struct catch_u
 	k->filters = filters;
 	k->filter_count = count;
 	k->upto = upto;
+	k->now_ms = now_ms;
 	k->score = UINT64_MAX;
 	k->page = INDEX_PAGE;
 	for (size_t i = 0; i < count; i++) {
@@ -160,7 +193,7 @@ bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
 /* False without memory. */
 static bool take_member(struct fetch_keys *k, struct slice member, uint64_t score)
 {
-	struct entry_id from = ENTRY_ID_MAX;
+	const struct catch_up_filter *lowest = NULL;
 	struct slice key, hint;
 	char kind;
 
@@ -171,11 +204,11 @@ static bool take_member(struct fetch_keys *k, struct slice member, uint64_t scor
 	for (size_t i = 0; i < k->filter_count; i++) {
 		const struct catch_up_filter *f = &k->filters[i];
 
-		if (!k->by_index[i] || score < f->position.ms || entry_id_compare(f->position, from) >= 0) continue;
-		if (filters_intersect(hint, slice_str(f->filter))) from = f->position;
+		if (!k->by_index[i] || score < f->position.ms) continue;
+		if (lowest && entry_id_compare(f->position, lowest->position) >= 0) continue;
+		if (filters_intersect(hint, slice_str(f->filter))) lowest = f;
 	}
-	if (entry_id_compare(from, ENTRY_ID_MAX) == 0) return true;
-	return add(k, kind, key, from);
+	return !lowest || add(k, kind, key, lowest, score);
 }
 
 enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply)

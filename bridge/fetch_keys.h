@@ -1,6 +1,7 @@
 /*
- * Which keys hold what a set of filters is owed. A filter without wildcards whose topic is mirrored by rules that need
- * nothing but the topic has computable keys; for the others the topic index says which keys changed. Loop thread, no
+ * Which keys hold what a set of filters is owed. Where the rules put every topic of a filter under one key ("dev/7/#" under
+ * dev:%2) that is computed; for other filters the topic index says which keys changed since their cursor, so what did not
+ * change costs nothing. Loop thread, no
  * connection of its own.
  */
 #ifndef MQR_BRIDGE_FETCH_KEYS_H
@@ -17,15 +18,18 @@ struct fetch_key {
 	UT_hash_handle hh;
 	char kind;            /* 's' or 'l' */
 	struct entry_id from; /* entries up to here are not needed */
+	bool first;           /* `from` is a cursor of a filter that was given nothing yet */
+	uint64_t newest_ms;   /* by the index; 0: it was not asked */
+	uint64_t untouched_ms; /* with `first`: see bridge/gap.h */
 	size_t len;
 	char name[];          /* hashed with its kind in front */
 };
 
 struct fetch_keys;
 
-/* Borrows settings and filters until freed. `upto`: the end of the pass. */
+/* Borrows settings and filters until freed. `upto`: the end of the pass. `now_ms`: since 1970. */
 enum status fetch_keys_new(const struct settings *settings, const struct catch_up_filter *filters, size_t count,
-	struct entry_id upto, struct fetch_keys **out) MUST_CHECK;
+	struct entry_id upto, uint64_t now_ms, struct fetch_keys **out) MUST_CHECK;
 void fetch_keys_free(struct fetch_keys *k); /* bears NULL */
 /* Appends the next command to ask the index with; false when there is nothing more to ask. */
 bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands);

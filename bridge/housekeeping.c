@@ -21,7 +21,7 @@ struct housekeeping {
 	struct sweep *sweep;
 	struct buf commands;
 	bool sweeping;
-	bool open;
+	bool open, idle;
 	uint64_t open_since_ms, began_ms;
 	uint64_t rounds;
 	unsigned full_in;        /* rounds until the next full one */
@@ -90,8 +90,8 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 static void go_on(struct housekeeping *h)
 {
 	buf_clear(&h->commands);
-	if (!sweep_ask(h->sweep, &h->commands)) {
-		ended(h, !h->commands.failed);
+	if (h->idle || !sweep_ask(h->sweep, &h->commands)) {
+		ended(h, !h->idle && !h->commands.failed);
 		return;
 	}
 	if (redis_link_send(h->link, &h->commands, 1, DEADLINE_MS, on_reply, h) != ST_OK) ended(h, false);
@@ -103,7 +103,7 @@ static void on_timer(uv_timer_t *timer)
 	uint64_t now = uv_now(h->deps.loop);
 	bool sessions = h->open && now - h->open_since_ms >= h->deps.every_ms;
 
-	if (h->sweeping || !redis_link_is_ready(h->link)) return;
+	if (h->sweeping || h->idle || !redis_link_is_ready(h->link)) return;
 	h->sweeping = true;
 	h->began_ms = now;
 	sweep_begin(h->sweep, h->full_in == 0, sessions);
@@ -171,6 +171,16 @@ void housekeeping_open(struct housekeeping *h, bool open)
 {
 	if (open && !h->open) h->open_since_ms = uv_now(h->deps.loop);
 	h->open = open;
+}
+
+void housekeeping_reloaded(struct housekeeping *h)
+{
+	h->full_in = 0;
+}
+
+void housekeeping_work(struct housekeeping *h, bool work)
+{
+	h->idle = !work;
 }
 
 uint64_t housekeeping_rounds(const struct housekeeping *h)

@@ -33,6 +33,10 @@ void housekeeping_start(struct housekeeping *h);
 /* The plugin is heard, or no longer. Devices are forgotten only when it was heard for a whole `every_ms`: by then it
  * has told which ones are here and owed something. */
 void housekeeping_open(struct housekeeping *h, bool open);
+/* Rules or session_ttl may have changed: the next round looks at everything. */
+void housekeeping_reloaded(struct housekeeping *h);
+/* Rounds are begun, or no longer (another bridge does them). At first they are. */
+void housekeeping_work(struct housekeeping *h, bool work);
 /* Rounds that came to their end, and what all of them removed. */
 uint64_t housekeeping_rounds(const struct housekeeping *h);
 const struct sweep_totals *housekeeping_totals(const struct housekeeping *h);

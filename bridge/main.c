@@ -11,14 +11,18 @@
 #include "bridge/service.h"
 #include "bridge/ctl_check.h"
 #include "bridge/log_stderr.h"
-#include "config/settings.h"
+#include "bridge/notify.h"
+#include "config/settings_reload.h"
 
 #define PROGRAM "mosquitto-redis-bridge"
 
 struct process {
+	const char *path;
+	struct settings *settings;
 	uv_loop_t loop;
 	uv_signal_t term, interrupt, hangup;
 	struct service *bridge;
+	struct notify *notify;
 	struct log_sink log;
 };
 
@@ -32,7 +36,7 @@ static void usage(void)
 		"  --version   print the version and exit\n"
 		"  --help      print this and exit\n"
 		"\n"
-		"Logs to stderr. SIGTERM and SIGINT stop it.\n");
+		"Logs to stderr. SIGHUP reads the settings again. SIGTERM and SIGINT stop it.\n");
 }
 
 static void on_stop(uv_signal_t *handle, int number)
@@ -40,18 +44,48 @@ static void on_stop(uv_signal_t *handle, int number)
 	struct process *p = handle->data;
 
 	log_to(&p->log, LOG_LEVEL_NOTICE, PROGRAM " stops: %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	notify_stopping(p->notify);
+	notify_close(p->notify);
 	service_close(p->bridge);
 	uv_close((uv_handle_t *)&p->term, NULL);
 	uv_close((uv_handle_t *)&p->interrupt, NULL);
 	uv_close((uv_handle_t *)&p->hangup, NULL);
 }
 
+/* An invalid file changes nothing. `asked`: somebody wants to hear of it even if nothing is new. */
+static void reload(struct process *p, bool asked)
+{
+	static char why[CTL_WHY_MAX];
+	struct settings *fresh = NULL;
+	char fixed[256];
+	bool changed;
+
+	if (settings_load(p->path, NULL, 0, &p->log, &fresh, why, sizeof(why)) != ST_OK) {
+		log_to(&p->log, LOG_LEVEL_ERROR, "settings: not changed, because the new ones are wrong:");
+		log_lines_to(&p->log, LOG_LEVEL_ERROR, why);
+		return;
+	}
+	(void)settings_fixed_changes(p->settings, fresh, fixed, sizeof(fixed));
+	changed = settings_live_changes(p->settings, fresh);
+	settings_exchange(p->settings, fresh);
+	if (changed) service_reloaded(p->bridge);
+	if (changed || asked) {
+		log_to(&p->log, LOG_LEVEL_NOTICE, "settings: read again, %zu mirror rules, %zu grants%s", p->settings->mirror_count,
+			p->settings->grant_count, changed ? "" : "; nothing has changed");
+		if (fixed[0]) log_to(&p->log, LOG_LEVEL_WARNING, "settings: changed only at the next start: %s", fixed);
+	}
+	settings_free(fresh);
+}
+
 static void on_hangup(uv_signal_t *handle, int number)
 {
-	struct process *p = handle->data;
-
 	(void)number;
-	log_to(&p->log, LOG_LEVEL_NOTICE, "SIGHUP: settings are re-read at restart only, for now");
+	reload(handle->data, true);
+}
+
+static void on_broker_reload(void *ctx)
+{
+	reload(ctx, false);
 }
 
 static int watch_signals(struct process *p)
@@ -67,7 +101,7 @@ static int watch_signals(struct process *p)
 static int serve(const char *path)
 {
 	static char why[CTL_WHY_MAX];
-	struct process p = {.log = log_stderr()};
+	struct process p = {.path = path, .log = log_stderr()};
 	struct settings *settings = NULL;
 	enum status st;
 
@@ -81,11 +115,15 @@ static int serve(const char *path)
 		return 1;
 	}
 	st = service_new(&p.loop, settings, &p.log, &p.bridge);
+	if (st == ST_OK) st = notify_new(&p.loop, &p.notify);
 	if (st == ST_OK && watch_signals(&p) == 0) {
 		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s",
 			settings->node,
 			settings->redis_url, settings->broker_url);
+		p.settings = settings;
+		service_on_settings(p.bridge, on_broker_reload, &p);
 		service_start(p.bridge);
+		notify_ready(p.notify, "serving");
 		(void)uv_run(&p.loop, UV_RUN_DEFAULT);
 		service_free(p.bridge);
 	} else {

@@ -7,17 +7,23 @@
 
 #include <errno.h>
 #include <limits.h>
-#include "config/buf.h"
-#include "config/message.h"
 #include "config/mosquitto_headers.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "config/buf.h"
+#include "config/message.h"
+#include "config/resolve.h"
+#include "config/tls.h"
 
 #define KEEPALIVE_S 30
 #define MISC_MS 500
 #define CONNECT_TIMEOUT_MS 5000
 #define READ_PACKETS_MAX 64
+#define READ_PACKETS_TLS_MAX 8192 /* of a TLS record, 16 KiB: polling does not tell that some of it is left */
+#define LOOKUP_TIMEOUT_MS 5000
 
 /* Polls one duplicate; lives until its handle is closed. */
 struct watch {
@@ -33,6 +39,9 @@ struct mqtt {
 	const struct log_sink *log;
 	struct mqtt_events events;
 	struct mosquitto *client;
+	struct resolver *resolver;
+	SSL_CTX *tls; /* NULL: plain */
+	struct tls_peer peer;
 	struct watch *watch;
 	uv_timer_t misc, retry;
 	unsigned backoff_ms;
@@ -43,6 +52,7 @@ struct mqtt {
 	bool sending;
 	unsigned random;
 	uint64_t connecting_since;
+	bool running;
 	bool connected, told; /* told: the present trouble was logged */
 	bool in_library;
 	unsigned closing;
@@ -80,7 +90,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	if (!m) return;
 	m->in_library = true;
 	if (status < 0 || (events & (UV_READABLE | UV_DISCONNECT))) {
-		for (int i = 0; i < READ_PACKETS_MAX && m->watch == w; i++) {
+		for (int i = 0; i < (m->tls ? READ_PACKETS_TLS_MAX : READ_PACKETS_MAX) && m->watch == w; i++) {
 			errno = 0;
 			if (mosquitto_loop_read(m->client, 1) != MOSQ_ERR_SUCCESS || errno == EAGAIN) break;
 		}
@@ -112,7 +122,7 @@ static void turn(struct mqtt *m)
 {
 	int events = UV_READABLE;
 
-	if (m->in_library || m->closing) return;
+	if (m->in_library || m->closing || !m->running) return;
 	if (mosquitto_socket(m->client) < 0) {
 		down(m, "the connection was closed");
 		return;
@@ -130,12 +140,13 @@ static void tell(struct mqtt *m, const char *why)
 {
 	if (m->told) return;
 	m->told = true;
-	log_to(m->log, LOG_LEVEL_WARNING, "broker %s%s%s: %s; trying again until it is there", m->settings->broker_url,
-		m->role ? ", " : "", m->role ? m->role : "", why);
+	log_to(m->log, LOG_LEVEL_WARNING, "broker %s%s%s: %s%s%s; trying again until it is there", m->settings->broker_url,
+		m->role ? ", " : "", m->role ? m->role : "", why,
+		m->peer.refused ? ": its certificate is refused: " : "",
+		m->peer.refused ? X509_verify_cert_error_string(m->peer.refused) : "");
 }
 
 static void on_retry(uv_timer_t *timer);
-static enum status client_anew(struct mqtt *m);
 
 /* Not connected any more: whatever there was is dropped, and a later attempt is due. */
 static void down(struct mqtt *m, const char *why)
@@ -161,8 +172,8 @@ static enum status credentials(struct mqtt *m)
 	char *password = NULL;
 	enum status st = ST_OK;
 
-	if (!s->broker_username) return ST_OK;
-	if (s->broker_password_file) st = password_read(s->broker_password_file, &password);
+	/* Without a name nothing is sent, not even what was set before a reload. */
+	if (s->broker_username && s->broker_password_file) st = password_read(s->broker_password_file, &password);
 	if (st == ST_OK && mosquitto_username_pw_set(m->client, s->broker_username, password) != MOSQ_ERR_SUCCESS) {
 		st = ST_NOMEM;
 	}
@@ -173,24 +184,27 @@ static enum status credentials(struct mqtt *m)
 	return st;
 }
 
-static void on_retry(uv_timer_t *timer)
-{
-	struct mqtt *m = timer->data;
-	const struct broker_address *to = &m->settings->broker;
-	enum status st = m->role ? client_anew(m) : ST_OK;
-	int rc;
+static enum status client_make(struct mqtt *m);
+static bool may_go_on(struct mqtt *m);
 
+/* The first address that does not refuse at once. */
+static void on_found(void *ctx, enum status st, const struct resolved *found, const char *why)
+{
+	struct mqtt *m = ctx;
+	int rc = MOSQ_ERR_NO_CONN;
+
+	if (!may_go_on(m)) return; /* a look-up takes its time */
 	if (st != ST_OK) {
-		down(m, status_text(st));
-		return;
-	}
-	st = credentials(m); /* read each time: they may have been changed */
-	if (st != ST_OK) {
-		down(m, "its password file cannot be read");
+		down(m, why);
 		return;
 	}
 	m->in_library = true;
-	rc = mosquitto_connect_async(m->client, to->host, to->port, KEEPALIVE_S);
+	for (size_t i = 0; i < found->count && rc != MOSQ_ERR_SUCCESS; i++) {
+		char address[RESOLVE_TEXT_MAX];
+
+		rc = mosquitto_connect_async(m->client, resolved_text(&found->address[i], address), m->settings->broker.port,
+			KEEPALIVE_S);
+	}
 	m->in_library = false;
 	if (rc != MOSQ_ERR_SUCCESS) {
 		down(m, rc == MOSQ_ERR_ERRNO ? strerror(errno) : mosquitto_strerror(rc));
@@ -202,6 +216,43 @@ static void on_retry(uv_timer_t *timer)
 	}
 	m->connecting_since = uv_now(m->loop);
 	turn(m);
+}
+
+static bool may_go_on(struct mqtt *m)
+{
+	if (!m->events.may_connect || m->events.may_connect(m->events.ctx)) return true;
+	(void)uv_timer_start(&m->retry, on_retry, MISC_MS, 0);
+	return false;
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	struct mqtt *m = timer->data;
+	const struct settings *s = m->settings;
+	struct tls_files files = {s->broker_tls_ca, s->broker_tls_cert, s->broker_tls_key};
+	char why[256];
+
+	if (!may_go_on(m)) return;
+	/* libmosquitto would send what was not acknowledged again by itself, and a half finished QoS 2 publish not at all. */
+	if (m->events.published) {
+		mosquitto_destroy(m->client);
+		m->client = NULL;
+	}
+	if (!m->client && client_make(m) != ST_OK) {
+		down(m, "out of memory");
+		return;
+	}
+	/* Both are read each time: they may have been changed. */
+	if (credentials(m) != ST_OK) {
+		down(m, "its password file cannot be read");
+		return;
+	}
+	if (m->tls && tls_context_load(m->tls, &files, why, sizeof(why)) != ST_OK) {
+		down(m, why);
+		return;
+	}
+	m->peer.refused = X509_V_OK;
+	resolver_start(m->resolver, s->broker.host, s->broker.port, LOOKUP_TIMEOUT_MS, on_found, m);
 }
 
 static void on_misc(uv_timer_t *timer)
@@ -263,11 +314,13 @@ static void on_publish(struct mosquitto *client, void *ctx, int mid, int reason,
 	(void)properties;
 	if (m->closing) return;
 	if (m->sending) m->early = mid;
-	else if (m->events.published) m->events.published(m->events.ctx, mid, reason);
+	else m->events.published(m->events.ctx, mid, reason);
 }
 
 /* --- outside --------------------------------------------------------------------------------------------------- */
 
+/* Every bridge of a node has the same id: the broker itself ends the connection of the one before, with whatever that one
+ * has still under way. */
 static enum status client_make(struct mqtt *m)
 {
 	char id[300];
@@ -277,22 +330,22 @@ static enum status client_make(struct mqtt *m)
 	if (!m->client) return ST_NOMEM;
 	if (mosquitto_int_option(m->client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5) != MOSQ_ERR_SUCCESS
 		|| mosquitto_int_option(m->client, MOSQ_OPT_TCP_NODELAY, 1) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
-	/* Those who publish keep to the broker's receive maximum; libmosquitto's own limit is lower. */
-	if (m->role && mosquitto_int_option(m->client, MOSQ_OPT_SEND_MAXIMUM, UINT16_MAX) != MOSQ_ERR_SUCCESS) {
-		return ST_UNSUPPORTED;
-	}
 	mosquitto_connect_v5_callback_set(m->client, on_connect);
 	mosquitto_message_callback_set(m->client, on_message);
-	if (m->events.published) mosquitto_publish_v5_callback_set(m->client, on_publish);
+	if (m->events.published) {
+		mosquitto_publish_v5_callback_set(m->client, on_publish);
+		/* Who publishes keeps to the broker's receive maximum; libmosquitto's own limit is lower. */
+		if (mosquitto_int_option(m->client, MOSQ_OPT_SEND_MAXIMUM, UINT16_MAX) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
+	}
+	if (!m->settings->broker.tls) return ST_OK;
+	SSL_CTX_free(m->tls); /* the client before is gone */
+	m->tls = tls_context_new();
+	m->peer.host = m->settings->broker.host;
+	if (!m->tls || tls_context_peer(m->tls, &m->peer) != ST_OK) return ST_NOMEM;
+	/* libmosquitto knows addresses only: the check of the name is ours, in the context. */
+	if (mosquitto_void_option(m->client, MOSQ_OPT_SSL_CTX, m->tls) != MOSQ_ERR_SUCCESS
+		|| mosquitto_int_option(m->client, MOSQ_OPT_SSL_CTX_WITH_DEFAULTS, 0) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
 	return ST_OK;
-}
-
-/* libmosquitto would send what was not acknowledged again by itself, and a half finished QoS 2 publish not at all. */
-static enum status client_anew(struct mqtt *m)
-{
-	mosquitto_destroy(m->client);
-	m->client = NULL;
-	return client_make(m);
 }
 
 enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
@@ -317,8 +370,10 @@ enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, cons
 	m->random = (unsigned)uv_hrtime() ^ (unsigned)getpid();
 	(void)mosquitto_lib_init();
 	st = client_make(m);
+	if (st == ST_OK) st = resolver_new(loop, &m->resolver);
 	if (st != ST_OK) {
 		mosquitto_destroy(m->client);
+		SSL_CTX_free(m->tls);
 		(void)mosquitto_lib_cleanup();
 		free(m);
 		return st;
@@ -332,26 +387,40 @@ enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, cons
 
 void mqtt_start(struct mqtt *m)
 {
+	if (m->running || m->closing) return;
+	m->running = true;
+	m->told = false;
+	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
 	(void)uv_timer_start(&m->misc, on_misc, MISC_MS, MISC_MS);
 	(void)uv_timer_start(&m->retry, on_retry, 0, 0);
 }
 
 void mqtt_stop(struct mqtt *m)
 {
-	bool was_connected = m->connected;
-
-	if (m->closing) return;
+	if (!m->running || m->closing) return;
+	m->running = false;
 	(void)uv_timer_stop(&m->misc);
 	(void)uv_timer_stop(&m->retry);
-	if (was_connected) (void)mosquitto_disconnect(m->client);
+	resolver_stop(m->resolver);
+	if (m->connected) (void)mosquitto_disconnect(m->client);
 	watch_drop(m);
+	mosquitto_destroy(m->client); /* the only way to have its socket closed now */
+	m->client = NULL;
 	m->connected = false;
-	if (was_connected) m->events.lost(m->events.ctx);
+	m->connecting_since = 0;
 }
 
 bool mqtt_is_connected(const struct mqtt *m)
 {
 	return m->connected;
+}
+
+enum status mqtt_subscribe(struct mqtt *m, const char *filter)
+{
+	if (!m->connected) return ST_LOST;
+	if (mosquitto_subscribe(m->client, NULL, filter, 0) != MOSQ_ERR_SUCCESS) return ST_LOST;
+	turn(m);
+	return ST_OK;
 }
 
 enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload)
@@ -471,27 +540,34 @@ unsigned mqtt_receive_maximum(const struct mqtt *m)
 	return m->receive_maximum;
 }
 
-static void part_closed(uv_handle_t *handle)
+static void part_gone(void *ctx)
 {
-	struct mqtt *m = handle->data;
+	struct mqtt *m = ctx;
 
 	if (--m->closing > 0) return;
 	buf_free(&m->texts);
+	SSL_CTX_free(m->tls);
 	if (m->closed) m->closed(m->closed_ctx);
 	free(m);
+}
+
+static void part_closed(uv_handle_t *handle)
+{
+	part_gone(handle->data);
 }
 
 void mqtt_close(struct mqtt *m, void (*closed)(void *ctx), void *ctx)
 {
 	if (m->closing) return;
-	m->closing = 2;
+	m->closing = 3;
 	m->closed = closed;
 	m->closed_ctx = ctx;
 	if (m->connected) (void)mosquitto_disconnect(m->client);
 	watch_drop(m);
-	mosquitto_destroy(m->client);
+	mosquitto_destroy(m->client); /* and with it its last TLS connection */
 	m->client = NULL;
 	(void)mosquitto_lib_cleanup();
+	resolver_close(m->resolver, part_gone, m);
 	uv_close((uv_handle_t *)&m->misc, part_closed);
 	uv_close((uv_handle_t *)&m->retry, part_closed);
 }

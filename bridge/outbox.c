@@ -16,7 +16,9 @@ struct outbox {
 	uv_loop_t *loop;
 	const struct settings *settings;
 	struct mqtt *mqtt;
-	bool mqtt_started;
+	bool active;
+	bool (*may)(void *ctx);
+	void *may_ctx;
 	struct outbox_line *lines[OUTBOX_COUNT_MAX];
 	size_t count;
 	struct outbox_item *by_mid[MIDS];
@@ -76,9 +78,17 @@ static void on_message(void *ctx, struct slice topic, struct slice payload)
 	(void)payload; /* it subscribes to nothing */
 }
 
+static bool may_connect(void *ctx)
+{
+	struct outbox *o = ctx;
+
+	return !o->may || o->may(o->may_ctx);
+}
+
 static void work(struct outbox *o)
 {
-	if (o->closing) return;
+	/* A process that was stopped for a while may be the active one no more and not know it yet. */
+	if (o->closing || !o->active || !may_connect(o)) return;
 	for (size_t i = 0; i < o->count; i++) outbox_line_work(o->lines[i]);
 }
 
@@ -107,17 +117,19 @@ static enum status make_lines(struct outbox *o, const struct log_sink *log)
 	return st;
 }
 
-enum status outbox_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
-	struct outbox **out)
+enum status outbox_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log, bool (*may)(void *ctx),
+	void *ctx, struct outbox **out)
 {
 	struct outbox *o = calloc(1, sizeof(*o));
 	struct mqtt_events on = {.connected = on_connected, .lost = on_lost, .message = on_message,
-		.published = on_published, .ctx = o};
+		.published = on_published, .may_connect = may_connect, .ctx = o};
 	enum status st;
 
 	if (!o) return ST_NOMEM;
 	o->loop = loop;
 	o->settings = settings;
+	o->may = may;
+	o->may_ctx = ctx;
 	(void)uv_check_init(loop, &o->check); /* neither fails */
 	(void)uv_timer_init(loop, &o->tick);
 	o->check.data = o->tick.data = o;
@@ -141,15 +153,14 @@ void outbox_start(struct outbox *o)
 
 void outbox_active(struct outbox *o, bool active)
 {
-	if (o->closing || o->count == 0) return;
+	if (o->closing || o->count == 0 || o->active == active) return;
+	o->active = active;
 	/* A bridge that only stands by has no business at the broker. */
-	if (active && !o->mqtt_started) {
-		o->mqtt_started = true;
+	if (active) {
 		mqtt_start(o->mqtt);
-	}
-	if (!active && o->mqtt_started) {
-		o->mqtt_started = false;
+	} else {
 		mqtt_stop(o->mqtt);
+		on_lost(o);
 	}
 	for (size_t i = 0; i < o->count; i++) outbox_line_active(o->lines[i], active);
 	work(o);

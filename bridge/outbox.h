@@ -14,9 +14,10 @@
 
 struct outbox;
 
-/* `settings` and `log` must outlive it. */
-enum status outbox_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
-	struct outbox **out) MUST_CHECK;
+/* `settings` and `log` must outlive it. `may` is asked, with `ctx`, before anything is taken out of Redis or given to the
+ * broker: is this bridge still the active one? NULL: yes. */
+enum status outbox_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log, bool (*may)(void *ctx),
+	void *ctx, struct outbox **out) MUST_CHECK;
 void outbox_start(struct outbox *o);
 /* May this bridge serve (it is the active one of its node)? Not before it is told so. */
 void outbox_active(struct outbox *o, bool active);

@@ -145,7 +145,12 @@ void flow_active(struct outbox_flow *f, bool active)
 {
 	if (f->active == active) return;
 	f->active = active;
-	if (!active) forget(f);
+	if (active) return;
+	forget(f);
+	/* Whoever is active now finds all of it in Redis. What is settled late could be what is pending there then. */
+	for (struct outbox_item *item = f->lists[ITEM_SETTLING].first; item; item = item->next) item->outcome = OUTCOME_NONE;
+	drop_all(f, ITEM_DONE);
+	drop_all(f, ITEM_SETTLING);
 }
 
 void flow_redis(struct outbox_flow *f, bool up)

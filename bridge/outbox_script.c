@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "config/keys.h"
 #include "config/resp.h"
 
 /*
@@ -21,13 +22,14 @@ static const char plain_script[] =
 	"return redis.status_reply('OK')";
 
 /*
- * KEYS: stream, dead, delayed, then one for each result. ARGV: group, keep, time, source, most results, then for each
+ * KEYS: stream, dead, delayed, then one for each result. ARGV: group, keep, time, source, most results, most dead letters,
+ * then for each
  * item eight: id, what (r result, d dead, z delay), error or time to wait for, index of its result's key or 0, the id to
  * tell, topic, outcome, ignored. A result that cannot be written is counted: it must not hold the entry up.
  */
 static const char stream_script[] =
 	"local key, group, failed = KEYS[1], ARGV[1], 0\n"
-	"for a = 6, #ARGV, 8 do\n"
+	"for a = 7, #ARGV, 8 do\n"
 	" local id, what, r = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 3])\n"
 	" local mine = true\n"
 	" if what ~= 'r' then\n"
@@ -41,7 +43,7 @@ static const char stream_script[] =
 	"   local f = {'error', ARGV[a + 2], 'source', ARGV[4], 'key', key, 'id', ARGV[a + 4], 'deliveries', p[4]}\n"
 	"   local fields = e and e[2] or {}\n"
 	"   for i = 1, math.min(#fields, 2000) do f[#f + 1] = fields[i] end\n"
-	"   redis.call('XADD', KEYS[2], '*', unpack(f))\n"
+	"   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', unpack(f))\n"
 	"  end\n"
 	" end\n"
 	" if mine and redis.call('XACK', key, group, id) == 1 then\n"
@@ -57,7 +59,8 @@ static const char stream_script[] =
 	"return {failed}";
 
 /*
- * KEYS: processing, settled, dead, delayed, results. ARGV: group, outbox, time, source, most results, then for each item
+ * KEYS: processing, settled, dead, delayed, results. ARGV: group, outbox, time, source, most results, most dead letters, then
+ * for each item
  * eight: element, the rest as above.
  */
 static const char list_script[] =
@@ -67,7 +70,7 @@ static const char list_script[] =
 	" local g, c = string.match(kept, '^(%S+) (%d+)$')\n"
 	" if g == name then done = tonumber(c) end\n"
 	"end\n"
-	"for a = 6, #ARGV, 8 do\n"
+	"for a = 7, #ARGV, 8 do\n"
 	" n = n + 1\n"
 	" if n > done then\n"
 	"  local element, what, r = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 3])\n"
@@ -76,7 +79,7 @@ static const char list_script[] =
 	"  if mine and what == 'z' then\n"
 	"   x = redis.pcall('ZADD', KEYS[4], ARGV[a + 2], cmsgpack.pack({name .. ':' .. n, element}))\n"
 	"  elseif mine and what == 'd' then\n"
-	"   x = redis.pcall('XADD', KEYS[3], '*', 'error', ARGV[a + 2], 'source', ARGV[4], 'key', ARGV[2],\n"
+	"   x = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'error', ARGV[a + 2], 'source', ARGV[4], 'key', ARGV[2],\n"
 	"    'id', ARGV[a + 4], 'element', element)\n"
 	"  end\n"
 	"  if type(x) == 'table' and x.err then\n"
@@ -282,7 +285,7 @@ static size_t settle_script(struct buf *out, const struct outbox_keys *k, const 
 		if (outbox_result_key(k->setting, item).data) results++;
 	}
 	if (count == 0) return 0;
-	resp_begin(out, 3 + own_keys + results + 5 + 8 * count);
+	resp_begin(out, 3 + own_keys + results + 6 + 8 * count);
 	resp_arg_str(out, "EVAL");
 	resp_arg_str(out, stream ? stream_script : list_script);
 	resp_arg_u64(out, own_keys + results);
@@ -301,6 +304,7 @@ static size_t settle_script(struct buf *out, const struct outbox_keys *k, const 
 	resp_arg_u64(out, now_ms);
 	resp_arg(out, k->source);
 	resp_arg_u64(out, OUTBOX_RESULTS_MAX);
+	resp_arg_u64(out, DEAD_STREAM_MAXLEN);
 	results = 0;
 	for (const struct outbox_item *item = first; item; item = item->next) {
 		bool told = outbox_result_key(k->setting, item).data != NULL;

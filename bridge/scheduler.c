@@ -14,6 +14,7 @@
 #include "bridge/catch_up.h"
 #include "bridge/device_read.h"
 #include "bridge/fetch.h"
+#include "bridge/gap_report.h"
 
 #define TICK_MS 20
 #define RUNS_A_TURN 64
@@ -21,6 +22,7 @@
 #define STEAL_IDLE_MS 50
 #define WATCH_MS 1000
 #define BATCH_BYTES_MIN 1024
+#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 
 enum queue {
 	QUEUE_NONE,    /* waits for a reply or an acknowledgement */
@@ -37,11 +39,14 @@ struct device {
 	struct scheduler *scheduler;
 	struct catch_up *machine;
 	enum queue queue;
-	uint64_t until_ms, idle_since_ms, sent_ms;
+	uint64_t until_ms, idle_since_ms, sent_ms, began_ms;
+	uint64_t delivered;
 	struct entry_id held_mark, held_event;
 	struct device_read *read; /* cursor or mark under way */
 	struct fetch *fetch;
 	bool fetching;
+	unsigned slice; /* batches sent since it has its place */
+	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
 };
 
@@ -155,6 +160,7 @@ static struct device *device_new(struct scheduler *s, const struct device_event 
 		return NULL;
 	}
 	d->scheduler = s;
+	d->began_ms = now_ms(s);
 	client = catch_up_client(d->machine);
 	HASH_ADD_KEYPTR(hh, s->devices, client.data, client.len, d);
 	if (!d->hh.tbl) {
@@ -187,7 +193,7 @@ static void encode_batch(struct device *d, const struct catch_up_action *a, cons
 
 	control_batch_begin(&b, &s->packet, catch_up_client(d->machine), catch_up_generation(d->machine), a->sequence);
 	for (size_t i = 0; i < count; i++) {
-		if (catch_up_advances(d->machine, i)) control_batch_filter(&b, slice_str(filters[i].filter));
+		if (catch_up_advances(d->machine, i) && !filters[i].replay) control_batch_filter(&b, slice_str(filters[i].filter));
 	}
 	for (const struct merge_entry *e = messages; e; e = e->next) {
 		struct message m;
@@ -246,6 +252,7 @@ static void send_batch(struct device *d, const struct catch_up_action *a, const 
 	if (st == ST_OK) {
 		s->counts.batches++;
 		s->counts.delivered += chunk->count;
+		d->delivered += chunk->count;
 	}
 	sent(d, a, st);
 }
@@ -266,12 +273,14 @@ static void on_cursor(void *ctx, const struct device_read_answer *answer)
 	struct device *d = ctx;
 
 	d->read = NULL;
+	if (answer->st == ST_OK && answer->counted) catch_up_cursor_counted(d->machine);
 	if (answer->st == ST_OK) catch_up_cursor(d->machine, answer->id);
 	else catch_up_read_failed(d->machine, now_ms(d->scheduler) + RETRY_MS);
 	move(d, QUEUE_READY);
 }
 
-/* What is known by session events is as good as the mark: everything before an event is in Redis with it. */
+/* What is known by session events is as good as the mark: everything before an event is in Redis with it. Not during a
+ * failover, when events may come from the new master already, and messages still from the one that was. */
 static void give_mark(struct device *d)
 {
 	struct scheduler *s = d->scheduler;
@@ -281,7 +290,7 @@ static void give_mark(struct device *d)
 		move(d, QUEUE_HELD);
 		return;
 	}
-	if (entry_id_compare(position, mark) > 0) mark = position;
+	if (s->env.settings->redis.form != REDIS_SENTINEL && entry_id_compare(position, mark) > 0) mark = position;
 	catch_up_mark(d->machine, mark, now_ms(s));
 	move(d, QUEUE_READY);
 }
@@ -301,6 +310,31 @@ static void on_mark(void *ctx, const struct device_read_answer *answer)
 	give_mark(d);
 }
 
+/* A long backlog gives its place to those who wait for one, and goes on behind them. */
+static void give_way(struct device *d)
+{
+	struct scheduler *s = d->scheduler;
+
+	if (!d->fetch || ++d->slice < SLICE_BATCHES) return;
+	if (!s->queues[QUEUE_STALLED] || s->fetches < SCHEDULER_FETCHES_MAX) return;
+	catch_up_rewind(d->machine);
+	move(d, QUEUE_NONE);
+	fetch_drop(d);
+	move(d, QUEUE_READY); /* behind the one that has the place now */
+}
+
+static void tell_gap(struct device *d, const struct gap *gap)
+{
+	struct scheduler *s = d->scheduler;
+
+	if (gap->keys == 0 || d->gap_told) return;
+	d->gap_told = true;
+	s->counts.gaps++;
+	s->counts.gap_messages += gap->messages;
+	s->counts.gaps_unknown += gap->unknown;
+	gap_report(&s->env, catch_up_client(d->machine), gap);
+}
+
 static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 {
 	struct device *d = ctx;
@@ -314,6 +348,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 		fetch_drop(d);
 		return;
 	}
+	tell_gap(d, &chunk->gap);
 	if (!catch_up_chunk(d->machine, chunk->count, chunk->bytes, chunk->upto, chunk->finished)) {
 		fetch_drop(d);
 		return;
@@ -323,6 +358,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 		if (a.verb == CATCH_UP_SEND_BATCH) send_batch(d, &a, chunk);
 	}
 	if (chunk->finished) fetch_drop(d);
+	else give_way(d);
 }
 
 static void start_read(struct device *d, const struct catch_up_action *a)
@@ -333,7 +369,9 @@ static void start_read(struct device *d, const struct catch_up_action *a)
 	enum status st;
 
 	move(d, QUEUE_NONE);
-	if (a->verb == CATCH_UP_READ_CURSOR) {
+	if (a->verb == CATCH_UP_READ_CURSOR && filters[a->filter].replay) {
+		st = device_read_replay(&s->env, &filters[a->filter], on_cursor, d, &d->read);
+	} else if (a->verb == CATCH_UP_READ_CURSOR) {
 		st = device_read_cursor(&s->env, catch_up_client(d->machine), &filters[a->filter], on_cursor, d, &d->read);
 	} else {
 		st = device_read_mark(&s->env, on_mark, d, &d->read);
@@ -366,6 +404,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 			return;
 		}
 		s->fetches++;
+		d->slice = 0;
 		s->counts.passes++;
 	}
 	move(d, QUEUE_NONE);
@@ -522,7 +561,7 @@ void scheduler_event(struct scheduler *s, const struct device_event *e)
 	char name[128];
 	int order;
 
-	if (s->closing || e->op == DEVICE_OP_BOOT) return;
+	if (s->closing || e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) return;
 	d = device_find(s, e->client);
 	if (d) {
 		order = entry_id_compare(e->generation, catch_up_generation(d->machine));
@@ -566,6 +605,8 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 	size_t slot = ack->sequence % (CATCH_UP_WINDOW + 2);
 
 	if (!d || entry_id_compare(ack->generation, catch_up_generation(d->machine)) != 0) return;
+	d->sent_ms = now_ms(s);
+	if (ack->result == CONTROL_UNDER_WAY) return;
 	s->unacked_bytes -= d->unacked[slot];
 	d->unacked[slot] = 0;
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);
@@ -583,6 +624,49 @@ struct scheduler_counts scheduler_count(const struct scheduler *s)
 	c.expired = s->env.expired;
 	c.unacked_bytes = s->unacked_bytes;
 	return c;
+}
+
+/* The lowest position of its filters; those without one, or from the beginning of time, say nothing. */
+static uint64_t behind_ms(const struct device *d, uint64_t wall)
+{
+	size_t count;
+	const struct catch_up_filter *filters = catch_up_filters(d->machine, &count);
+	uint64_t lowest = wall;
+
+	for (size_t i = 0; i < count; i++) {
+		if (filters[i].known && filters[i].position.ms > 0 && filters[i].position.ms < lowest) {
+			lowest = filters[i].position.ms;
+		}
+	}
+	return wall - lowest;
+}
+
+static void describe(const struct device *d, uint64_t wall, struct scheduler_device *out)
+{
+	(void)printable(d, out->client, sizeof(out->client));
+	out->age_ms = now_ms(d->scheduler) - d->began_ms;
+	out->behind_ms = behind_ms(d, wall);
+	out->sent = d->delivered;
+}
+
+size_t scheduler_slowest(const struct scheduler *s, struct scheduler_device *out, size_t max, uint64_t *lag_ms)
+{
+	const struct device *d, *next, *oldest[SCHEDULER_SLOWEST_MAX];
+	size_t count = 0, at;
+	uint64_t wall = wall_ms(), behind;
+
+	*lag_ms = 0;
+	if (max > SCHEDULER_SLOWEST_MAX) max = SCHEDULER_SLOWEST_MAX;
+	HASH_ITER(hh, s->devices, d, next) {
+		behind = behind_ms(d, wall);
+		if (behind > *lag_ms) *lag_ms = behind;
+		if (max == 0 || (count == max && d->began_ms >= oldest[count - 1]->began_ms)) continue;
+		if (count < max) count++;
+		for (at = count - 1; at > 0 && oldest[at - 1]->began_ms > d->began_ms; at--) oldest[at] = oldest[at - 1];
+		oldest[at] = d;
+	}
+	for (at = 0; at < count; at++) describe(oldest[at], wall, &out[at]);
+	return count;
 }
 
 static void part_closed(uv_handle_t *handle)

@@ -1,7 +1,7 @@
 /*
  * The devices that catch up: runs each one's step machine (catch_up.h), reads for it, sends for it. Fair: ready devices
- * take turns, each with one read under way; at most SCHEDULER_FETCHES_MAX hold read-ahead at a time, and not more than
- * SCHEDULER_BYTES_MAX wait for acknowledgement over all. Loop thread.
+ * take turns, each with one read under way; at most SCHEDULER_FETCHES_MAX hold read-ahead at a time (FETCH_BYTES and two
+ * entries a key each), in turns of a few batches while others wait for their place; and not more than SCHEDULER_BYTES_MAX wait for acknowledgement over all. Loop thread.
  */
 #ifndef MQR_BRIDGE_SCHEDULER_H
 #define MQR_BRIDGE_SCHEDULER_H
@@ -17,6 +17,7 @@
 #define SCHEDULER_FETCHES_MAX 64
 #define SCHEDULER_BYTES_MAX (8u * 1024 * 1024)
 #define SCHEDULER_ACK_TIMEOUT_MS 30000
+#define SCHEDULER_SLOWEST_MAX 16
 
 struct scheduler;
 
@@ -42,7 +43,18 @@ struct scheduler_counts {
 	uint64_t batches, switches, passes;
 	uint64_t done;        /* catch-ups that ended live */
 	uint64_t malformed, expired, oversize;
+	uint64_t gaps;         /* catch-ups that found messages removed by retention (bridge/gap.h) */
+	uint64_t gap_messages; /* at most so many */
+	uint64_t gaps_unknown; /* those of them that miss an unknown number more */
 	uint64_t unacked_bytes;
+};
+
+/* A device that catches up. */
+struct scheduler_device {
+	char client[96];   /* printable, cut */
+	uint64_t age_ms;   /* catching up for so long */
+	uint64_t behind_ms; /* how far back in time it still is; 0: not known */
+	uint64_t sent;     /* messages */
 };
 
 enum status scheduler_new(const struct scheduler_deps *deps, struct scheduler **out) MUST_CHECK;
@@ -59,6 +71,9 @@ void scheduler_moved(struct scheduler *s);
 bool scheduler_serves(struct scheduler *s, struct slice client);
 void scheduler_ack(struct scheduler *s, const struct control_command *ack);
 struct scheduler_counts scheduler_count(const struct scheduler *s);
+/* The `max` devices that catch up the longest, longest first; returns how many. *lag_ms: the largest behind_ms of all.
+ * Looks at every device once: for every second or so, not for every message. */
+size_t scheduler_slowest(const struct scheduler *s, struct scheduler_device *out, size_t max, uint64_t *lag_ms);
 /* After the Redis link was closed. */
 void scheduler_close(struct scheduler *s, void (*closed)(void *ctx), void *ctx);
 

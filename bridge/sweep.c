@@ -119,10 +119,6 @@ enum status sweep_new(const struct sweep_config *config, struct sweep **out)
 	if (!s) return ST_NOMEM;
 	s->config = *config;
 	s->step = STEP_OVER;
-	add_age(s, config->key_quiet_ms);
-	for (size_t i = 0; i < config->settings->mirror_count && s->age_count < RULE_COUNT_MAX + 1; i++) {
-		if (config->settings->mirrors[i].maxage_ms > 0) add_age(s, config->settings->mirrors[i].maxage_ms);
-	}
 	*out = s;
 	return ST_OK;
 }
@@ -136,8 +132,22 @@ void sweep_free(struct sweep *s)
 	free(s);
 }
 
+/* Anew each time: the rules may have been read again. */
+static void note_ages(struct sweep *s)
+{
+	const struct settings *settings = s->config.settings;
+
+	s->age_count = 0;
+	s->youngest = 0;
+	add_age(s, s->config.key_quiet_ms);
+	for (size_t i = 0; i < settings->mirror_count && s->age_count < RULE_COUNT_MAX + 1; i++) {
+		if (settings->mirrors[i].maxage_ms > 0) add_age(s, settings->mirrors[i].maxage_ms);
+	}
+}
+
 void sweep_begin(struct sweep *s, bool full, bool sessions)
 {
+	note_ages(s);
 	s->step = STEP_TIME;
 	s->full = full;
 	s->sessions = sessions;

@@ -71,6 +71,12 @@ static void read_members(struct reader *r, struct control_command *c)
 		read_device(r, c);
 		c->upto = read_id(r);
 		return;
+	case CONTROL_REPLAY:
+		read_device(r, c);
+		c->filter = read_text(r, false);
+		c->from = read_id(r);
+		c->last = reader_u64(r);
+		return;
 	case CONTROL_WELCOME:
 		c->boot = read_id(r);
 		return;
@@ -80,7 +86,7 @@ static void read_members(struct reader *r, struct control_command *c)
 	case CONTROL_ACK:
 		read_device(r, c);
 		result = reader_u8(r);
-		if (result > CONTROL_TOO_FAR) r->failed = true;
+		if (result > CONTROL_RESULT_LAST) r->failed = true;
 		else c->result = (enum control_result)result;
 		c->head = read_id(r);
 		return;
@@ -149,6 +155,15 @@ void control_switch(struct buf *out, struct slice device, struct entry_id genera
 {
 	begin_device(out, CONTROL_SWITCH, device, generation, sequence);
 	write_id(out, upto);
+}
+
+void control_replay(struct buf *out, struct slice device, uint32_t sequence, struct slice filter, struct entry_id from,
+	uint64_t last)
+{
+	begin_device(out, CONTROL_REPLAY, device, ENTRY_ID_ZERO, sequence);
+	buf_lenslice(out, filter);
+	write_id(out, from);
+	buf_u64(out, last);
 }
 
 void control_welcome(struct buf *out, struct entry_id boot)

@@ -15,16 +15,19 @@
 
 #define CONTROL_TOPIC "$CONTROL/mosquitto-redis/v1"
 #define CONTROL_TOPIC_BRIDGE "$CONTROL/mosquitto-redis/v1/bridge"
+#define CONTROL_TOPIC_REPLAY "$CONTROL/mosquitto-redis/v1/replay" /* devices ask here, in JSON: plugin/replay.h */
 #define CONTROL_VERSION 1
 #define CONTROL_BATCH_MESSAGES_MAX 512
 #define CONTROL_BATCH_BYTES_MAX (256 * 1024) /* soft: one larger message makes a batch of its own */
 #define CONTROL_FILTERS_MAX 1024
+#define CONTROL_REFUSED_FENCE "another bridge has taken over" /* the reason of REFUSED for a smaller fence */
 
 enum control_type {
 	/* bridge -> plugin */
 	CONTROL_HELLO = 1, /* fence u64, token text */
 	CONTROL_BATCH = 2, /* device text, generation id, sequence u32, upto id, filters, messages */
 	CONTROL_SWITCH = 3, /* device text, generation id, sequence u32, upto id */
+	CONTROL_REPLAY = 4, /* device text, generation id (zero), sequence u32, filter text, from id, last u64 */
 	/* plugin -> bridge */
 	CONTROL_WELCOME = 65, /* boot id */
 	CONTROL_REFUSED = 66, /* reason text */
@@ -35,9 +38,17 @@ enum control_result {
 	CONTROL_DONE = 0,    /* batch handed to the broker; or switched: the device is live */
 	CONTROL_GONE = 1,    /* no such device in that generation: forget it */
 	CONTROL_TOO_FAR = 2, /* switch: more than the plugin hands over in one step lies between `upto` and `head`; read on */
+	CONTROL_ABSENT = 3, /* replay: the device is not connected */
+	CONTROL_UNSUBSCRIBED = 4, /* replay: none of its subscriptions covers the filter */
+	CONTROL_UNGRANTED = 5, /* replay: no grant for the filter */
+	CONTROL_BUSY = 6, /* replay: one is under way, or something else is owed; later */
+	CONTROL_UNDER_WAY = 7, /* batch: as fast as the device takes it; the answer follows */
 };
+#define CONTROL_RESULT_LAST CONTROL_UNDER_WAY
 
 /* BATCH: every message up to `upto` that matches one of `filters` is now delivered; messages may be none (progress only).
+ * REPLAY: everything that matches `filter` and is newer than `from`, or the newest `last` (if not 0), is to be given to the
+ * device once more. Its ACK has generation zero.
  * SWITCH: everything up to `upto` is delivered for all filters of the device; go live.
  * `generation` names the connection of the device: the id of its first subscription event. */
 struct control_command {
@@ -45,6 +56,9 @@ struct control_command {
 	uint64_t fence;
 	struct slice token;      /* HELLO */
 	struct slice device;
+	struct slice filter;     /* REPLAY */
+	struct entry_id from;
+	uint64_t last;
 	struct entry_id generation;
 	uint32_t sequence;       /* counts up per device and generation; an ACK repeats it */
 	struct entry_id upto;
@@ -66,6 +80,8 @@ bool control_message_next(struct slice *rest, struct message *m);
 void control_hello(struct buf *out, uint64_t fence, struct slice token);
 void control_switch(struct buf *out, struct slice device, struct entry_id generation, uint32_t sequence,
 	struct entry_id upto);
+void control_replay(struct buf *out, struct slice device, uint32_t sequence, struct slice filter, struct entry_id from,
+	uint64_t last);
 void control_welcome(struct buf *out, struct entry_id boot);
 void control_refused(struct buf *out, const char *reason);
 void control_ack(struct buf *out, struct slice device, struct entry_id generation, uint32_t sequence,

@@ -3,15 +3,17 @@
  * id is the event's id. It is added in the same transaction as what it tells of, so who reads it knows that every
  * message of that node with a smaller id is in Redis.
  *
- *   op          boot | subscribed | unsubscribed | live | gone
- *   client      client id                                  all but boot
- *   generation  id of the connection's first subscription  all but boot
+ *   op          boot | reloaded | subscribed | unsubscribed | live | gone
+ *   client      client id                                  all but boot, reloaded
+ *   generation  id of the connection's first subscription  all but boot, reloaded
  *   filter, qos                                            subscribed; unsubscribed has filter only
  *   user        user name, when not anonymous              subscribed
  *   rate        messages a second, when limited            subscribed
  *   again       1: told again because a bridge came        subscribed
  *   queued      up to this id only QoS 0 deliveries miss   subscribed
  *   from        already handed over up to this id          subscribed, with again
+ *   replay      this is no subscription but history asked for again: what lies behind this cursor ("last=N@<id>", too),
+ *               up to upto, whether the device had it or not  subscribed, with again
  *   upto        what is owed ends here (went live without it)  subscribed, live
  */
 #ifndef MQR_CONFIG_EVENT_FIELDS_H
@@ -19,6 +21,7 @@
 
 #define EVENT_OP "op"
 #define EVENT_OP_BOOT "boot"
+#define EVENT_OP_RELOADED "reloaded"
 #define EVENT_OP_SUBSCRIBED "subscribed"
 #define EVENT_OP_UNSUBSCRIBED "unsubscribed"
 #define EVENT_OP_LIVE "live"
@@ -33,6 +36,7 @@
 #define EVENT_QUEUED "queued"
 #define EVENT_FROM "from"
 #define EVENT_UPTO "upto"
+#define EVENT_REPLAY "replay"
 
 #define EVENT_STREAM_MAXLEN 100000
 
@@ -40,7 +44,11 @@
 #define SESSION_USER "user"
 #define SESSION_LIVE "live"
 #define SESSION_LIVE_AT "live_at"
+#define SESSION_HERE "here"
 #define SESSION_OVERLAP "overlap"
+#define SESSION_GAP "gap"
+#define SESSION_GAP_MORE "gap_more"
+#define SESSION_GAP_AT "gap_at"
 #define SESSION_FILTER_PREFIX "f:"
 
 #endif

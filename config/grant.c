@@ -12,7 +12,7 @@
 #include "config/units.h"
 #include "config/words.h"
 
-#define OPTIONS "new=none|all|last=N|since=DURATION, overlap=keepalive|0|DURATION, rate=N, replay=no"
+#define OPTIONS "new=none|all|last=N|since=DURATION, overlap=keepalive|0|DURATION, rate=N, replay=yes|no"
 #define NEW_COUNT_MAX 1000000000
 
 enum option { OPTION_NEW, OPTION_OVERLAP, OPTION_RATE, OPTION_REPLAY, OPTION_COUNT };
@@ -67,9 +67,9 @@ static enum status option_parse(enum option option, const char *value, struct gr
 		grant->rate = (uint32_t)rate;
 		return ST_OK;
 	case OPTION_REPLAY:
-		if (strcmp(value, "no") == 0) return ST_OK;
-		if (strcmp(value, "yes") == 0) return explain(ST_UNSUPPORTED, why, size, "replay=yes is not supported yet");
-		return explain(ST_INVALID, why, size, "replay \"%s\" is unknown; accepted is no", shown(value, text));
+		grant->replay = strcmp(value, "yes") == 0;
+		if (grant->replay || strcmp(value, "no") == 0) return ST_OK;
+		return explain(ST_INVALID, why, size, "replay \"%s\" is unknown; accepted are yes and no", shown(value, text));
 	case OPTION_COUNT:
 		break;
 	}

@@ -5,6 +5,7 @@
 
 #include "config/explain.h"
 #include "config/rule.h"
+#include "config/topic.h"
 
 #define ACCEPTED "accepted are %t, %1 to %9, %c, %u, %n and %%"
 
@@ -28,11 +29,23 @@ enum status key_template_check(const char *tmpl, struct key_needs *needs, char *
 	return ST_OK;
 }
 
+bool key_template_fixed(const char *tmpl, struct slice filter)
+{
+	bool wild = filter_has_wildcard(filter);
+
+	for (const char *p = strchr(tmpl, '%'); p && p[1]; p = strchr(p + 2, '%')) {
+		if (p[1] == 'c' || p[1] == 'u' || (p[1] == 't' && wild)) return false;
+		if (p[1] >= '1' && p[1] <= '9' && !filter_fixes_level(filter, (unsigned)(p[1] - '0'))) return false;
+	}
+	return true;
+}
+
 bool key_reserved(const char *prefix, struct slice key)
 {
 	static const char *const own[] = {
 		":mark:", ":index", ":session:", ":sessions", ":boots:", ":events:", ":token:", ":status:", ":dead",
 		":delayed:", ":outbox:processing:", ":outbox:settled:",
+		":lock:", ":fence:", ":requests:", ":answer:",
 	};
 	size_t head = strlen(prefix);
 

@@ -14,6 +14,10 @@ static const char *const kind_names[] = {
 	[KEY_DELAYED] = "delayed",
 	[KEY_PROCESSING] = "outbox:processing",
 	[KEY_SETTLED] = "outbox:settled",
+	[KEY_LOCK] = "lock",
+	[KEY_FENCE] = "fence",
+	[KEY_REQUESTS] = "requests",
+	[KEY_ANSWER] = "answer",
 };
 
 struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last)

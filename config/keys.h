@@ -9,19 +9,27 @@
  *   <prefix>:boots:<node>     hash    boot id -> last id of that boot
  *   <prefix>:events:<node>    stream  session events for the bridge, trimmed
  *   <prefix>:token:<node>     string  what the bridge proves itself with; made anew at every broker start
+ *   <prefix>:lock:<node>      string  "<fence> <who>" of the bridge that works; ends by itself unless renewed (bridge/lock.h)
+ *   <prefix>:requests:<node>  stream  what the command line tool asks the bridge to do (bridge/requests.h)
+ *   <prefix>:answer:<node>:<id> string what became of that, for a minute
+ *   <prefix>:fence:<node>     string  the fencing number last given out with the lock
  *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
- *   <prefix>:dead             stream  dead letters
  *   <prefix>:delayed:<key>    zset    pushes of that outbox that wait for their time, by milliseconds (bridge/outbox_script.h)
  *   <prefix>:outbox:processing:<node>:<key> list   what that node's bridge has taken from a list outbox and not finished
  *   <prefix>:outbox:settled:<node>:<key>    string name of the last group of elements that it finished there
+ *   <prefix>:dead             stream  dead letters, about DEAD_STREAM_MAXLEN of them
  */
 #ifndef MQR_CONFIG_KEYS_H
 #define MQR_CONFIG_KEYS_H
 
 #include "config/buf.h"
 
+/* Whoever adds a dead letter trims to about so many: what nobody looks at must not fill Redis, which would stop it all. */
+#define DEAD_STREAM_MAXLEN 100000
+
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
+	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER,
 	KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED
 };
 
@@ -30,9 +38,13 @@ struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, s
 
 /* DEVICE FIELDS of <prefix>:session:<client>
  *   user          user name (absent when anonymous)
+ *   here          boot id during which the device was last connected with subscriptions, absent when it went away
  *   live          boot id during which the device was last live, absent otherwise
  *   live_at       id of the event that made it live
  *   overlap       milliseconds to step back after a crash
+ *   gap           at its last catch-up with a gap: retention had removed up to so many messages behind its cursors
+ *   gap_more      1: and an unknown number more
+ *   gap_at        when that was, milliseconds since 1970
  *   f:<filter>    cursor of that topic filter: an entry id, everything up to which the device has had */
 
 /* Member of the index: kind 's' (stream) or 'l' (json list), the key, NUL, and a hint: the topic when the key has one

@@ -29,6 +29,16 @@ void log_to(const struct log_sink *sink, enum log_level level, const char *fmt, 
 	sink->write(sink->ctx, level, line);
 }
 
+void log_lines_to(const struct log_sink *sink, enum log_level level, const char *text)
+{
+	for (const char *line = text; *line;) {
+		size_t len = strcspn(line, "\n");
+
+		log_to(sink, level, "%.*s", (int)len, line);
+		line += len + (line[len] == '\n');
+	}
+}
+
 /* Bytes of the character at `text` when it can stand as it is, else 0. */
 static size_t printable(const char *text, size_t len)
 {

@@ -18,6 +18,8 @@ struct log_sink {
 
 void log_to(const struct log_sink *sink, enum log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* A text of several lines (settings_load's reasons), each a line of its own. */
+void log_lines_to(const struct log_sink *sink, enum log_level level, const char *text);
 /* Copies `text` for a log line: control characters and invalid UTF-8 as \xNN, cut with "..." at `size`. Returns out. */
 char *log_printable(const char *text, size_t len, char *out, size_t size);
 

@@ -56,6 +56,10 @@ enum status handshake_build(const struct settings *settings, const char *name, s
 	snprintf(full_name, sizeof(full_name), "mosquitto-redis-%s", name);
 	resp_command(out, "CLIENT", "SETNAME", full_name, NULL);
 	add_step(h, HANDSHAKE_NAME);
+	if (settings->redis.form == REDIS_SENTINEL) {
+		resp_command(out, "ROLE", NULL);
+		add_step(h, HANDSHAKE_ROLE);
+	}
 	if (!out->failed) return ST_OK;
 	snprintf(why, size, "%s", status_text(ST_NOMEM));
 	return ST_NOMEM;
@@ -67,11 +71,19 @@ static bool begins_with(const redisReply *reply, const char *word)
 	return reply->len >= len && memcmp(reply->str, word, len) == 0;
 }
 
+static enum status check_role(const redisReply *reply, char *why, size_t size)
+{
+	const redisReply *role = reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 ? reply->element[0] : NULL;
+	if (role && role->type == REDIS_REPLY_STRING && strcmp(role->str, "master") == 0) return ST_OK;
+	snprintf(why, size, "ROLE: it is not a master");
+	return ST_LOST;
+}
+
 enum status handshake_check(const struct handshake *h, size_t index, const redisReply *reply, char *why, size_t size)
 {
-	static const char *const names[] = {"AUTH", "SELECT", "CLIENT SETNAME"};
-	if (reply->type != REDIS_REPLY_ERROR) return ST_OK;
+	static const char *const names[] = {"AUTH", "SELECT", "CLIENT SETNAME", "ROLE"};
 	enum handshake_step step = h->steps[index];
+	if (reply->type != REDIS_REPLY_ERROR) return step == HANDSHAKE_ROLE ? check_role(reply, why, size) : ST_OK;
 	bool unauthenticated = begins_with(reply, "NOAUTH") || begins_with(reply, "DENIED");
 	/* The name is for whoever reads CLIENT LIST; a user who may not set one can still write. */
 	if (step == HANDSHAKE_NAME && (begins_with(reply, "NOPERM") || begins_with(reply, "ERR unknown"))) return ST_OK;

@@ -4,7 +4,10 @@
  * command was answered) and again, without end. Of many losses alike only the first are logged, and how many followed.
  * Runs on the libuv loop it was given, on that loop's thread only. Built on hiredis' context and reader (non-blocking),
  * not on its async API: one write may carry many commands with one callback, and a connection is lost in one place
- * only. Look-up of a host name blocks the calling thread; an address does not.
+ * only. Host names are looked up beside the loop (config/resolve.h), TLS is spoken by config/redis_socket.h. With
+ * redis+sentinel:// it goes to the master that the sentinels name (config/redis_sentinel.h), makes sure that it is one
+ * (ROLE), and leaves it as soon as they name another or it answers READONLY. Certificates and the password are read anew for
+ * every connection, and an answer NOAUTH ends one, so that both can be replaced while we run.
  *
  * Deadlines: when replies are pending and no byte arrived for `timeout_ms`, the connection counts as lost (a stopped
  * Redis answers nothing and closes nothing). A send may ask for its own, longer deadline (blocking commands).
@@ -13,10 +16,12 @@
 #define MQR_CONFIG_REDIS_LINK_H
 
 #include <hiredis/hiredis.h>
+#include <hiredis/read.h>
 #include <stdbool.h>
 #include <uv.h>
 
 #include "config/buf.h"
+#include "config/histogram.h"
 #include "config/log.h"
 #include "config/settings.h"
 #include "config/status.h"
@@ -39,14 +44,27 @@ typedef void redis_reply_fn(void *ctx, const redisReply *reply, size_t index);
 /* `settings` and `log` must outlive the link. `name` goes into CLIENT SETNAME and log lines ("plugin", "bridge"). */
 enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, const char *name,
 	const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out) MUST_CHECK;
+/* Connections from now on are made with these settings, of the same redis_url. They must outlive the link, or the next
+ * call of this. */
+void redis_link_rewire(struct redis_link *link, const struct settings *settings);
 void redis_link_start(struct redis_link *link);
 bool redis_link_is_ready(const struct redis_link *link);
 /* Sends `commands` (RESP bytes, copied) that bring `replies` replies. ST_LOST when not ready (fn is then not called).
  * `deadline_ms` 0: the link's own time-out. May be called from a reply callback. */
 enum status redis_link_send(struct redis_link *link, const struct buf *commands, size_t replies, unsigned deadline_ms,
 	redis_reply_fn *fn, void *ctx) MUST_CHECK;
+/* From a reply callback: the reply is now the caller's (freeReplyObject). */
+void redis_link_take_reply(struct redis_link *link);
 /* Bytes not yet written to the socket. */
 size_t redis_link_unsent(const struct redis_link *link);
+/* Replies that were asked for and have not come. Looks at every pending send. */
+size_t redis_link_in_flight(const struct redis_link *link);
+/* From a send to the last of its replies, for all that asked for no deadline of their own. Borrowed until the close. */
+const struct histogram *redis_link_latency(const struct redis_link *link);
+/* Why it is not ready, as was logged; "" when nothing is known to be wrong. Valid until the loop turns. */
+const char *redis_link_trouble(const struct redis_link *link);
+/* Times it became ready. */
+uint64_t redis_link_connects(const struct redis_link *link);
 /* Gives up the present connection as if it had been lost, and connects again after the back-off. */
 void redis_link_reset(struct redis_link *link, enum status st, const char *text);
 /* Ends it: pending callbacks get NULL, `closed` is called on a later turn of the loop, after which memory is gone.

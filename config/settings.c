@@ -4,6 +4,7 @@
  */
 #include "config/settings.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,8 +289,9 @@ static struct settings *settings_new(void)
 	if (!s) return NULL;
 	s->mirrors = calloc(RULE_COUNT_MAX, sizeof(*s->mirrors));
 	s->grants = calloc(GRANT_COUNT_MAX, sizeof(*s->grants));
+	s->retired = calloc(RULE_COUNT_MAX, sizeof(*s->retired));
 	s->outboxes = calloc(OUTBOX_COUNT_MAX, sizeof(*s->outboxes));
-	if (s->mirrors && s->grants && s->outboxes) return s;
+	if (s->mirrors && s->grants && s->retired && s->outboxes) return s;
 	settings_free(s);
 	return NULL;
 }
@@ -321,15 +323,23 @@ enum status settings_load(const char *path, const struct setting_override *overr
 	return st;
 }
 
+struct settings *settings_share(struct settings *s)
+{
+	(void)atomic_fetch_add_explicit(&s->shares, 1, memory_order_relaxed);
+	return s;
+}
+
 void settings_free(struct settings *s)
 {
-	if (!s) return;
+	if (!s || atomic_fetch_sub_explicit(&s->shares, 1, memory_order_acq_rel) > 0) return;
+	for (size_t i = 0; i < s->retired_count; i++) mirror_rule_free(&s->retired[i]);
 	for (size_t i = 0; i < s->mirror_count; i++) mirror_rule_free(&s->mirrors[i]);
 	for (size_t i = 0; i < s->grant_count; i++) grant_free(&s->grants[i]);
 	for (size_t i = 0; i < s->outbox_count; i++) outbox_setting_free(&s->outboxes[i]);
 	free(s->mirrors);
 	free(s->grants);
 	free(s->outboxes);
+	free(s->retired);
 	setting_values_free(s);
 	free(s);
 }

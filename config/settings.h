@@ -1,7 +1,8 @@
 /*
  * The settings: one file, one typed table, read the same by plugin, bridge and CLI (README, "Settings").
  * Reading a file blocks; done at start and on reload only. A struct settings is owned by its reader and immutable
- * after loading, so several threads may read it.
+ * after loading, so several threads may read it. (The bridge, which has one thread, exchanges what can change live in
+ * place: config/settings_reload.h.)
  */
 #ifndef MQR_CONFIG_SETTINGS_H
 #define MQR_CONFIG_SETTINGS_H
@@ -15,17 +16,29 @@
 #include "config/rule.h"
 #include "config/status.h"
 
-enum redis_form { REDIS_TCP, REDIS_UNIX, REDIS_TLS, REDIS_SENTINEL, REDIS_CLUSTER };
+enum redis_form { REDIS_TCP, REDIS_UNIX, REDIS_SENTINEL, REDIS_CLUSTER };
+enum redis_confirm { REDIS_CONFIRM_REPLY, REDIS_CONFIRM_REPLICAS, REDIS_CONFIRM_FSYNC };
 enum journal_full { JOURNAL_REFUSE, JOURNAL_DROP_NEW, JOURNAL_DROP_OLD };
 enum acl_default { ACL_DEFAULT_DETECT, ACL_DEFAULT_ALLOW, ACL_DEFAULT_DENY };
 
+struct redis_host {
+	char *host;
+	uint16_t port;
+};
+
 struct redis_address {
 	enum redis_form form;
-	char *host;    /* TCP, TLS */
+	bool tls;      /* rediss://, rediss+sentinel:// (the sentinels' connections too) */
+	char *host;    /* TCP */
 	uint16_t port;
 	char *path;    /* unix */
 	unsigned db;
+	char *master;  /* its name at the sentinels */
+	struct redis_host *sentinels;
+	size_t sentinel_count;
 };
+
+#define REDIS_SENTINELS_MAX 16
 
 struct broker_address {
 	bool tls;
@@ -33,16 +46,30 @@ struct broker_address {
 	uint16_t port;
 };
 
+/* Where the bridge listens for HTTP: an address in numbers, without brackets. */
+struct listen_address {
+	bool off;
+	bool ipv6;
+	char *host; /* NULL when off */
+	uint16_t port;
+};
+
 struct settings {
+	_Atomic unsigned shares; /* owners beyond the first */
 	char *redis_url;
 	struct redis_address redis;
 	char *redis_username, *redis_password_file;
 	char *redis_tls_ca, *redis_tls_cert, *redis_tls_key;
 	char *redis_confirm;
+	enum redis_confirm confirm;
+	unsigned confirm_replicas; /* REDIS_CONFIRM_REPLICAS: from 1 */
 	char *prefix;
 	char *node;
 	struct mirror_rule *mirrors;
 	size_t mirror_count;
+	struct mirror_rule *retired; /* were mirror rules until a reload; what they wrote may still be read */
+	size_t retired_count;
+	bool retired_lost;           /* there were too many to remember all */
 	char *journal;
 	uint64_t journal_size; /* bytes */
 	enum journal_full journal_full;
@@ -59,10 +86,12 @@ struct settings {
 	struct outbox_setting *outboxes;
 	size_t outbox_count;
 	char *listen;
+	struct listen_address listen_at;
 };
 
 enum setting_type { SETTING_STRING, SETTING_PATH, SETTING_SIZE, SETTING_DURATION, SETTING_ENUM, SETTING_MIRROR,
-	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_BROKER_URL, SETTING_PREFIX, SETTING_NODE };
+	SETTING_REDELIVER, SETTING_OUTBOX, SETTING_REDIS_URL, SETTING_REDIS_CONFIRM, SETTING_BROKER_URL, SETTING_LISTEN,
+	SETTING_PREFIX, SETTING_NODE };
 
 /* One accepted word of an ENUM, or of a STRING that has a list of them. */
 struct setting_word {
@@ -103,6 +132,9 @@ struct setting_override {
  * found are reported, not only the first. Warnings (a password file that others can read) go to `log`. */
 enum status settings_load(const char *path, const struct setting_override *overrides, size_t override_count,
 	const struct log_sink *log, struct settings **out, char *why, size_t size) MUST_CHECK;
+/* One more owner: the settings live until each has called settings_free. Any thread. Returns s. */
+struct settings *settings_share(struct settings *s);
+/* Bears NULL. */
 void settings_free(struct settings *s);
 
 /* First line of a password file, without its newline; returns owned, to be wiped and freed by the caller. */

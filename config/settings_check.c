@@ -4,6 +4,7 @@
  */
 #include "config/settings_load.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #include "config/explain.h"
 #include "config/key_template.h"
 #include "config/text_file.h"
+#include "config/tls.h"
 #include "config/topic.h"
 
 static struct place place_of(const struct settings_load *l, const char *name)
@@ -72,6 +74,46 @@ static void login_check(struct settings_load *l)
 	if (s->broker_password_file && !s->broker_username) {
 		load_error(l, place_of(l, "broker_password_file"), ST_INVALID, "broker_password_file needs broker_username");
 	}
+}
+
+/* The three files of one connection; `prefix` is "redis" or "broker", `url` what asks for TLS. */
+static void tls_check(struct settings_load *l, const char *prefix, const char *url, bool tls, const struct tls_files *files)
+{
+	const struct {
+		const char *end, *path;
+	} settings[] = {{"_tls_ca", files->ca}, {"_tls_cert", files->cert}, {"_tls_key", files->key}};
+	struct place where = {0};
+	bool any = false;
+
+	for (size_t i = 3; i-- > 0;) {
+		char name[32];
+		if (!settings[i].path) continue;
+		(void)snprintf(name, sizeof(name), "%s%s", prefix, settings[i].end);
+		where = place_of(l, name);
+		any = true;
+		if (!tls) load_error(l, where, ST_INVALID, "%s needs %s in %s_url", name, url, prefix);
+	}
+	if (!tls) return;
+	if (!files->cert != !files->key) {
+		load_error(l, where, ST_INVALID, "%s_tls_cert and %s_tls_key need each other", prefix, prefix);
+		return;
+	}
+	char why[384];
+	SSL_CTX *context = tls_context_new();
+	enum status st = context ? tls_context_load(context, files, why, sizeof(why)) : ST_NOMEM;
+	if (!context) load_error(l, where, st, "out of memory");
+	else if (st != ST_OK) load_error(l, any ? where : place_of(l, "redis_url"), st, "%s_tls: %s", prefix, why);
+	SSL_CTX_free(context);
+}
+
+static void secure_check(struct settings_load *l)
+{
+	const struct settings *s = l->s;
+	struct tls_files redis = {s->redis_tls_ca, s->redis_tls_cert, s->redis_tls_key};
+	struct tls_files broker = {s->broker_tls_ca, s->broker_tls_cert, s->broker_tls_key};
+
+	tls_check(l, "redis", "rediss:// or rediss+sentinel://", s->redis.tls, &redis);
+	tls_check(l, "broker", "mqtts://", s->broker.tls, &broker);
 }
 
 /* Do two rules with the same key template certainly meet in one key? */
@@ -192,6 +234,7 @@ void settings_check(struct settings_load *l)
 	const struct settings *s = l->s;
 
 	login_check(l);
+	secure_check(l);
 	acl_check(l);
 	if (s->prefix) {
 		for (size_t i = 0; i < s->mirror_count; i++) mirror_check(l, i);

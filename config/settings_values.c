@@ -4,6 +4,7 @@
  */
 #include "config/settings_values.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,7 +13,11 @@
 #include "config/units.h"
 
 #define REDIS_PORT 6379
+#define SENTINEL_PORT 26379
 #define BROKER_PORT 1883
+#define BROKER_TLS_PORT 8883
+#define REPLICAS_MAX 100
+#define MASTER_NAME_MAX 128
 #define REDIS_DB_MAX INT32_MAX
 #define PREFIX_MAX 64
 #define NODE_MAX 128
@@ -66,7 +71,7 @@ static bool host_char(char c)
 	return (unsigned char)c > ' ' && c != 0x7f && !strchr("@/?#[]\\\"", c);
 }
 
-/* "HOST", "HOST:PORT", "[IPv6]:PORT" from the start of *text up to '/' or the end, where *text then points. The host is
+/* "HOST", "HOST:PORT", "[IPv6]:PORT" from the start of *text up to '/', ',' or the end, where *text then points. The host is
  * written to `host` without brackets. */
 static bool host_port_parse(const char **text, char host[HOST_MAX + 1], uint16_t *port)
 {
@@ -82,7 +87,7 @@ static bool host_port_parse(const char **text, char host[HOST_MAX + 1], uint16_t
 		if (!p) return false;
 		end = p++;
 	} else {
-		p += strcspn(p, ":/");
+		p += strcspn(p, ":/,");
 		end = p;
 	}
 	len = (size_t)(end - begin);
@@ -91,14 +96,14 @@ static bool host_port_parse(const char **text, char host[HOST_MAX + 1], uint16_t
 		if (!host_char(begin[i])) return false;
 	}
 	if (*p == ':') {
-		size_t count = strcspn(++p, "/");
+		size_t count = strcspn(++p, "/,");
 		if (count >= sizeof(digits)) return false;
 		memcpy(digits, p, count);
 		if (number_parse(digits, 1, UINT16_MAX, &number) != ST_OK) return false;
 		*port = (uint16_t)number;
 		p += count;
 	}
-	if (*p && *p != '/') return false;
+	if (*p && *p != '/' && *p != ',') return false;
 	memcpy(host, begin, len);
 	host[len] = '\0';
 	*text = p;
@@ -123,7 +128,7 @@ static enum status redis_tcp_parse(const char *rest, struct redis_address *a)
 	uint64_t db = 0;
 
 	a->port = REDIS_PORT;
-	if (!host_port_parse(&rest, host, &a->port)) return ST_INVALID;
+	if (!host_port_parse(&rest, host, &a->port) || *rest == ',') return ST_INVALID;
 	if (*rest == '/') rest++;
 	if (*rest && number_parse(rest, 0, REDIS_DB_MAX, &db) != ST_OK) return ST_INVALID;
 	a->form = REDIS_TCP;
@@ -148,6 +153,48 @@ static enum status redis_unix_parse(const char *rest, struct redis_address *a)
 	return a->path ? ST_OK : ST_NOMEM;
 }
 
+/* "HOST[:PORT],HOST[:PORT]/MASTER[/DB]" */
+static enum status redis_sentinel_parse(const char *rest, struct redis_address *a)
+{
+	char host[HOST_MAX + 1];
+	uint64_t db = 0;
+
+	a->form = REDIS_SENTINEL;
+	a->sentinels = calloc(REDIS_SENTINELS_MAX, sizeof(*a->sentinels));
+	if (!a->sentinels) return ST_NOMEM;
+	for (bool more = true; more; rest += *rest != '\0') {
+		struct redis_host *to = &a->sentinels[a->sentinel_count];
+		uint16_t port = SENTINEL_PORT;
+		if (a->sentinel_count == REDIS_SENTINELS_MAX || !host_port_parse(&rest, host, &port)) return ST_INVALID;
+		to->host = strdup(host);
+		if (!to->host) return ST_NOMEM;
+		to->port = port;
+		a->sentinel_count++;
+		more = *rest == ',';
+	}
+	size_t len = strcspn(rest, "/");
+	if (len == 0 || len > MASTER_NAME_MAX) return ST_INVALID;
+	for (size_t i = 0; i < len; i++) {
+		if (!host_char(rest[i]) || rest[i] == ',') return ST_INVALID;
+	}
+	if (rest[len] == '/' && rest[len + 1] && number_parse(rest + len + 1, 0, REDIS_DB_MAX, &db) != ST_OK) {
+		return ST_INVALID;
+	}
+	a->db = (unsigned)db;
+	a->master = strndup(rest, len);
+	return a->master ? ST_OK : ST_NOMEM;
+}
+
+static void redis_address_free(struct redis_address *a)
+{
+	free(a->host);
+	free(a->path);
+	free(a->master);
+	for (size_t i = 0; i < a->sentinel_count; i++) free(a->sentinels[i].host);
+	free(a->sentinels);
+	*a = (struct redis_address){0};
+}
+
 static bool starts(const char *value, const char *head)
 {
 	return strncmp(value, head, strlen(head)) == 0;
@@ -163,20 +210,25 @@ static enum status redis_url_set(struct settings *s, const struct setting_row *r
 		return explain(ST_INVALID, why, size, "redis_url: user name and password do not stand in the URL; use "
 			"redis_username and redis_password_file");
 	}
-	if (starts(value, "rediss://") || starts(value, "redis+sentinel://") || starts(value, "redis+cluster://")) {
+	if (starts(value, "redis+cluster://") || starts(value, "rediss+cluster://")) {
 		return unsupported(row, value, why, size);
 	}
-	if (starts(value, "redis://")) st = redis_tcp_parse(value + strlen("redis://"), &a);
-	else if (starts(value, "unix://")) st = redis_unix_parse(value + strlen("unix://"), &a);
-	if (st == ST_INVALID) return refuse(row, value, why, size);
+	a.tls = starts(value, "rediss");
+	if (starts(value, "redis+sentinel://") || starts(value, "rediss+sentinel://")) {
+		st = redis_sentinel_parse(strstr(value, "://") + 3, &a);
+	} else if (starts(value, "rediss://")) {
+		st = redis_tcp_parse(value + strlen("rediss://"), &a);
+	} else if (starts(value, "redis://")) {
+		st = redis_tcp_parse(value + strlen("redis://"), &a);
+	} else if (starts(value, "unix://")) {
+		st = redis_unix_parse(value + strlen("unix://"), &a);
+	}
 	if (st == ST_OK) st = string_set(s, row, value, why, size);
 	if (st != ST_OK) {
-		free(a.host);
-		free(a.path);
-		return explain(st, why, size, "out of memory");
+		redis_address_free(&a);
+		return st == ST_INVALID ? refuse(row, value, why, size) : explain(st, why, size, "out of memory");
 	}
-	free(s->redis.host);
-	free(s->redis.path);
+	redis_address_free(&s->redis);
 	s->redis = a;
 	return ST_OK;
 }
@@ -186,14 +238,17 @@ static enum status broker_url_set(struct settings *s, const struct setting_row *
 {
 	struct broker_address a = {.port = BROKER_PORT};
 	char host[HOST_MAX + 1];
-	const char *rest = value + strlen("mqtt://");
+	const char *rest = strstr(value, "://");
 
 	if (has_login(value)) {
 		return explain(ST_INVALID, why, size, "broker_url: user name and password do not stand in the URL; use "
 			"broker_username and broker_password_file");
 	}
-	if (starts(value, "mqtts://")) return unsupported(row, value, why, size);
-	if (!starts(value, "mqtt://") || !host_port_parse(&rest, host, &a.port) || (*rest && strcmp(rest, "/") != 0)) {
+	a.tls = starts(value, "mqtts://");
+	if (a.tls) a.port = BROKER_TLS_PORT;
+	if (!a.tls && !starts(value, "mqtt://")) return refuse(row, value, why, size);
+	rest += strlen("://");
+	if (!host_port_parse(&rest, host, &a.port) || (*rest && strcmp(rest, "/") != 0)) {
 		return refuse(row, value, why, size);
 	}
 	a.host = strdup(host);
@@ -203,6 +258,62 @@ static enum status broker_url_set(struct settings *s, const struct setting_row *
 	}
 	free(s->broker.host);
 	s->broker = a;
+	return ST_OK;
+}
+
+/* A name would be looked up once and then be taken for one address of several: only numbers say what is meant. */
+static enum status listen_parse(const char *value, struct listen_address *a)
+{
+	char host[HOST_MAX + 1];
+	struct in6_addr bytes;
+
+	a->off = strcmp(value, "none") == 0 || strcmp(value, "off") == 0;
+	if (a->off) return ST_OK;
+	a->ipv6 = value[0] == '[';
+	if (!host_port_parse(&value, host, &a->port) || *value || a->port == 0) return ST_INVALID;
+	if (inet_pton(a->ipv6 ? AF_INET6 : AF_INET, host, &bytes) != 1) return ST_INVALID;
+	a->host = strdup(host);
+	return a->host ? ST_OK : ST_NOMEM;
+}
+
+static enum status listen_set(struct settings *s, const struct setting_row *row, const char *value, char *why,
+	size_t size)
+{
+	struct listen_address a = {0};
+	enum status st = listen_parse(value, &a);
+
+	if (st == ST_INVALID) return refuse(row, value, why, size);
+	if (st == ST_OK) st = string_set(s, row, value, why, size);
+	if (st != ST_OK) {
+		free(a.host);
+		return explain(st, why, size, "out of memory");
+	}
+	free(s->listen_at.host);
+	s->listen_at = a;
+	return ST_OK;
+}
+
+/* "reply", "replicas=N", "fsync" */
+static enum status confirm_set(struct settings *s, const struct setting_row *row, const char *value, char *why,
+	size_t size)
+{
+	enum redis_confirm confirm = REDIS_CONFIRM_REPLY;
+	uint64_t replicas = 0;
+
+	if (starts(value, "replicas=")) {
+		confirm = REDIS_CONFIRM_REPLICAS;
+		if (number_parse(value + strlen("replicas="), 1, REPLICAS_MAX, &replicas) != ST_OK) {
+			return refuse(row, value, why, size);
+		}
+	} else if (strcmp(value, "fsync") == 0) {
+		confirm = REDIS_CONFIRM_FSYNC;
+	} else if (strcmp(value, "reply") != 0) {
+		return refuse(row, value, why, size);
+	}
+	enum status st = string_set(s, row, value, why, size);
+	if (st != ST_OK) return st;
+	s->confirm = confirm;
+	s->confirm_replicas = (unsigned)replicas;
 	return ST_OK;
 }
 
@@ -292,7 +403,9 @@ enum status setting_set(struct settings *s, const struct setting_row *row, const
 	case SETTING_DURATION: return amount_set(s, row, value, why, size);
 	case SETTING_ENUM: return word_set(s, row, value, why, size);
 	case SETTING_REDIS_URL: return redis_url_set(s, row, value, why, size);
+	case SETTING_REDIS_CONFIRM: return confirm_set(s, row, value, why, size);
 	case SETTING_BROKER_URL: return broker_url_set(s, row, value, why, size);
+	case SETTING_LISTEN: return listen_set(s, row, value, why, size);
 	case SETTING_PREFIX:
 		if (!prefix_valid(value)) return refuse(row, value, why, size);
 		return string_set(s, row, value, why, size);
@@ -316,7 +429,7 @@ void setting_values_free(struct settings *s)
 			rows[i].type == SETTING_ENUM) continue;
 		free(*(char **)member(s, &rows[i]));
 	}
-	free(s->redis.host);
-	free(s->redis.path);
+	redis_address_free(&s->redis);
 	free(s->broker.host);
+	free(s->listen_at.host);
 }

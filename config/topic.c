@@ -127,6 +127,35 @@ bool filters_intersect(struct slice a, struct slice b)
 	}
 }
 
+bool filter_covers(struct slice wide, struct slice narrow)
+{
+	struct levels levels_w = levels_of(wide), levels_n = levels_of(narrow);
+	struct slice w, n;
+
+	if (!filter_valid(wide) || !filter_valid(narrow)) return false;
+	if (is_wildcard(wide.data[0]) && narrow.data[0] == '$') return false;
+	for (;;) {
+		bool in_w = level_next(&levels_w, &w), in_n = level_next(&levels_n, &n);
+
+		if (in_w && level_is(w, '#')) return true;
+		if (!in_w || !in_n) return in_w == in_n;
+		if (level_is(n, '#')) return false;
+		if (!level_is(w, '+') && !slice_equal(w, n)) return false;
+	}
+}
+
+bool filter_fixes_level(struct slice filter, unsigned number)
+{
+	struct levels levels = levels_of(filter);
+	struct slice level;
+
+	for (unsigned i = 1; level_next(&levels, &level); i++) {
+		if (level_is(level, '#')) return false;
+		if (i == number) return !level_is(level, '+');
+	}
+	return true;
+}
+
 bool filter_valid(struct slice filter)
 {
 	return length_valid(filter) && wildcards_valid(filter) && slashes_valid(filter) && utf8_valid(filter);

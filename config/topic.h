@@ -13,6 +13,10 @@
 bool topic_matches(struct slice filter, struct slice topic);
 /* Could one topic match both filters? Exact by levels; '$' topics are not matched by a leading wildcard. */
 bool filters_intersect(struct slice a, struct slice b);
+/* Does `wide` match every topic that `narrow` matches? False for invalid ones. */
+bool filter_covers(struct slice wide, struct slice narrow);
+/* Has every topic that the filter matches the same level `number` (from 1; none counts as empty)? */
+bool filter_fixes_level(struct slice filter, unsigned number);
 bool filter_valid(struct slice filter);
 bool topic_valid(struct slice topic); /* valid for publishing: no wildcards, not empty, UTF-8 */
 bool filter_has_wildcard(struct slice filter);

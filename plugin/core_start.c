@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/settings_reload.h"
 #include "plugin/core_state.h"
 
 #define DRAIN_MS 1000 /* at a clean stop; what is left is in the journal */
@@ -115,6 +116,7 @@ static struct devices_deps deps_of(struct core *core)
 	return (struct devices_deps){
 		.settings = core->settings, .acl = core->acl, .journal = core->journal, .append = core->append,
 		.routes = core->routes, .report = &core->report, .outlet = core->broker.outlet, .now_ms = core_monotonic_ms,
+		.tells_connect = core->broker.subscriptions_certain,
 	};
 }
 
@@ -214,33 +216,67 @@ void core_stop(struct core *core)
 	free(core);
 }
 
+/* --- reload ------------------------------------------------------------------------------------------------------ */
+
+/* Everything that the new settings need, before anything is changed. */
+struct reload {
+	struct settings *settings;
+	struct acl_file *acl;
+	struct routes *routes;
+	char fixed[256]; /* names of what is other but cannot change live */
+};
+
+static enum status prepare(struct core *core, struct reload *r, char *why, size_t size)
+{
+	enum status st = load(core, &r->settings, why, size);
+
+	if (st != ST_OK) return st;
+	(void)settings_fixed_changes(core->writer_settings, r->settings, r->fixed, sizeof r->fixed);
+	st = settings_keep_fixed(r->settings, core->writer_settings);
+	if (st == ST_OK) st = load_acl(r->settings, &r->acl, why, size);
+	if (st == ST_OK) st = make_routes(core, r->settings, &r->routes, why, size);
+	return st;
+}
+
+static void refused(struct core *core, struct reload *r, enum status st, const char *why)
+{
+	const struct log_sink *log = &core->broker.outlet->log;
+
+	log_to(log, LOG_LEVEL_ERROR, "settings: not changed, because the new ones are wrong:");
+	log_lines_to(log, LOG_LEVEL_ERROR, why[0] ? why : status_text(st));
+	acl_file_free(r->acl);
+	settings_free(r->settings);
+}
+
 void core_reload(struct core *core)
 {
 	const struct log_sink *log = &core->broker.outlet->log;
-	struct settings *fresh = NULL, *old = core->settings;
-	struct acl_file *acl = NULL, *old_acl = core->acl;
-	struct routes *routes = NULL, *old_routes = core->routes;
+	struct settings *old = core->settings;
+	struct acl_file *old_acl = core->acl;
+	struct routes *old_routes = core->routes;
+	struct session_event event = {0};
+	struct reload r = {0};
 	struct devices_deps deps;
-	char why[2048] = "";
-	enum status st = load(core, &fresh, why, sizeof why);
+	char why[4096] = "";
+	enum status st = prepare(core, &r, why, sizeof why);
 
-	if (st == ST_OK) st = load_acl(fresh, &acl, why, sizeof why);
-	if (st == ST_OK) st = make_routes(core, fresh, &routes, why, sizeof why);
 	if (st != ST_OK) {
-		log_to(log, LOG_LEVEL_ERROR, "settings: not changed, because the new ones are wrong: %s",
-			why[0] ? why : status_text(st));
-		acl_file_free(acl);
-		settings_free(fresh);
+		refused(core, &r, st, why);
 		return;
 	}
-	core->settings = fresh;
-	core->acl = acl;
-	core->routes = routes;
+	core->settings = r.settings;
+	core->acl = r.acl;
+	core->routes = r.routes;
 	deps = deps_of(core);
 	devices_rewire(core->devices, &deps);
+	/* Before the first message by the new rules, so that the bridge knows them when it reads that far. */
+	if (append_event(core->append, JOURNAL_RELOADED, &event) != ST_OK)
+		log_to(log, LOG_LEVEL_WARNING, "settings: the journal is full, the bridge is not told; send it SIGHUP too");
+	writer_rewire(core->writer, settings_share(r.settings));
 	routes_free(old_routes);
 	acl_file_free(old_acl);
 	if (old != core->writer_settings) settings_free(old);
-	log_to(log, LOG_LEVEL_NOTICE, "settings: read again, %zu mirror rules, %zu grants; changes of redis_*, prefix, node "
-		"and journal* take effect at the next start", fresh->mirror_count, fresh->grant_count);
+	log_to(log, LOG_LEVEL_NOTICE, "settings: read again, %zu mirror rules, %zu grants", r.settings->mirror_count,
+		r.settings->grant_count);
+	if (r.fixed[0]) log_to(log, LOG_LEVEL_WARNING, "settings: changed only at the next start: %s", r.fixed);
 }

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "config/buf.h"
 #include "config/entry_id.h"
 #include "config/log.h"
 #include "config/slice.h"
@@ -39,6 +40,7 @@ enum journal_type {
 	JOURNAL_GONE = 5,
 	JOURNAL_BOOT = 6,
 	JOURNAL_POSITION = 7, /* cursors during a long catch-up, so that a crash does not repeat all of it */
+	JOURNAL_RELOADED = 8, /* the settings were read again: what follows is by other rules */
 };
 
 struct journal_record {
@@ -112,6 +114,11 @@ enum status journal_next(struct journal *j, uint64_t position, struct journal_re
 uint64_t journal_released(const struct journal *j);
 /* Everything before `position` is confirmed: its room may be used again. `id` is that of the last record before it. */
 void journal_release(struct journal *j, uint64_t position, struct entry_id id);
+/* What was released and is not yet overwritten: the first intact record at or behind `position` (of a record that was
+ * released since open), copied to the end of `out`, where *r points; only a first one makes room, for itself and at least
+ * `room` bytes, so that the copies stay where they are. ST_END: there is none. ST_FULL: no room in `out`. ST_NOMEM. */
+enum status journal_past(struct journal *j, uint64_t position, size_t room, struct buf *out, struct journal_record *r)
+	MUST_CHECK;
 /* About to sleep: true when there is nothing at `position`; the producer will then set *wake with its next commit. */
 bool journal_sleep(struct journal *j, uint64_t position);
 /* Has the producer asked for room? Told once for each request. */

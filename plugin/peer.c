@@ -10,6 +10,8 @@
 #include <sys/random.h>
 
 #include "config/control.h"
+#include "config/topic.h"
+#include "plugin/replay.h"
 
 #define REFUSAL_LOG_GAP_MS 10000
 
@@ -24,7 +26,7 @@ struct peer {
 	uint64_t fence;          /* highest number seen */
 	uint64_t heard_ms;
 	uint64_t refused, refused_told_ms;
-	struct buf reply;
+	struct buf reply, scratch;
 };
 
 static enum status token_make(char *out)
@@ -34,6 +36,23 @@ static enum status token_make(char *out)
 	if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return ST_IO;
 	for (size_t i = 0; i < sizeof random; i++) sprintf(out + 2 * i, "%02x", random[i]);
 	return ST_OK;
+}
+
+static void send(struct peer *p, const char *client)
+{
+	if (p->reply.failed || p->outlet->tell_bridge(p->outlet->ctx, client, p->reply.data, p->reply.len) != ST_OK)
+		log_to(&p->outlet->log, LOG_LEVEL_ERROR, "bridge: out of memory for an answer; it will ask again");
+}
+
+/* A batch that took its time. */
+static void answer(void *ctx, const char *client, struct entry_id generation, uint32_t sequence,
+	enum control_result result)
+{
+	struct peer *p = ctx;
+
+	if (!p->client) return;
+	control_ack(&p->reply, slice_str(client), generation, sequence, result, append_head(p->append));
+	send(p, p->client);
 }
 
 enum status peer_new(struct devices *devices, struct append *append, struct journal *journal,
@@ -53,6 +72,7 @@ enum status peer_new(struct devices *devices, struct append *append, struct jour
 		peer_free(p);
 		return st;
 	}
+	devices_answer_by(devices, answer, p);
 	*out = p;
 	return ST_OK;
 }
@@ -60,8 +80,10 @@ enum status peer_new(struct devices *devices, struct append *append, struct jour
 void peer_free(struct peer *p)
 {
 	if (!p) return;
+	devices_answer_by(p->devices, NULL, NULL);
 	explicit_bzero(p->token, sizeof p->token);
 	buf_free(&p->reply);
+	buf_free(&p->scratch);
 	free(p->client);
 	free(p);
 }
@@ -69,12 +91,6 @@ void peer_free(struct peer *p)
 const char *peer_token(const struct peer *p)
 {
 	return p->token;
-}
-
-static void send(struct peer *p, const char *client)
-{
-	if (p->reply.failed || p->outlet->tell_bridge(p->outlet->ctx, client, p->reply.data, p->reply.len) != ST_OK)
-		log_to(&p->outlet->log, LOG_LEVEL_ERROR, "bridge: out of memory for an answer; it will ask again");
 }
 
 /* Takes as long for a wrong token as for a right one. */
@@ -96,7 +112,7 @@ static void tell_refused(struct peer *p, const char *client, const char *why)
 	p->refused++;
 	if (p->refused_told_ms != 0 && now - p->refused_told_ms < REFUSAL_LOG_GAP_MS) return;
 	p->refused_told_ms = now;
-	log_to(&p->outlet->log, LOG_LEVEL_WARNING, "control: refused a command of client %s: %s (%llu refused so far)",
+	log_to(&p->outlet->log, LOG_LEVEL_WARNING, "control: refused what client %s asks for: %s (%llu refused so far)",
 		log_printable(client, strlen(client), name, sizeof name), why, (unsigned long long)p->refused);
 }
 
@@ -106,7 +122,7 @@ static enum status hello(struct peer *p, const char *client, const struct contro
 	char *name;
 
 	if (!token_equal(p, c->token)) why = "wrong token";
-	else if (c->fence < p->fence) why = "another bridge has taken over";
+	else if (c->fence < p->fence) why = CONTROL_REFUSED_FENCE;
 	if (why) {
 		tell_refused(p, client, why);
 		control_refused(&p->reply, why);
@@ -124,6 +140,35 @@ static enum status hello(struct peer *p, const char *client, const struct contro
 	log_to(&p->outlet->log, LOG_LEVEL_NOTICE, "bridge: connected");
 	devices_announce(p->devices);
 	return ST_OK;
+}
+
+/* The operator's: asked for through the bridge. */
+static enum control_result replay(struct peer *p, const struct control_command *c)
+{
+	struct replay_request r = {.filter = c->filter, .from = c->from, .last = c->last};
+
+	if (memchr(c->device.data, 0, c->device.len) || !filter_valid(c->filter)) return CONTROL_ABSENT;
+	buf_clear(&p->scratch);
+	buf_append_slice(&p->scratch, c->device);
+	buf_u8(&p->scratch, 0);
+	return p->scratch.failed ? CONTROL_BUSY : replay_begin(p->devices, p->scratch.data, &r);
+}
+
+enum status peer_replay(struct peer *p, const char *client, struct slice payload, uint64_t wall_ms)
+{
+	struct replay_request r;
+	enum control_result result;
+	const char *why = "out of memory";
+
+	if (replay_parse(payload, wall_ms, &p->scratch, &r, &why) != ST_OK) {
+		/* Only who may ask is forgiven a slip of the tongue. */
+		tell_refused(p, client, why);
+		return devices_may_replay(p->devices, client) ? ST_OK : ST_DENIED;
+	}
+	result = replay_begin(p->devices, client, &r);
+	if (result == CONTROL_DONE) return ST_OK;
+	tell_refused(p, client, replay_why(result));
+	return result == CONTROL_UNGRANTED ? ST_DENIED : ST_OK;
 }
 
 enum status peer_command(struct peer *p, const char *client, struct slice payload)
@@ -145,10 +190,12 @@ enum status peer_command(struct peer *p, const char *client, struct slice payloa
 	switch (c.type) {
 	case CONTROL_BATCH: result = devices_batch(p->devices, &c); break;
 	case CONTROL_SWITCH: result = devices_switch(p->devices, &c); break;
+	case CONTROL_REPLAY: result = replay(p, &c); break;
 	default:
 		tell_refused(p, client, "not a command for the plugin");
 		return ST_DENIED;
 	}
+	if (result == CONTROL_UNDER_WAY) return ST_OK; /* answered when it is done */
 	control_ack(&p->reply, c.device, c.generation, c.sequence, result, append_head(p->append));
 	send(p, client);
 	return ST_OK;

@@ -21,6 +21,8 @@ const char *peer_token(const struct peer *p);
 
 /* A publish to the control topic. ST_DENIED: not from the bridge, and refused. */
 enum status peer_command(struct peer *p, const char *client, struct slice payload) MUST_CHECK;
+/* A device's publish to the replay topic. ST_DENIED: it has no grant for that, and is to be closed. */
+enum status peer_replay(struct peer *p, const char *client, struct slice payload, uint64_t wall_ms) MUST_CHECK;
 void peer_disconnected(struct peer *p, const char *client);
 /* Is a bridge there, and has it said anything within `ms`? */
 bool peer_present(const struct peer *p, uint64_t ms);

@@ -10,17 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/keys.h"
 #include "config/resp.h"
+#include "plugin/episode.h"
+#include "plugin/error_class.h"
 #include "plugin/letters.h"
+#include "plugin/past.h"
 #include "plugin/transaction.h"
+#include "plugin/verify.h"
 
-#define REASON_MAX 256
+#define REASON_MAX EPISODE_REASON_MAX
 #define SIDE_KEEP_MAX (4u * 1024 * 1024)
-#define DEAD_LOG_EVERY_MS 10000
-/* Redis' words for an id below the stream's last */
-#define REFUSED_ID "ERR The ID specified in XADD is equal or smaller than the target stream top item"
+#define LOG_EVERY_MS 10000
 
-enum phase { PHASE_MARK, PHASE_MAIN, PHASE_VERIFY, PHASE_LETTERS, PHASE_DONE };
+enum phase { PHASE_MARK, PHASE_MAIN, PHASE_VERIFY, PHASE_LETTERS, PHASE_CONFIRM, PHASE_DONE };
 enum progress { TO_SEND, IN_FLIGHT, PAUSED };
 
 struct pipeline {
@@ -40,20 +43,24 @@ struct pipeline {
 	struct entry_id mark, dead_mark;
 	struct entry_id applied;   /* every record up to this id is in Redis */
 	struct entry_id confirmed; /* the highest mark ever confirmed in this run */
+	struct entry_id released;  /* of the last record released in this run */
+	bool unmarked;             /* the last transaction was applied, and its mark refused */
 	bool told_foreign;
+	struct past past;
 	/* the replies of what is under way */
 	bool known;           /* current is applied and its errors are noted */
 	bool multi_failed, applied_now, mark_moved, watch_failed, failed;
 	unsigned main_sends;  /* of current */
+	bool durable;         /* current is stored as redis_confirm asks */
+	bool wrote;           /* this connection has written */
+	bool told_unknown;    /* that Redis cannot confirm as asked */
+	bool outdated;        /* current was made for other limits */
 	char reason[REASON_MAX];
-	/* an episode of refusals */
-	char episode[REASON_MAX];
-	uint64_t episode_began_ms;
-	uint64_t episode_retries;
+	struct episode episode;
 	uint64_t retries;
-	unsigned pause_ms, next_pause_ms;
-	uint64_t dead_unsaid, dead_said_ms;
-	bool dead_said;
+	unsigned pause_ms;
+	uint64_t dead_unsaid, dead_said_ms, refused_unsaid, refused_said_ms;
+	long long dead_length; /* of <prefix>:dead, as Redis last said */
 };
 
 enum status pipeline_new(const struct pipeline_config *config, struct pipeline **out)
@@ -61,15 +68,15 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	struct pipeline *p = calloc(1, sizeof(*p));
 	if (!p) return ST_NOMEM;
 	p->config = *config;
-	p->names = (struct transaction_names){config->prefix, config->node, config->rules,
-		config->bytes_max > 0 ? config->bytes_max : TRANSACTION_BYTES_MAX};
+	if (p->config.bytes_max == 0) p->config.bytes_max = TRANSACTION_BYTES_MAX;
+	p->names = (struct transaction_names){config->prefix, config->node, config->rules, p->config.bytes_max,
+		TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX};
 	p->position = config->position;
 	p->boot = config->boot;
-	p->next_pause_ms = PIPELINE_PAUSE_MIN_MS;
 	p->phase = PHASE_MARK;
 	p->current = &p->transactions[0];
 	p->next = &p->transactions[1];
-	if (transaction_init(p->current) != ST_OK || transaction_init(p->next) != ST_OK) {
+	if (transaction_init(p->current) != ST_OK || transaction_init(p->next) != ST_OK || past_init(&p->past) != ST_OK) {
 		pipeline_free(p);
 		return ST_NOMEM;
 	}
@@ -82,6 +89,7 @@ void pipeline_free(struct pipeline *p)
 	if (!p) return;
 	transaction_fini(&p->transactions[0]);
 	transaction_fini(&p->transactions[1]);
+	past_fini(&p->past);
 	buf_free(&p->side);
 	buf_free(&p->scratch);
 	free(p);
@@ -105,17 +113,39 @@ static void log_with_ids(const struct pipeline *p, const char *text, struct entr
 
 uint64_t pipeline_position(const struct pipeline *p)
 {
-	return p->position;
+	return p->past.active ? p->past.position : p->position;
+}
+
+bool pipeline_in_past(const struct pipeline *p)
+{
+	return p->past.active;
+}
+
+/* Its records will be gathered again. */
+static void take_back(struct pipeline *p, struct transaction *t)
+{
+	if (t->record_count > 0 && t->past) {
+		if (!p->past.active) p->past.boot_after = p->boot;
+		p->past.active = true;
+		p->past.position = t->records[0].position;
+	} else if (t->record_count > 0) {
+		p->position = t->records[0].position;
+	}
+	if (t->record_count > 0) p->boot = t->boot_before;
+	transaction_clear(t);
 }
 
 static void drop_gathered(struct pipeline *p)
 {
-	struct transaction *t = p->next;
-	if (t->record_count > 0) {
-		p->position = t->records[0].position;
-		p->boot = t->boot_before;
-	}
-	transaction_clear(t);
+	take_back(p, p->next);
+}
+
+/* For what is known not to be applied only. */
+static void ungather(struct pipeline *p)
+{
+	drop_gathered(p);
+	take_back(p, p->current);
+	p->outdated = false;
 }
 
 /* Records that an earlier run has put into Redis are verified, the others sent: they do not mix. */
@@ -125,16 +155,8 @@ static bool mixes(const struct pipeline *p, const struct journal_record *record)
 		entry_id_compare(record->id, p->applied) > 0;
 }
 
-enum status pipeline_add(struct pipeline *p, const struct journal_record *record)
+static enum status gather(struct pipeline *p, const struct journal_record *record)
 {
-	if (!p->mark_known) return ST_AGAIN;
-	if (mixes(p, record)) return ST_FULL;
-	bool ahead = entry_id_compare(record->id, p->applied) > 0 && entry_id_compare(record->id, p->mark) <= 0;
-	if (ahead && !p->told_foreign) {
-		log_with_ids(p, "it is ahead of what this journal has still to send; is this node name used by another broker, "
-			"or was the journal replaced? messages are sent, some may be there twice", p->mark, record->id);
-		p->told_foreign = true;
-	}
 	enum status st = transaction_add(p->next, &p->names, record, p->boot);
 	if (st == ST_FULL) return st;
 	if (st != ST_OK) {
@@ -142,8 +164,65 @@ enum status pipeline_add(struct pipeline *p, const struct journal_record *record
 		return st;
 	}
 	if (record->type == JOURNAL_BOOT) p->boot = record->id;
-	p->position = record->next;
 	return ST_OK;
+}
+
+/* Copies under way keep their room, so only one transaction at a time is made of them. */
+static enum status add_past(struct pipeline *p, const struct journal_record *record)
+{
+	if (p->current->record_count > 0 || (p->next->record_count > 0 && !p->next->past)) return ST_FULL;
+	if (record->position > p->past.position) p->past.gap_bytes += record->position - p->past.position;
+	p->past.position = record->position;
+	/* Room that was made (drop-old) has left copies of records that were confirmed later, or are still to come. */
+	struct entry_id last = p->next->record_count > 0 ? last_id(p->next) : p->mark;
+	if (entry_id_compare(record->id, last) > 0 && entry_id_compare(record->id, p->past.upto) <= 0) {
+		enum status st = gather(p, record);
+		if (st != ST_OK) return st;
+		p->next->past = true;
+	}
+	p->past.position = record->next;
+	return ST_OK;
+}
+
+void pipeline_past_end(struct pipeline *p)
+{
+	if (!p->past.active) return;
+	p->past.active = false;
+	p->boot = p->past.boot_after;
+	uint64_t records = p->past.records + (p->current->past ? p->current->record_count : 0) +
+		(p->next->past ? p->next->record_count : 0);
+	log_to(p->config.log, LOG_LEVEL_WARNING, "writer: %" PRIu64 " records that redis had confirmed and lost are sent to it "
+		"again; %" PRIu64 " bytes of them were no longer in the journal", records, p->past.gap_bytes);
+}
+
+enum status pipeline_add(struct pipeline *p, const struct journal_record *record)
+{
+	if (!p->mark_known) return ST_AGAIN;
+	if (p->past.active) return add_past(p, record);
+	if (p->next->past || mixes(p, record)) return ST_FULL;
+	bool ahead = entry_id_compare(record->id, p->applied) > 0 && entry_id_compare(record->id, p->mark) <= 0;
+	if (ahead && !p->told_foreign) {
+		log_with_ids(p, "it is ahead of what this journal has still to send; is this node name used by another broker, "
+			"or was the journal replaced? messages are sent, some may be there twice", p->mark, record->id);
+		p->told_foreign = true;
+	}
+	enum status st = gather(p, record);
+	if (st == ST_OK) p->position = record->next;
+	return st;
+}
+
+void pipeline_limits(struct pipeline *p, size_t bulk_max, size_t request_max)
+{
+	struct transaction_names *names = &p->names;
+	if (bulk_max < TRANSACTION_BULK_LEAST) bulk_max = names->bulk_max;
+	if (request_max < TRANSACTION_BULK_LEAST) request_max = names->request_max;
+	if (bulk_max == names->bulk_max && request_max == names->request_max) return;
+	names->bulk_max = bulk_max;
+	names->request_max = request_max;
+	/* What JSON makes of a record may be six times its size. */
+	names->bytes_max = p->config.bytes_max < request_max / 8 ? p->config.bytes_max : request_max / 8;
+	drop_gathered(p);
+	p->outdated = p->current->record_count > 0;
 }
 
 /* --- what comes next ------------------------------------------------------------------------------------------ */
@@ -170,46 +249,41 @@ static void decide(struct pipeline *p)
 		return;
 	}
 	if (entry_id_compare(last_id(p->current), p->applied) > 0) {
-		transaction_reset_errors(p->current);
 		p->known = false;
+		if (p->outdated) {
+			ungather(p);
+			go_to(p, PHASE_DONE);
+			return;
+		}
+		transaction_reset_errors(p->current);
+		p->durable = false;
 		go_to(p, PHASE_MAIN);
-	} else if (!p->known && p->current->write_count > 0) {
+	} else if (!p->known && p->current->write_count > p->current->doomed_count) {
 		transaction_reset_errors(p->current);
 		go_to(p, PHASE_VERIFY);
 	} else if (letters_count(p->current) > 0 && !letters_written(p)) {
 		go_to(p, PHASE_LETTERS);
+	} else if (p->config.wait.confirm != REDIS_CONFIRM_REPLY && !p->durable) {
+		go_to(p, PHASE_CONFIRM);
 	} else {
 		go_to(p, PHASE_DONE);
 	}
 }
 
+static uint64_t now_ms(const struct pipeline *p)
+{
+	return p->config.now_ms(p->config.ctx);
+}
+
 static void hold_off(struct pipeline *p, const char *reason)
 {
-	size_t word = strcspn(reason, " ");
-	bool same = p->episode[0] != '\0' && strncmp(p->episode, reason, word) == 0;
-	if (p->episode[0] == '\0') {
-		p->episode_began_ms = p->config.now_ms(p->config.ctx);
-		p->episode_retries = 0;
-	}
-	if (!same) {
-		snprintf(p->episode, sizeof(p->episode), "%s", reason);
-		log_to(p->config.log, LOG_LEVEL_WARNING, 
-			"writer: redis takes no writes: %s; messages wait in the journal, trying again", reason);
-	}
-	p->episode_retries++;
+	p->pause_ms = episode_refused(&p->episode, p->config.log, reason, now_ms(p));
 	p->progress = PAUSED;
-	p->pause_ms = p->next_pause_ms;
-	p->next_pause_ms = p->pause_ms * 2 > PIPELINE_PAUSE_MAX_MS ? PIPELINE_PAUSE_MAX_MS : p->pause_ms * 2;
 }
 
 static void end_episode(struct pipeline *p)
 {
-	p->next_pause_ms = PIPELINE_PAUSE_MIN_MS;
-	if (p->episode[0] == '\0') return;
-	p->episode[0] = '\0';
-	uint64_t ms = p->config.now_ms(p->config.ctx) - p->episode_began_ms;
-	log_to(p->config.log, LOG_LEVEL_NOTICE, "writer: redis takes writes again after %.1f s and %" PRIu64 " attempts",
-		(double)ms / 1000.0, p->episode_retries);
+	episode_end(&p->episode, p->config.log, now_ms(p));
 }
 
 static void begin_next(struct pipeline *p)
@@ -223,7 +297,7 @@ static void begin_next(struct pipeline *p)
 	struct transaction *t = p->next;
 	p->next = p->current;
 	p->current = t;
-	p->known = false;
+	p->known = p->outdated = p->durable = false;
 	p->main_sends = 0;
 	decide(p);
 }
@@ -253,24 +327,6 @@ static void build_mark(struct pipeline *p)
 	p->side_replies = 5;
 }
 
-/* XRANGE from the entry on: brings the entry, or what follows in its place. */
-static void build_verify(struct pipeline *p)
-{
-	const struct transaction *t = p->current;
-	for (size_t i = 0; i < t->write_count; i++) {
-		const struct transaction_write *w = &t->writes[i];
-		resp_begin(&p->side, w->list ? 2 : 6);
-		resp_arg_str(&p->side, w->list ? "TYPE" : "XRANGE");
-		resp_arg(&p->side, transaction_key(t, w));
-		if (w->list) continue;
-		resp_arg_id(&p->side, t->records[w->record].id);
-		resp_arg_str(&p->side, "+");
-		resp_arg_str(&p->side, "COUNT");
-		resp_arg_str(&p->side, "1");
-	}
-	p->side_replies = t->write_count;
-}
-
 const struct buf *pipeline_send(struct pipeline *p, size_t *replies)
 {
 	p->progress = IN_FLIGHT;
@@ -287,7 +343,9 @@ const struct buf *pipeline_send(struct pipeline *p, size_t *replies)
 	if (p->phase == PHASE_MARK) {
 		build_mark(p);
 	} else if (p->phase == PHASE_VERIFY) {
-		build_verify(p);
+		p->side_replies = verify_build(p->current, &p->side);
+	} else if (p->phase == PHASE_CONFIRM) {
+		p->side_replies = wait_build(&p->config.wait, p->wrote, &p->names, last_id(p->current), &p->side, &p->scratch);
 	} else {
 		letters_build(p->current, &p->names, &p->side, &p->scratch, &p->side_replies);
 	}
@@ -321,13 +379,37 @@ static struct entry_id mark_of(const struct pipeline *p, const redisReply *reply
 	return ENTRY_ID_ZERO;
 }
 
+/* A mark below what was confirmed: Redis has gone back in time. */
+static void look_for_loss(struct pipeline *p)
+{
+	if (p->unmarked || entry_id_compare(p->mark, p->confirmed) >= 0) return;
+	log_with_ids(p, "redis has lost writes it had confirmed (failover, restore or flush?); mark now, confirmed",
+		p->mark, p->confirmed);
+	p->confirmed = p->mark;
+	if (entry_id_compare(p->mark, p->released) >= 0) return; /* what is lost is still under way */
+	const struct past_point *point = past_find(&p->past, p->mark);
+	ungather(p);
+	if (!p->past.active) p->past.boot_after = p->boot;
+	p->past.active = point != NULL;
+	p->boot = point ? point->boot : p->past.boot_after;
+	if (!point) {
+		log_with_ids(p, "this mark is not known from this run, so nobody can tell what redis still holds; what was confirmed "
+			"is not sent again", p->mark, p->released);
+		return;
+	}
+	p->past.position = point->position;
+	p->past.upto = p->released;
+	p->past.records = p->past.gap_bytes = 0;
+}
+
 static void mark_read(struct pipeline *p)
 {
-	bool ours = !entry_id_is_zero(p->mark) && p->config.has_record(p->config.ctx, p->mark);
-	if (entry_id_compare(p->mark, p->confirmed) < 0) {
-		log_with_ids(p, "redis has lost writes it had confirmed (failover, restore or flush?); mark now, confirmed",
-			p->mark, p->confirmed);
-		p->confirmed = p->mark;
+	const struct transaction *t = p->current;
+	look_for_loss(p);
+	bool ours = !entry_id_is_zero(p->mark) && ((t->record_count > 0 && entry_id_compare(p->mark, last_id(t)) == 0) ||
+		p->config.has_record(p->config.ctx, p->mark));
+	if (!p->mark_known && !ours) { /* where this run begins */
+		past_note(&p->past, &(struct past_point){p->mark, p->config.boot, p->config.position});
 	}
 	p->applied = ours ? p->mark : ENTRY_ID_ZERO;
 	p->mark_known = true;
@@ -351,25 +433,42 @@ static void mark_reply(struct pipeline *p, const redisReply *reply, size_t index
 	hold_off(p, reason);
 }
 
-static void tell_dead(struct pipeline *p, const char *what, struct slice key, struct slice error, uint64_t count)
+/* May a line be written that may come often? */
+static bool may_say(const struct pipeline *p, uint64_t *said_ms)
 {
-	uint64_t now = p->config.now_ms(p->config.ctx);
+	uint64_t now = now_ms(p) + 1; /* so that zero is never */
+	if (*said_ms != 0 && now - *said_ms < LOG_EVERY_MS) return false;
+	*said_ms = now;
+	return true;
+}
+
+static void tell_dead(struct pipeline *p, struct slice key, struct slice error, uint64_t count)
+{
 	char key_text[128], error_text[REASON_MAX];
 	p->dead_unsaid += count;
-	if (p->dead_said && now - p->dead_said_ms < DEAD_LOG_EVERY_MS) return;
-	log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %" PRIu64 " %s; the last one for key %s: %s", p->dead_unsaid, what,
+	if (!may_say(p, &p->dead_said_ms)) return;
+	log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %" PRIu64 " messages went to the dead letters (%lld are there, the oldest "
+		"go beyond %d); the last one for key %s: %s", p->dead_unsaid, p->dead_length, DEAD_STREAM_MAXLEN,
 		log_printable(key.data, key.len, key_text, sizeof(key_text)),
 		log_printable(error.data, error.len, error_text, sizeof(error_text)));
-	p->dead_said = true;
-	p->dead_said_ms = now;
 	p->dead_unsaid = 0;
+}
+
+static void tell_refused(struct pipeline *p, const redisReply *reply)
+{
+	char text[REASON_MAX];
+	p->refused_unsaid++;
+	if (!may_say(p, &p->refused_said_ms)) return;
+	log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %" PRIu64 " session, index or mark commands were refused; the last one: %s",
+		p->refused_unsaid, log_printable(reply->str, reply->len, text, sizeof(text)));
+	p->refused_unsaid = 0;
 }
 
 /* An error of one command within a transaction that was applied. */
 static void note_error(struct pipeline *p, size_t command, size_t *write, const redisReply *reply)
 {
 	struct transaction *t = p->current;
-	while (*write < t->write_count && t->writes[*write].command < command) {
+	while (*write < t->write_count && (t->writes[*write].doomed || t->writes[*write].command < command)) {
 		(*write)++;
 	}
 	if (*write < t->write_count && t->writes[*write].command == command) {
@@ -378,9 +477,8 @@ static void note_error(struct pipeline *p, size_t command, size_t *write, const 
 	}
 	/* Trimming a key of the wrong type: its write has failed too, and tells. */
 	if (command >= t->trim_first && command < t->trim_first + t->trim_count) return;
-	char text[REASON_MAX];
-	log_to(p->config.log, LOG_LEVEL_ERROR, "writer: a session, index or mark command was refused: %s",
-		log_printable(reply->str, reply->len, text, sizeof(text)));
+	if (command + 1 == t->command_count) p->unmarked = true;
+	tell_refused(p, reply);
 }
 
 static void exec_reply(struct pipeline *p, const redisReply *reply, size_t commands)
@@ -395,6 +493,9 @@ static void exec_reply(struct pipeline *p, const redisReply *reply, size_t comma
 	}
 	size_t write = 0;
 	p->applied_now = true;
+	if (p->phase == PHASE_MAIN) p->unmarked = false;
+	/* XLEN is the last but one of the letters. */
+	if (p->phase == PHASE_LETTERS) p->dead_length = reply->element[commands - 2]->integer;
 	for (size_t i = 0; i < commands; i++) {
 		if (!is_error(reply->element[i])) continue;
 		if (p->phase == PHASE_MAIN) {
@@ -405,11 +506,16 @@ static void exec_reply(struct pipeline *p, const redisReply *reply, size_t comma
 	}
 }
 
+static void now_confirmed(struct pipeline *p)
+{
+	if (entry_id_compare(p->mark, p->confirmed) > 0) p->confirmed = p->mark;
+}
+
 static void main_applied(struct pipeline *p)
 {
 	p->known = true;
 	p->mark = p->applied = last_id(p->current);
-	if (entry_id_compare(p->mark, p->confirmed) > 0) p->confirmed = p->mark;
+	if (p->config.wait.confirm == REDIS_CONFIRM_REPLY) now_confirmed(p);
 }
 
 static void letters_applied(struct pipeline *p)
@@ -419,8 +525,7 @@ static void letters_applied(struct pipeline *p)
 	for (size_t i = t->write_count; i > 0; i--) {
 		const struct transaction_write *w = &t->writes[i - 1];
 		if (!w->failed) continue;
-		tell_dead(p, "messages went to the dead letters", transaction_key(t, w), transaction_error(t, w),
-			letters_count(t));
+		tell_dead(p, transaction_key(t, w), transaction_error(t, w), letters_count(t));
 		return;
 	}
 }
@@ -435,6 +540,7 @@ static void transaction_ended(struct pipeline *p)
 	enum phase phase = p->phase;
 	char reason[REASON_MAX];
 	snprintf(reason, sizeof(reason), "%s", p->mark_moved ? "mark of this node changed by somebody else" : p->reason);
+	p->wrote |= applied;
 	if (applied && phase == PHASE_MAIN) main_applied(p);
 	if (applied && phase == PHASE_LETTERS) letters_applied(p);
 	if (applied) {
@@ -446,11 +552,27 @@ static void transaction_ended(struct pipeline *p)
 	if (!applied) hold_off(p, reason);
 }
 
+/* Redis ends the connection at a value that is too large. The answers are in order: it was that of command `index`. */
+static void learn_limit(struct pipeline *p, size_t index)
+{
+	size_t limit = p->names.bulk_max / 2;
+	const struct transaction *t = p->current;
+	for (size_t i = 0; p->phase == PHASE_MAIN && i < t->write_count; i++) {
+		if (!t->writes[i].doomed && t->writes[i].command + 1 == index) limit = t->writes[i].largest - 1;
+	}
+	if (limit < TRANSACTION_BULK_LEAST) limit = TRANSACTION_BULK_LEAST;
+	if (limit >= p->names.bulk_max) return;
+	log_to(p->config.log, LOG_LEVEL_WARNING, "writer: redis takes no value above %zu bytes (proto-max-bulk-len)", limit);
+	pipeline_limits(p, limit, 0);
+}
+
 static void transaction_reply(struct pipeline *p, const redisReply *reply, size_t index, size_t commands)
 {
 	if (index == commands + 1) {
 		exec_reply(p, reply, commands);
 	} else if (is_error(reply)) {
+		enum error_action action = error_action(error_class_of(reply->str, reply->len), ERROR_BEFORE_EXEC);
+		if (action == ERROR_TOO_LARGE) learn_limit(p, index);
 		refuse(p, reply);
 		if (index == 0) p->multi_failed = true;
 		if (index == commands + 2) p->watch_failed = true;
@@ -458,39 +580,11 @@ static void transaction_reply(struct pipeline *p, const redisReply *reply, size_
 	if (index == commands + 2) transaction_ended(p);
 }
 
-/*
- * XRANGE brought not the entry but a later one. When that is ours, ours was trimmed or deleted since. When somebody
- * else has written it, Redis may have refused ours because of it: better a letter too many than a message nowhere.
- */
-static bool overtaken(const struct pipeline *p, const redisReply *reply, struct entry_id own)
+static void verified(struct pipeline *p, const redisReply *reply, size_t index)
 {
-	struct entry_id found;
-	if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0) return false;
-	const redisReply *entry = reply->element[0];
-	if (entry->type != REDIS_REPLY_ARRAY || entry->elements == 0) return false;
-	if (entry->element[0]->type != REDIS_REPLY_STRING) return false;
-	if (entry_id_parse(slice_of(entry->element[0]->str, entry->element[0]->len), &found) != ST_OK) return false;
-	if (entry_id_compare(found, own) == 0) return false;
-	return entry_id_compare(found, p->mark) > 0 || !p->config.has_record(p->config.ctx, found);
-}
-
-/* XRANGE: an error tells; empty may be trimmed since. TYPE: a list, or none when consumers took all. */
-static void verify_reply(struct pipeline *p, const redisReply *reply, size_t index)
-{
-	struct transaction *t = p->current;
-	struct transaction_write *w = &t->writes[index];
-	bool wrong_type = is_error(reply) && reply->len >= 9 && memcmp(reply->str, "WRONGTYPE", 9) == 0;
-	bool wrong_list = w->list && reply->type == REDIS_REPLY_STATUS && strcmp(reply->str, "list") != 0 &&
-		strcmp(reply->str, "none") != 0;
-	if (wrong_type || wrong_list) {
-		const char *text = "WRONGTYPE Operation against a key holding the wrong kind of value";
-		transaction_fail(t, w, wrong_type ? slice_of(reply->str, reply->len) : slice_str(text));
-	} else if (!w->list && overtaken(p, reply, t->records[w->record].id)) {
-		transaction_fail(t, w, slice_str(REFUSED_ID));
-	} else if (is_error(reply)) {
-		refuse(p, reply);
-	}
-	if (index + 1 < t->write_count) return;
+	struct verify_view view = {p->mark, p->config.has_record, p->config.ctx};
+	if (!verify_reply(p->current, &view, reply, index)) refuse(p, reply);
+	if (index + 1 < p->side_replies) return;
 	if (!p->failed) {
 		p->known = true;
 		decide(p);
@@ -500,6 +594,31 @@ static void verify_reply(struct pipeline *p, const redisReply *reply, size_t ind
 	char reason[REASON_MAX];
 	memcpy(reason, p->reason, sizeof(reason));
 	decide(p);
+	hold_off(p, reason);
+}
+
+/* How far a transaction that is applied has spread. */
+static void confirm_reply(struct pipeline *p, const redisReply *reply, size_t index)
+{
+	char reason[REASON_MAX];
+	if (index + 1 < p->side_replies) {
+		if (is_error(reply)) refuse(p, reply);
+		else p->wrote = true;
+		return;
+	}
+	p->durable = wait_reached(&p->config.wait, reply, reason, sizeof(reason)) && p->wrote;
+	if (p->durable) {
+		now_confirmed(p);
+		decide(p);
+		end_episode(p);
+		return;
+	}
+	if (p->failed) memcpy(reason, p->reason, sizeof(reason));
+	if (wait_unknown(reply) && !p->told_unknown) {
+		log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %s; nothing counts as stored until then", reason);
+		p->told_unknown = true;
+	}
+	go_to(p, PHASE_CONFIRM);
 	hold_off(p, reason);
 }
 
@@ -518,10 +637,13 @@ void pipeline_reply(struct pipeline *p, const redisReply *reply, size_t index)
 		transaction_reply(p, reply, index, p->current->command_count);
 		break;
 	case PHASE_VERIFY:
-		verify_reply(p, reply, index);
+		verified(p, reply, index);
 		break;
 	case PHASE_LETTERS:
 		transaction_reply(p, reply, index, p->side_replies - 3);
+		break;
+	case PHASE_CONFIRM:
+		confirm_reply(p, reply, index);
 		break;
 	case PHASE_DONE:
 		break;
@@ -532,6 +654,7 @@ void pipeline_reply(struct pipeline *p, const redisReply *reply, size_t index)
 
 void pipeline_lost(struct pipeline *p)
 {
+	p->wrote = false;
 	go_to(p, PHASE_MARK);
 }
 
@@ -543,6 +666,16 @@ void pipeline_unsent(struct pipeline *p)
 unsigned pipeline_pause_ms(const struct pipeline *p)
 {
 	return p->pause_ms;
+}
+
+bool pipeline_wants_reconnect(const struct pipeline *p)
+{
+	return p->progress == PAUSED && episode_wants_reconnect(&p->episode);
+}
+
+const char *pipeline_reason(const struct pipeline *p)
+{
+	return p->episode.reason;
 }
 
 void pipeline_resume(struct pipeline *p)
@@ -558,6 +691,7 @@ struct pipeline_outcome pipeline_outcome(const struct pipeline *p)
 		.position = t->records[t->record_count - 1].next,
 		.id = last_id(t),
 		.records = t->record_count,
+		.past = t->past,
 		.stored = t->target_count - dead,
 		.dead = dead,
 		.damaged = t->damaged_count,
@@ -576,15 +710,28 @@ void pipeline_fates(const struct pipeline *p, pipeline_fate_fn *fate, void *ctx)
 	}
 }
 
+/* Where a transaction that is done with ends, for when Redis forgets what comes behind it. */
+static void note_end(struct pipeline *p, const struct transaction *t)
+{
+	const struct journal_record *last = &t->records[t->record_count - 1];
+	struct past_point point = {last->id, t->boot_before, last->next};
+	for (size_t i = 0; i < t->record_count; i++) {
+		if (t->records[i].type == JOURNAL_BOOT) point.boot = t->records[i].id;
+	}
+	past_note(&p->past, &point);
+	if (t->past) p->past.records += t->record_count;
+	else p->released = last->id;
+}
+
 void pipeline_released(struct pipeline *p)
 {
-	if (p->phase == PHASE_DONE && p->current->record_count > 0) {
-		if (p->current->damaged_count > 0) {
-			log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %" PRIu64 " messages of the journal could not be read or "
-				"have no rule any more; dropped", (uint64_t)p->current->damaged_count);
-		}
-		transaction_clear(p->current);
+	if (p->phase != PHASE_DONE || p->current->record_count == 0) return;
+	if (p->current->damaged_count > 0) {
+		log_to(p->config.log, LOG_LEVEL_ERROR, "writer: %zu messages of the journal could not be read; dropped",
+			p->current->damaged_count);
 	}
+	note_end(p, p->current);
+	transaction_clear(p->current);
 }
 
 uint64_t pipeline_step_back(struct pipeline *p)
@@ -595,13 +742,18 @@ uint64_t pipeline_step_back(struct pipeline *p)
 
 void pipeline_moved(struct pipeline *p, size_t index, const struct journal_record *record)
 {
-	if (index < p->current->record_count) p->current->records[index] = *record;
+	if (!p->current->past && index < p->current->record_count) p->current->records[index] = *record;
 }
 
 void pipeline_go_on(struct pipeline *p, uint64_t released)
 {
 	const struct transaction *t = p->current;
-	p->position = t->record_count > 0 ? t->records[t->record_count - 1].next : released;
+	p->position = t->record_count > 0 && !t->past ? t->records[t->record_count - 1].next : released;
+}
+
+bool pipeline_in_doubt(const struct pipeline *p)
+{
+	return p->current->record_count > 0 && p->main_sends > 0 && !p->known;
 }
 
 bool pipeline_empty(const struct pipeline *p)

@@ -12,10 +12,16 @@
  *   MARK     MULTI, EXEC, WATCH, GET, GET: may we use transactions, and how far is Redis? After each (re)connect, and
  *            when EXEC found the mark changed
  *   MAIN     the transaction itself (plugin/transaction.h)
- *   VERIFY   applied, but its replies were lost: an XRANGE or TYPE for each write finds those refused by WRONGTYPE
- *   LETTERS  MULTI, an XADD to <prefix>:dead for each message and rule refused, SET <prefix>:mark:<node>:dead, EXEC,
+ *   VERIFY   applied, but its replies were lost: plugin/verify.h finds the writes that were refused
+ *   LETTERS  MULTI, an XADD to <prefix>:dead for each message and rule refused, XLEN, SET <prefix>:mark:<node>:dead, EXEC,
  *            WATCH. That second mark, the id of the last message in it, says after a lost reply whether the letters are
  *            written; it counts only up to the first mark, so that a stale one hides nothing
+ *   CONFIRM  with redis_confirm other than "reply": WAIT or WAITAOF (plugin/wait.h), again until it is reached. Nothing is
+ *            released before. Where the connection is lost meanwhile, perhaps to a new master, the mark there decides: the
+ *            transaction is sent again, or asked about again
+ *
+ * What an error means is told by plugin/error_class.h: before EXEC all is sent again, within EXEC's answer that write goes to
+ * the letters.
  */
 #ifndef MQR_PLUGIN_PIPELINE_H
 #define MQR_PLUGIN_PIPELINE_H
@@ -31,6 +37,7 @@
 #include "config/status.h"
 #include "plugin/journal.h"
 #include "plugin/rule_cache.h"
+#include "plugin/wait.h"
 
 struct pipeline;
 
@@ -42,6 +49,7 @@ struct pipeline_config {
 	uint64_t position;          /* in the journal, of the first record to come */
 	size_t bytes_max;           /* of a transaction; 0: TRANSACTION_BYTES_MAX */
 	struct entry_id boot;       /* run that the first records belong to */
+	struct wait wait;           /* when a transaction counts as stored */
 	/* Is there an unreleased record with exactly this id? */
 	bool (*has_record)(void *ctx, struct entry_id id);
 	uint64_t (*now_ms)(void *ctx); /* for durations in log lines */
@@ -60,6 +68,7 @@ struct pipeline_outcome {
 	uint64_t position;  /* everything before it is done with */
 	struct entry_id id; /* of the last record */
 	size_t records;
+	bool past;          /* confirmed and counted once already: nothing to release */
 	uint64_t stored, dead, damaged; /* messages and rules */
 };
 
@@ -70,8 +79,15 @@ typedef void pipeline_fate_fn(void *ctx, uint16_t rule, enum fate fate);
 enum status pipeline_new(const struct pipeline_config *config, struct pipeline **out) MUST_CHECK;
 void pipeline_free(struct pipeline *p); /* bears NULL */
 
-/* Where in the journal to take the next record for pipeline_add. */
+/* Where in the journal to take the next record for pipeline_add: by journal_next, or, when in the past, by journal_past.
+ * Then Redis has lost confirmed writes (plugin/past.h); the record is a copy, and must stay until pipeline_empty. */
 uint64_t pipeline_position(const struct pipeline *p);
+bool pipeline_in_past(const struct pipeline *p);
+/* journal_past has no more. */
+void pipeline_past_end(struct pipeline *p);
+/* What Redis takes, in bytes: the largest value, the largest transaction. 0: not known, so as before (at first as
+ * transaction.h says). To be told behind a connect, before the answers to the first pipeline_send. */
+void pipeline_limits(struct pipeline *p, size_t bulk_max, size_t request_max);
 /* Gathers a record for the next transaction, while another may be under way. ST_FULL: later. ST_AGAIN: the mark is not
  * known yet. ST_NOMEM: what was gathered is dropped and pipeline_position steps back to it. */
 enum status pipeline_add(struct pipeline *p, const struct journal_record *record) MUST_CHECK;
@@ -87,6 +103,9 @@ void pipeline_lost(struct pipeline *p);
 /* It could not be sent for want of memory: pauses. */
 void pipeline_unsent(struct pipeline *p);
 unsigned pipeline_pause_ms(const struct pipeline *p);
+/* PIPELINE_PAUSE: this connection may stay refused for ever, another may not (pipeline_reason). Better than resuming. */
+bool pipeline_wants_reconnect(const struct pipeline *p);
+const char *pipeline_reason(const struct pipeline *p);
 void pipeline_resume(struct pipeline *p);
 struct pipeline_outcome pipeline_outcome(const struct pipeline *p);
 /* The outcome one by one: as many calls as stored, dead and damaged say. */
@@ -101,10 +120,9 @@ void pipeline_moved(struct pipeline *p, size_t index, const struct journal_recor
 /* Behind them: what is under way begins at `released` now, and gathering goes on behind it. */
 void pipeline_go_on(struct pipeline *p, uint64_t released);
 
+/* Was something sent of which nobody knows, until the mark is read again, whether it was applied? */
+bool pipeline_in_doubt(const struct pipeline *p);
 bool pipeline_empty(const struct pipeline *p); /* nothing gathered, nothing under way */
 uint64_t pipeline_retries(const struct pipeline *p);
-
-#define PIPELINE_PAUSE_MIN_MS 50
-#define PIPELINE_PAUSE_MAX_MS 1000
 
 #endif

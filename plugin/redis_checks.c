@@ -19,6 +19,8 @@ void redis_checks_ask(struct buf *out)
 	resp_command(out, "CONFIG", "GET", "appendfsync", NULL);
 	resp_command(out, "CONFIG", "GET", "no-appendfsync-on-rewrite", NULL);
 	resp_command(out, "CONFIG", "GET", "save", NULL);
+	resp_command(out, "CONFIG", "GET", "proto-max-bulk-len", NULL);
+	resp_command(out, "CONFIG", "GET", "client-query-buffer-limit", NULL);
 }
 
 /* --- answers -------------------------------------------------------------------------------------------------- */
@@ -64,6 +66,8 @@ static void take_info(struct redis_facts *f, const redisReply *reply, size_t ind
 	if (index == 0) {
 		info_value(reply, "redis_version", f->version, sizeof(f->version));
 		info_value(reply, "redis_mode", f->mode, sizeof(f->mode));
+		info_value(reply, "run_id", f->run_id, sizeof(f->run_id));
+		info_value(reply, "uptime_in_seconds", f->uptime_s, sizeof(f->uptime_s));
 	} else if (index == 1) {
 		info_value(reply, "maxmemory_policy", f->policy, sizeof(f->policy));
 	} else if (index == 2) {
@@ -94,6 +98,8 @@ void redis_checks_reply(struct redis_checks *checks, const struct log_sink *log,
 	else if (index == 4) (void)config_value(reply, f->fsync, sizeof(f->fsync)); /* not known is said by an empty text */
 	else if (index == 5) (void)config_value(reply, f->rewrite, sizeof(f->rewrite));
 	else if (index == 6) f->save_known = config_value(reply, f->save, sizeof(f->save));
+	else if (index == 7) (void)config_value(reply, f->bulk_max, sizeof(f->bulk_max));
+	else if (index == 8) (void)config_value(reply, f->request_max, sizeof(f->request_max));
 	if (index + 1 == REDIS_CHECKS_REPLIES) tell_changes(checks, log);
 }
 

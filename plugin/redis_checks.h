@@ -24,6 +24,11 @@ struct redis_facts {
 	char rewrite[8];       /* CONFIG GET no-appendfsync-on-rewrite */
 	char save[128];        /* CONFIG GET save */
 	bool save_known;       /* an empty one means no snapshots */
+	/* for others to act on */
+	char run_id[48];       /* INFO server: run_id */
+	char uptime_s[24];     /* INFO server: uptime_in_seconds */
+	char bulk_max[24];     /* CONFIG GET proto-max-bulk-len, bytes */
+	char request_max[24];  /* CONFIG GET client-query-buffer-limit, bytes */
 };
 
 enum redis_check {
@@ -39,7 +44,7 @@ struct redis_checks {
 	char told[CHECK_COUNT][REDIS_CHECK_LINE_MAX];
 };
 
-#define REDIS_CHECKS_REPLIES 7
+#define REDIS_CHECKS_REPLIES 9
 
 /* Appends the questions. */
 void redis_checks_ask(struct buf *out);

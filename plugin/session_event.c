@@ -7,7 +7,7 @@
 #define VERSION 1
 #define TEXT_MAX 65535
 
-enum flags { FLAG_AGAIN = 1, FLAG_BROKER_QUEUED = 2, FLAG_LATE = 4, FLAG_ALL = 7 };
+enum flags { FLAG_AGAIN = 1, FLAG_BROKER_QUEUED = 2, FLAG_LATE = 4, FLAG_REPLAY = 8, FLAG_ALL = 15 };
 
 static void put_id(struct buf *out, struct entry_id id)
 {
@@ -31,7 +31,7 @@ static struct slice get_text(struct reader *r)
 void session_event_pack(struct buf *out, const struct session_event *e)
 {
 	unsigned flags = (e->again ? FLAG_AGAIN : 0u) | (e->broker_queued ? FLAG_BROKER_QUEUED : 0u) |
-		(e->late ? FLAG_LATE : 0u);
+		(e->late ? FLAG_LATE : 0u) | (e->replay ? FLAG_REPLAY : 0u);
 	buf_u8(out, VERSION);
 	buf_u8(out, (uint8_t)flags);
 	buf_u8(out, e->qos);
@@ -76,6 +76,7 @@ enum status session_event_unpack(struct slice body, struct session_event *e)
 		.again = flags & FLAG_AGAIN,
 		.broker_queued = flags & FLAG_BROKER_QUEUED,
 		.late = flags & FLAG_LATE,
+		.replay = flags & FLAG_REPLAY,
 		.qos = qos,
 		.initial = {.policy = (enum grant_new)policy},
 	};

@@ -27,6 +27,8 @@ struct session_event {
 	struct slice filter;
 	uint8_t qos;
 	bool again;                    /* told again after a bridge came: writes no cursor */
+	bool replay;                   /* with again: history asked for once more, behind `from` or, with `initial` LAST, that
+	                                * many; up to `upto` */
 	bool broker_queued;            /* resumed session: up to queued_upto the broker delivers QoS 1/2 itself, only QoS 0 is missing */
 	struct entry_id queued_upto;   /* zero: this event's own id */
 	struct initial_cursor initial;

@@ -116,6 +116,7 @@ static void add_event(const struct writer_of_events *w, const struct event_field
 
 /* Texts that field values point to. */
 struct event_texts {
+	char replay[ENTRY_ID_TEXT_MAX + 32];
 	char generation[ENTRY_ID_TEXT_MAX], from[ENTRY_ID_TEXT_MAX], queued[ENTRY_ID_TEXT_MAX], upto[ENTRY_ID_TEXT_MAX];
 	char rate[16];
 	char qos[2];
@@ -126,10 +127,22 @@ static struct slice id_text(struct entry_id id, char out[ENTRY_ID_TEXT_MAX])
 	return slice_of(out, entry_id_format(id, out));
 }
 
+/* Counted back from a fixed point, so that it is the same when it is told again. */
+static struct slice replay_text(const struct session_event *e, char *out, size_t size)
+{
+	char text[ENTRY_ID_TEXT_MAX];
+	bool counted = e->initial.policy == NEW_LAST;
+	int len;
+
+	(void)entry_id_format(counted ? e->upto : e->from, text);
+	len = counted ? snprintf(out, size, "last=%" PRIu64 "@%s", e->initial.count, text) : snprintf(out, size, "%s", text);
+	return slice_of(out, (size_t)len);
+}
+
 static void device_event(const struct writer_of_events *w, const struct session_event *e, const char *op)
 {
 	struct event_texts t;
-	struct event_field f[11];
+	struct event_field f[12];
 	size_t n = 0;
 	bool subscribed = w->record->type == JOURNAL_SUBSCRIBED;
 	struct entry_id generation = entry_id_is_zero(e->generation) ? w->record->id : e->generation;
@@ -150,7 +163,8 @@ static void device_event(const struct writer_of_events *w, const struct session_
 			struct entry_id upto = entry_id_is_zero(e->queued_upto) ? w->record->id : e->queued_upto;
 			f[n++] = (struct event_field){EVENT_QUEUED, id_text(upto, t.queued)};
 		}
-		if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
+		if (e->replay) f[n++] = (struct event_field){EVENT_REPLAY, replay_text(e, t.replay, sizeof(t.replay))};
+		else if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};
 	}
 	bool owed = subscribed ? !entry_id_is_zero(e->upto) : w->record->type == JOURNAL_LIVE && e->late;
 	if (owed) f[n++] = (struct event_field){EVENT_UPTO, id_text(e->upto, t.upto)};
@@ -169,10 +183,11 @@ static void seen(const struct writer_of_events *w, const struct session_event *e
 
 static void forget_live(const struct writer_of_events *w, const struct session_event *e)
 {
-	begin(w, 4, "HDEL");
+	begin(w, 5, "HDEL");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_LIVE);
 	resp_arg_str(w->out, SESSION_LIVE_AT);
+	resp_arg_str(w->out, SESSION_HERE);
 }
 
 /* The first cursor of a filter that the device never had. */
@@ -211,10 +226,12 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
 
 	bool named = e->user.data != NULL;
-	begin(w, named ? 6 : 4, "HSET");
+	begin(w, named ? 8 : 6, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_OVERLAP);
 	resp_arg_u64(w->out, e->overlap_ms);
+	resp_arg_str(w->out, SESSION_HERE);
+	resp_arg_id(w->out, w->names->boot);
 	if (named) {
 		resp_arg_str(w->out, SESSION_USER);
 		resp_arg(w->out, e->user);
@@ -249,6 +266,12 @@ static void gone(const struct writer_of_events *w, const struct session_event *e
 	seen(w, e);
 }
 
+static void bare_event(const struct writer_of_events *w, const char *op)
+{
+	struct event_field field = {EVENT_OP, slice_str(op)};
+	add_event(w, &field, 1);
+}
+
 static void boot(const struct writer_of_events *w, const struct session_event *e)
 {
 	if (!entry_id_is_zero(e->previous_boot)) {
@@ -257,8 +280,7 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}
-	struct event_field op = {EVENT_OP, slice_str(EVENT_OP_BOOT)};
-	add_event(w, &op, 1);
+	bare_event(w, EVENT_OP_BOOT);
 }
 
 /* Not for a device that is owed its backlog: a crash must not move its cursors past it. */
@@ -300,6 +322,9 @@ static void append(const struct writer_of_events *w, const struct session_event 
 	case JOURNAL_POSITION:
 		cursors(w, e);
 		break;
+	case JOURNAL_RELOADED:
+		bare_event(w, EVENT_OP_RELOADED);
+		break;
 	case JOURNAL_MESSAGE:
 		break;
 	}
@@ -308,7 +333,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 enum status session_redis_append(struct buf *out, struct buf *scratch, const struct session_names *names,
 	const struct journal_record *record, size_t *commands)
 {
-	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_POSITION) return ST_UNSUPPORTED;
+	if (record->type < JOURNAL_SUBSCRIBED || record->type > JOURNAL_RELOADED) return ST_UNSUPPORTED;
 	struct session_event e;
 	enum status st = session_event_unpack(record->body, &e);
 	if (st != ST_OK) return st;

@@ -58,14 +58,23 @@ static void add_totals(struct buf *out, const struct books_line *total)
 #undef X
 }
 
+static void add_latency(struct buf *out, const struct histogram *l)
+{
+	char text[HISTOGRAM_TEXT_MAX];
+	(void)histogram_format(l, text);
+	resp_arg_str(out, "latency");
+	resp_arg_str(out, text);
+}
+
 uint64_t status_redis_build(const struct status_redis *s, struct buf *out, bool replace)
 {
-	size_t fields = 5 + BOOKS_REASONS + 5; /* totals; bytes, boot, version, age, time */
+	size_t fields = 5 + BOOKS_REASONS + 7; /* totals; bytes, size, boot, version, age, in flight, time */
 #define X(name) fields++;
 	REPORT_COUNTER_MAP(X)
 #undef X
 	books_sample(s->report->books, s->sample);
 	fields += RULE_FIELDS * s->sample->count;
+	if (s->latency) fields++;
 	buf_clear(out);
 	struct slice key = key_make(s->scratch, s->prefix, KEY_STATUS, slice_str(s->node));
 	if (s->scratch->failed) out->failed = true;
@@ -85,11 +94,14 @@ uint64_t status_redis_build(const struct status_redis *s, struct buf *out, bool 
 	REPORT_COUNTER_MAP(X)
 #undef X
 	field(out, "queued_bytes", journal_used(s->journal));
+	field(out, "journal_size", journal_size(s->journal));
 	resp_arg_str(out, "boot");
 	resp_arg_id(out, journal_boot(s->journal));
 	resp_arg_str(out, "version");
 	resp_arg_str(out, MQR_VERSION);
 	uint64_t fingerprint = out->failed ? 0 : XXH3_64bits(out->data, out->len);
+	if (s->latency) add_latency(out, s->latency);
+	field(out, "in_flight", s->in_flight);
 	field(out, "queued_age", report_oldest_age(s->report));
 	struct timespec now;
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail with a valid clock */

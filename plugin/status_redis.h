@@ -4,6 +4,9 @@
  *   in, stored, queued, dropped, dropped_<reason>, dead      all rules together, counted once a message and rule
  *   rule:<n>:text, in, stored, queued, dropped, dead         one rule; n is its number in the journal, or "unknown"
  *   queued_bytes, queued_age                                 unsent journal records; milliseconds since the oldest came
+ *   journal_size                                             bytes
+ *   in_flight                                                replies of Redis that have not come
+ *   latency                                                  from a transaction to its last reply (config/histogram.h)
  *   every counter of plugin/report.h by its name
  *   boot, version, time (milliseconds since 1970)
  */
@@ -14,6 +17,7 @@
 #include <stdint.h>
 
 #include "config/buf.h"
+#include "config/histogram.h"
 #include "plugin/books.h"
 #include "plugin/journal.h"
 #include "plugin/report.h"
@@ -24,10 +28,12 @@ struct status_redis {
 	struct journal *journal;
 	struct books_sample *sample; /* working memory */
 	struct buf *scratch;
+	const struct histogram *latency; /* of transactions; NULL: not told */
+	uint64_t in_flight;
 };
 
 /* Clears `out` and writes the command. `replace`: behind a DEL, so that no rule of an earlier run stays. Returns a
- * fingerprint of everything but the times. */
+ * fingerprint of everything but times and what is in flight. */
 uint64_t status_redis_build(const struct status_redis *s, struct buf *out, bool replace);
 
 #define RULE_TEXT_UNKNOWN "rule no longer readable"

@@ -61,7 +61,9 @@ void transaction_clear(struct transaction *t)
 	t->command_count = t->session_count = 0;
 	t->trim_first = t->trim_count = 0;
 	t->record_count = t->write_count = t->target_count = 0;
+	t->past = false;
 	t->damaged_count = 0;
+	t->doomed_count = 0;
 	t->failed_count = 0;
 }
 
@@ -93,6 +95,7 @@ void append_watch(struct buf *out, struct buf *scratch, const char *prefix, cons
 
 struct slice transaction_key(const struct transaction *t, const struct transaction_write *w)
 {
+	if (w->key_len == 0) return slice_str("");
 	return slice_of(t->keys.bytes.data + w->key_at, w->key_len);
 }
 
@@ -113,6 +116,7 @@ void transaction_fail(struct transaction *t, struct transaction_write *w, struct
 
 struct slice transaction_error(const struct transaction *t, const struct transaction_write *w)
 {
+	if (w->doomed) return slice_str(w->doomed);
 	if (w->error_len == 0) return slice_str("error text lost: out of memory");
 	return slice_of(t->errors.data + w->error_at, w->error_len);
 }
@@ -120,9 +124,9 @@ struct slice transaction_error(const struct transaction *t, const struct transac
 void transaction_reset_errors(struct transaction *t)
 {
 	buf_clear(&t->errors);
-	t->failed_count = 0;
+	t->failed_count = t->doomed_count;
 	for (size_t i = 0; i < t->write_count; i++) {
-		t->writes[i].failed = false;
+		t->writes[i].failed = t->writes[i].doomed != NULL;
 		t->writes[i].error_len = 0;
 	}
 }
@@ -167,17 +171,27 @@ static enum status grow(void **array, size_t *room, size_t count, size_t size)
 	return ST_OK;
 }
 
-static enum status write_stream(struct transaction *t, struct source *s, const struct mirror_rule *rule,
-	struct slice key)
+/* Why a write of `total` bytes, the largest value of `largest`, cannot be sent; NULL: it can. */
+static const char *misfit(const struct transaction *t, const struct source *s, size_t largest, size_t total)
 {
-	if (s->field_count == 0) {
-		s->field_count = message_to_fields(&s->m, s->field_names, s->field_values, &t->fields);
-		if (s->field_count == 0) return ST_NOMEM;
+	size_t margin = s->names->request_max / 8; /* for what comes behind the messages */
+	if (largest > s->names->bulk_max) return "OVERSIZE larger than redis takes in one value (proto-max-bulk-len)";
+	if (t->commands.len + total > s->names->request_max - margin) {
+		return "OVERSIZE larger than redis takes in one transaction (client-query-buffer-limit)";
 	}
-	bool trims = rule->maxage_ms > 0 || rule->maxlen > 0;
-	resp_begin(&t->commands, 3 + (trims ? 3u : 0u) + 2 * s->field_count);
-	resp_arg_str(&t->commands, "XADD");
-	resp_arg(&t->commands, key);
+	return NULL;
+}
+
+static void doom(struct transaction *t, struct transaction_write *w, const char *why)
+{
+	w->doomed = why;
+	w->failed = true;
+	t->doomed_count++;
+	t->failed_count++;
+}
+
+static void trim_by(struct transaction *t, const struct source *s, const struct mirror_rule *rule)
+{
 	if (rule->maxage_ms > 0) {
 		resp_arg_str(&t->commands, "MINID");
 		resp_arg_str(&t->commands, "~");
@@ -187,6 +201,30 @@ static enum status write_stream(struct transaction *t, struct source *s, const s
 		resp_arg_str(&t->commands, "~");
 		resp_arg_u64(&t->commands, rule->maxlen);
 	}
+}
+
+static enum status write_stream(struct transaction *t, struct source *s, const struct mirror_rule *rule,
+	struct transaction_write *w)
+{
+	if (s->field_count == 0) {
+		s->field_count = message_to_fields(&s->m, s->field_names, s->field_values, &t->fields);
+		if (s->field_count == 0) return ST_NOMEM;
+	}
+	size_t total = OVERHEAD_PER_WRITE;
+	for (size_t i = 0; i < s->field_count; i++) {
+		total += s->field_values[i].len;
+		if (s->field_values[i].len > w->largest) w->largest = s->field_values[i].len;
+	}
+	const char *why = misfit(t, s, w->largest, total);
+	if (why) {
+		doom(t, w, why);
+		return ST_OK;
+	}
+	bool trims = rule->maxage_ms > 0 || rule->maxlen > 0;
+	resp_begin(&t->commands, 3 + (trims ? 3u : 0u) + 2 * s->field_count);
+	resp_arg_str(&t->commands, "XADD");
+	resp_arg(&t->commands, transaction_key(t, w));
+	trim_by(t, s, rule);
 	resp_arg_id(&t->commands, s->m.id);
 	for (size_t i = 0; i < s->field_count; i++) {
 		resp_arg(&t->commands, s->field_names[i]);
@@ -195,7 +233,8 @@ static enum status write_stream(struct transaction *t, struct source *s, const s
 	return ST_OK;
 }
 
-static enum status write_list(struct transaction *t, struct source *s, const struct mirror_rule *rule, struct slice key)
+static enum status write_list(struct transaction *t, struct source *s, const struct mirror_rule *rule,
+	struct transaction_write *w)
 {
 	struct slice element = s->m.payload;
 	if (rule->format == FORMAT_JSON) {
@@ -207,19 +246,16 @@ static enum status write_list(struct transaction *t, struct source *s, const str
 		}
 		element = slice_of(t->json.data, t->json.len);
 	}
+	w->largest = element.len;
+	const char *why = misfit(t, s, element.len, element.len + OVERHEAD_PER_WRITE);
+	if (why) {
+		doom(t, w, why);
+		return ST_OK;
+	}
 	resp_begin(&t->commands, 3);
 	resp_arg_str(&t->commands, "LPUSH");
-	resp_arg(&t->commands, key);
+	resp_arg(&t->commands, transaction_key(t, w));
 	resp_arg(&t->commands, element);
-	return ST_OK;
-}
-
-/* A publisher must not reach our own keys through its topic, client id or user name: the command in the place of its write
- * fails by itself, which sends the message to the dead letters. */
-static enum status write_refused(struct transaction *t)
-{
-	resp_command(&t->commands, "EVAL",
-		"return redis.error_reply('RESERVED the key is one of mosquitto-redis itself')", "0", NULL);
 	return ST_OK;
 }
 
@@ -229,20 +265,23 @@ static enum status add_write(struct transaction *t, struct source *s, const stru
 	enum status st = grow((void **)&t->writes, &t->write_room, t->write_count, sizeof(*t->writes));
 	if (st != ST_OK) return st;
 	bool list = rule->kind == RULE_LIST;
-	bool reserved = key_reserved(s->names->prefix, slice_of(t->key.data + 1, t->key.len - 1));
 	struct transaction_write *w = &t->writes[t->write_count];
 	*w = (struct transaction_write){.command = t->command_count, .record = t->record_count, .key_at = entry->at + 1,
 		.key_len = entry->len - 1, .list = list};
-	entry->write = t->write_count;
+	entry->write = t->write_count++;
 	entry->record = t->record_count;
-	/* XADD takes one kind of trimming only; lists are trimmed once at the end. The smallest limit of several wins. */
-	bool later = !reserved && rule->maxlen > 0 && (list || rule->maxage_ms > 0);
-	if (later && (entry->maxlen == 0 || rule->maxlen < entry->maxlen)) entry->maxlen = rule->maxlen;
-	t->write_count++;
+	/* A publisher must not reach our own keys through its topic, client id or user name. */
+	if (key_reserved(s->names->prefix, transaction_key(t, w))) {
+		doom(t, w, "RESERVED the key is one of mosquitto-redis itself");
+		return ST_OK;
+	}
+	st = list ? write_list(t, s, rule, w) : write_stream(t, s, rule, w);
+	if (w->doomed) return st;
 	t->command_count++;
-	struct slice key = transaction_key(t, w);
-	if (reserved) return write_refused(t);
-	return list ? write_list(t, s, rule, key) : write_stream(t, s, rule, key);
+	/* XADD takes one kind of trimming only; lists are trimmed once at the end. The smallest limit of several wins. */
+	bool later = rule->maxlen > 0 && (list || rule->maxage_ms > 0);
+	if (later && (entry->maxlen == 0 || rule->maxlen < entry->maxlen)) entry->maxlen = rule->maxlen;
+	return st;
 }
 
 /* t->key holds kind and key. */
@@ -276,8 +315,21 @@ static enum status add_target(struct transaction *t, struct source *s, const str
 		if (st != ST_OK) return st;
 	}
 	t->targets[t->target_count++] = (struct transaction_target){entry->write, rule, number};
-	bool reserved = key_reserved(s->names->prefix, slice_of(t->key.data + 1, t->key.len - 1));
-	return mirror_rule_readable(rule) && !reserved ? add_member(t, s, rule) : ST_OK;
+	return mirror_rule_readable(rule) && !t->writes[entry->write].doomed ? add_member(t, s, rule) : ST_OK;
+}
+
+/* Its rule's text was damaged in the journal, or is not understood: nobody knows where the message belongs, but it was
+ * acknowledged. */
+static enum status add_lost_target(struct transaction *t, uint16_t number)
+{
+	enum status st = grow((void **)&t->writes, &t->write_room, t->write_count, sizeof(*t->writes));
+	if (st == ST_OK) st = grow((void **)&t->targets, &t->target_room, t->target_count, sizeof(*t->targets));
+	if (st != ST_OK) return st;
+	struct transaction_write *w = &t->writes[t->write_count];
+	*w = (struct transaction_write){.command = t->command_count, .record = t->record_count};
+	doom(t, w, "RULE the rule that led here is no longer readable in the journal");
+	t->targets[t->target_count++] = (struct transaction_target){t->write_count++, NULL, number};
+	return ST_OK;
 }
 
 static enum status add_damaged(struct transaction *t, uint16_t number)
@@ -300,8 +352,9 @@ static enum status add_message(struct transaction *t, const struct transaction_n
 	for (uint16_t i = 0; i < count; i++) {
 		const struct mirror_rule *rule = NULL;
 		uint16_t number = reader_u16(&list);
-		enum status st = readable ? rule_cache_get(names->rules, number, &rule) : ST_NOT_FOUND;
-		if (st == ST_NOT_FOUND) st = add_damaged(t, number);
+		enum status st = readable ? rule_cache_get(names->rules, number, &rule) : ST_CORRUPT;
+		if (st == ST_CORRUPT) st = add_damaged(t, number);
+		else if (st == ST_NOT_FOUND) st = add_lost_target(t, number);
 		else if (st == ST_OK) st = add_target(t, &s, rule, number);
 		if (st != ST_OK) return st;
 	}

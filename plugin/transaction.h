@@ -12,6 +12,8 @@
  *   WATCH mark, dead mark                  for the next transaction (see pipeline.h)
  *
  * Two rules that give one message the same kind and key write it once, in the way of the first one, and count for both.
+ * What can be seen beforehand to be refused is not sent, and fails like a command that was: a key of our own, a value
+ * larger than Redis takes, a rule that the journal no longer knows.
  */
 #ifndef MQR_PLUGIN_TRANSACTION_H
 #define MQR_PLUGIN_TRANSACTION_H
@@ -30,10 +32,16 @@
 #define TRANSACTION_RECORDS_MAX 512
 #define TRANSACTION_BYTES_MAX (1024u * 1024) /* at most; a larger single record makes a transaction of its own */
 #define TRANSACTION_TARGETS_MAX 4096         /* likewise */
+/* What Redis takes unless told otherwise. */
+#define TRANSACTION_BULK_MAX (512u * 1024 * 1024)     /* proto-max-bulk-len */
+#define TRANSACTION_REQUEST_MAX (1024u * 1024 * 1024) /* client-query-buffer-limit */
+#define TRANSACTION_BULK_LEAST (1024u * 1024)         /* no Redis can be told to take less */
 
 /* One XADD or LPUSH. */
 struct transaction_write {
 	size_t command;  /* its place in EXEC's reply */
+	const char *doomed; /* why it was not even sent; NULL: it was */
+	size_t largest;  /* bytes of its largest value */
 	size_t record;
 	size_t key_at, key_len; /* in keys.bytes */
 	bool list;
@@ -47,7 +55,7 @@ struct transaction_write {
 /* One message and rule. */
 struct transaction_target {
 	size_t write;
-	const struct mirror_rule *rule;
+	const struct mirror_rule *rule; /* NULL: no longer known */
 	uint16_t number; /* of the rule */
 };
 
@@ -58,11 +66,13 @@ struct transaction {
 	size_t trim_first, trim_count;
 	struct journal_record *records;
 	size_t record_count;
+	bool past; /* the pipeline's: its records were confirmed once already */
 	struct transaction_write *writes;
 	size_t write_count, write_room;
+	size_t doomed_count; /* of the writes */
 	struct transaction_target *targets; /* in order of their records */
 	size_t target_count, target_room;
-	uint16_t *damaged; /* messages and rules that can no longer be read: the rules' numbers */
+	uint16_t *damaged; /* messages that can no longer be read: their rules' numbers */
 	size_t damaged_count, damaged_room;
 	struct entry_id boot_before; /* the run its first record belongs to */
 	struct key_set keys, members;
@@ -77,6 +87,7 @@ struct transaction_names {
 	const char *node;
 	struct rule_cache *rules;
 	size_t bytes_max; /* of a transaction, unless it is a single record */
+	size_t bulk_max, request_max; /* what Redis takes: bytes of a value, of a transaction */
 };
 
 enum status transaction_init(struct transaction *t) MUST_CHECK;
@@ -95,7 +106,7 @@ struct slice transaction_key(const struct transaction *t, const struct transacti
 /* Notes that a write was refused by itself. */
 void transaction_fail(struct transaction *t, struct transaction_write *w, struct slice error);
 struct slice transaction_error(const struct transaction *t, const struct transaction_write *w);
-/* Forgets all errors. */
+/* Forgets all errors but those of what was not sent. */
 void transaction_reset_errors(struct transaction *t);
 /* The message of a record in it. */
 enum status transaction_message(const struct journal_record *record, struct message *m) MUST_CHECK;

@@ -16,6 +16,7 @@
 #include "config/keys.h"
 #include "config/redis_link.h"
 #include "config/resp.h"
+#include "plugin/aof_rewrite.h"
 #include "plugin/leftover.h"
 #include "plugin/pipeline.h"
 #include "plugin/redis_checks.h"
@@ -24,9 +25,12 @@
 
 #define STATUS_EVERY_MS 1000
 #define STATUS_AT_LEAST_MS 5000
+#define NO_MEMORY_PAUSE_MS 50
 
 struct writer {
-	const struct settings *settings;
+	const struct settings *settings;       /* as at start */
+	struct settings *link_settings;        /* the link's, once they were read again; owned */
+	_Atomic(struct settings *) new_settings; /* not yet taken; owned */
 	struct journal *journal;
 	struct report *report;
 	struct confirm *confirm;
@@ -40,9 +44,13 @@ struct writer {
 	struct rule_cache *rules;
 	struct pipeline *pipeline;
 	size_t replies;      /* of what the pipeline has sent */
+	uint64_t sent_ns;
+	struct histogram latency;
 	bool was_ready;
 	/* the token, INFO and the status hash: beside the messages */
 	struct redis_checks checks;
+	struct aof_rewrite rewrite;
+	struct buf past;     /* copies of records that Redis has lost, for the transaction made of them */
 	struct buf side, scratch;
 	bool token_written, token_pending;
 	struct books_sample *sample;
@@ -60,6 +68,7 @@ struct writer {
 static void pump(struct writer *w);
 static void make_room(struct writer *w);
 static void send_status(struct writer *w, bool always);
+static void rewrite_if_due(struct writer *w, bool lost);
 
 /* --- the end -------------------------------------------------------------------------------------------------- */
 
@@ -89,9 +98,24 @@ static void on_stop_timer(uv_timer_t *timer)
 	finish(timer->data);
 }
 
+static void take_settings(struct writer *w)
+{
+	struct settings *fresh = atomic_exchange_explicit(&w->new_settings, NULL, memory_order_acq_rel);
+
+	if (!fresh) return;
+	if (w->finished) {
+		settings_free(fresh);
+		return;
+	}
+	redis_link_rewire(w->link, fresh);
+	settings_free(w->link_settings);
+	w->link_settings = fresh;
+}
+
 static void on_async(uv_async_t *async)
 {
 	struct writer *w = async->data;
+	take_settings(w);
 	if (atomic_load_explicit(&w->stop, memory_order_acquire) && !w->stopping) {
 		w->stopping = true;
 		uv_update_time(&w->loop);
@@ -111,13 +135,42 @@ static void on_retry_timer(uv_timer_t *timer)
 	pump(w);
 }
 
+/* A transaction under way keeps its room, whatever happens: it should not be most of a small journal. */
+static size_t transaction_bytes(const struct journal *journal)
+{
+	uint64_t quarter = journal_size(journal) / 4;
+	return quarter < TRANSACTION_BYTES_MAX ? (size_t)quarter : TRANSACTION_BYTES_MAX;
+}
+
+/* A record that Redis had confirmed and lost. */
+static enum status gather_past(struct writer *w)
+{
+	struct journal_record record;
+	if (pipeline_empty(w->pipeline)) buf_clear(&w->past);
+	size_t had = w->past.len;
+	enum status st = journal_past(w->journal, pipeline_position(w->pipeline), transaction_bytes(w->journal), &w->past,
+		&record);
+	if (st == ST_END) {
+		pipeline_past_end(w->pipeline);
+		return ST_OK;
+	}
+	if (st == ST_OK) st = pipeline_add(w->pipeline, &record);
+	if (st != ST_OK) w->past.len = had;
+	return st;
+}
+
 /* ST_END: all of the journal is gathered. ST_FULL, ST_AGAIN: more later. ST_NOMEM. */
 static enum status gather(struct writer *w)
 {
 	while (true) { /* ends: the pipeline is full some time */
 		struct journal_record record;
-		enum status st = journal_next(w->journal, pipeline_position(w->pipeline), &record);
-		if (st == ST_OK) st = pipeline_add(w->pipeline, &record);
+		enum status st;
+		if (pipeline_in_past(w->pipeline)) {
+			st = gather_past(w);
+		} else {
+			st = journal_next(w->journal, pipeline_position(w->pipeline), &record);
+			if (st == ST_OK) st = pipeline_add(w->pipeline, &record);
+		}
 		if (st != ST_OK) return st;
 	}
 }
@@ -125,13 +178,18 @@ static enum status gather(struct writer *w)
 static void on_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct writer *w = ctx;
+	bool in_past = pipeline_in_past(w->pipeline);
 	pipeline_reply(w->pipeline, reply, index);
-	if (reply && index + 1 == w->replies) pump(w);
+	if (!in_past && pipeline_in_past(w->pipeline)) rewrite_if_due(w, true);
+	if (!reply || index + 1 < w->replies) return;
+	histogram_add(&w->latency, (uv_hrtime() - w->sent_ns) / 1000);
+	pump(w);
 }
 
 static void send_from_pipeline(struct writer *w)
 {
 	const struct buf *commands = pipeline_send(w->pipeline, &w->replies);
+	w->sent_ns = uv_hrtime();
 	enum status st = redis_link_send(w->link, commands, w->replies, 0, on_reply, w);
 	report_set(w->report, retries, pipeline_retries(w->pipeline));
 	if (st == ST_NOMEM) pipeline_unsent(w->pipeline);
@@ -155,6 +213,14 @@ static void enter_fate(void *ctx, uint16_t rule, enum fate fate)
 static void release(struct writer *w)
 {
 	struct pipeline_outcome o = pipeline_outcome(w->pipeline);
+	if (o.past) {
+		pipeline_released(w->pipeline);
+		if (!pipeline_in_past(w->pipeline)) {
+			buf_free(&w->past);
+			w->past = (struct buf){0};
+		}
+		return;
+	}
 	pipeline_fates(w->pipeline, enter_fate, w->report->books);
 	report_add(w->report, batches, 1);
 	pipeline_released(w->pipeline); /* before: it reads the records */
@@ -205,13 +271,17 @@ static void pump(struct writer *w)
 			release(w);
 			break;
 		case PIPELINE_PAUSE:
+			if (pipeline_wants_reconnect(w->pipeline)) {
+				redis_link_reset(w->link, ST_LOST, pipeline_reason(w->pipeline));
+				return;
+			}
 			retry_in(w, pipeline_pause_ms(w->pipeline));
 			return;
 		case PIPELINE_WAIT:
 			return;
 		case PIPELINE_IDLE:
 			if (gathered != ST_END) {
-				retry_in(w, PIPELINE_PAUSE_MIN_MS); /* no memory for a single record */
+				retry_in(w, NO_MEMORY_PAUSE_MS); /* no memory for a single record */
 				return;
 			}
 			if (w->stopping) {
@@ -250,6 +320,34 @@ static void on_status_reply(void *ctx, const redisReply *reply, size_t index)
 	if (reply && w->stopping) pump(w);
 }
 
+static void on_rewrite_reply(void *ctx, const redisReply *reply, size_t index)
+{
+	struct writer *w = ctx;
+	(void)index;
+	if (reply) aof_rewrite_reply(&w->log, reply);
+}
+
+static bool writes_lists(struct writer *w)
+{
+	for (uint16_t n = 0; n < JOURNAL_RULES_MAX; n++) {
+		const struct mirror_rule *rule;
+		if (rule_cache_get(w->rules, n, &rule) == ST_OK && rule->kind == RULE_LIST) return true;
+	}
+	return false;
+}
+
+/* Only lists can have something twice. */
+static void rewrite_if_due(struct writer *w, bool lost)
+{
+	bool left_over = report_get(w->report, reconnects) == 0 && report_get(w->report, recovered) > 0;
+	note_oldest(w);
+	uint64_t oldest_ms = left_over || pipeline_in_doubt(w->pipeline) ? report_get(w->report, oldest_ms) : 0;
+	if (!writes_lists(w) || !aof_rewrite_due(&w->rewrite, &w->checks.facts, oldest_ms, journal_clock_ms(), lost)) return;
+	buf_clear(&w->side);
+	aof_rewrite_ask(&w->side);
+	if (redis_link_send(w->link, &w->side, 1, 0, on_rewrite_reply, w) != ST_OK) w->rewrite = (struct aof_rewrite){0};
+}
+
 static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct writer *w = ctx;
@@ -257,9 +355,14 @@ static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
 	if (index == 0) {
 		w->token_pending = false;
 		w->token_written = reply->type != REDIS_REPLY_ERROR;
-	} else {
-		redis_checks_reply(&w->checks, &w->log, reply, index - 1);
+		return;
 	}
+	redis_checks_reply(&w->checks, &w->log, reply, index - 1);
+	if (index < REDIS_CHECKS_REPLIES) return;
+	/* These were asked before the pipeline asked anything. */
+	pipeline_limits(w->pipeline, strtoull(w->checks.facts.bulk_max, NULL, 10),
+		strtoull(w->checks.facts.request_max, NULL, 10));
+	rewrite_if_due(w, false);
 }
 
 static void append_token(struct writer *w)
@@ -287,7 +390,8 @@ static void send_status(struct writer *w, bool always)
 	uint64_t now = uv_now(&w->loop);
 	if (w->status_pending || !redis_link_is_ready(w->link)) return;
 	struct status_redis status = {.prefix = w->settings->prefix, .node = w->settings->node, .report = w->report,
-		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch};
+		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch, .latency = &w->latency,
+		.in_flight = redis_link_in_flight(w->link)};
 	uint64_t fingerprint = status_redis_build(&status, &w->side, !w->status_ours);
 	w->status_replies = w->status_ours ? 1 : 2;
 	if (!always && fingerprint == w->status_fingerprint && now - w->status_sent_ms < STATUS_AT_LEAST_MS) return;
@@ -366,13 +470,6 @@ static enum status spawn(struct writer *w)
 	return ST_OK;
 }
 
-/* A transaction under way keeps its room, whatever happens: it should not be most of a small journal. */
-static size_t transaction_bytes(const struct journal *journal)
-{
-	uint64_t quarter = journal_size(journal) / 4;
-	return quarter < TRANSACTION_BYTES_MAX ? (size_t)quarter : TRANSACTION_BYTES_MAX;
-}
-
 static enum status make_parts(struct writer *w)
 {
 	struct redis_link_events events = {on_ready, on_lost, w};
@@ -387,6 +484,7 @@ static enum status make_parts(struct writer *w)
 		.log = &w->log,
 		.position = journal_released(w->journal),
 		.bytes_max = transaction_bytes(w->journal),
+		.wait = {w->settings->confirm, w->settings->confirm_replicas},
 		.boot = leftover_enter(w->journal, w->report),
 		.has_record = has_record,
 		.now_ms = now_ms,
@@ -403,8 +501,11 @@ static void free_parts(struct writer *w)
 	pipeline_free(w->pipeline);
 	rule_cache_free(w->rules);
 	free(w->sample);
+	buf_free(&w->past);
 	buf_free(&w->side);
 	buf_free(&w->scratch);
+	settings_free(atomic_load_explicit(&w->new_settings, memory_order_acquire));
+	settings_free(w->link_settings);
 	explicit_bzero(w->token, strlen(w->token));
 	free(w->token);
 	free(w);
@@ -466,6 +567,12 @@ enum status writer_start(const struct settings *settings, struct journal *journa
 void writer_wake(struct writer *w)
 {
 	(void)uv_async_send(&w->async); /* fails only on a handle that is closing */
+}
+
+void writer_rewire(struct writer *w, struct settings *settings)
+{
+	settings_free(atomic_exchange_explicit(&w->new_settings, settings, memory_order_acq_rel)); /* never taken */
+	writer_wake(w);
 }
 
 /* The thread ends itself by its own timer. Only a look-up of a host name that hangs can hold it longer; give an address

@@ -28,6 +28,9 @@ enum status writer_start(const struct settings *settings, struct journal *journa
 	struct confirm *confirm, const char *token, struct writer **out) MUST_CHECK;
 /* Broker thread, after a commit that asked for it. Never blocks. */
 void writer_wake(struct writer *w);
+/* Broker thread: connections from now on are made with these (user name, password, certificates). Takes one share; what
+ * cannot change live must be as in the settings of writer_start. */
+void writer_rewire(struct writer *w, struct settings *settings);
 /* Drains for at most `drain_ms` while Redis takes what is there, ends the thread, joins it, frees. What is left stays
  * in the journal. Bears NULL. Returns within drain_ms and a second, unless a look-up of Redis' host name hangs (an
  * address needs none). */

@@ -25,70 +25,21 @@ done
 suites=${suites:-trixie testing}
 
 cd "$(dirname "$0")/.."
-source=$PWD
-chroots=${MQR_CHROOTS:-/var/cache/mosquitto-redis-chroots}
-[ "$(id -u)" -eq 0 ] || { echo "matrix.sh: needs root" >&2; exit 1; }
-sh tests/packages.sh debootstrap
-mkdir -p "$chroots"
+. tests/chroot.sh
+chroot_prepare matrix.sh
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
 
-# The mirror that this machine's apt uses.
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-	sed -n -e 's/^URIs:[[:space:]]*\([^[:space:]]*\).*/\1/p' \
-		-e 's/^deb[[:space:]]\{1,\}\(\[[^]]*\][[:space:]]*\)\{0,1\}\([^[:space:]]*\).*/\2/p' |
-	grep '/debian/*$' | head -n 1)
-[ -n "$mirror" ] || { echo "matrix.sh: no Debian mirror in /etc/apt/sources.list*" >&2; exit 1; }
-proxy=""
-eval "$(apt-config shell proxy Acquire::http::Proxy)"
-if [ -n "$proxy" ]; then
-	http_proxy=$proxy
-	export http_proxy
-fi
-
-# make_chroot SUITE: a finished chroot, or none.
-make_chroot() {
-	root=$chroots/$1
-	if [ "$fresh" = 1 ]; then rm -rf "$root"; fi
-	if [ -e "$root/etc/mqr-ready" ]; then return 0; fi
-	rm -rf "$root"
-	if [ ! -e "/usr/share/debootstrap/scripts/$1" ]; then
-		ln -s sid "/usr/share/debootstrap/scripts/$1"
-	fi
-	echo "debootstrap $1 from $mirror"
-	if ! debootstrap --variant=minbase "$1" "$root" "$mirror" >"$out/debootstrap" 2>&1; then
-		tail -n 30 "$out/debootstrap"
-		return 1
-	fi
-	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
-	chmod 755 "$root/usr/sbin/policy-rc.d"
-	# A mirror may be frozen at a date; signatures are still checked.
-	echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/90frozen-mirror"
-	: >"$root/etc/mqr-ready"
-}
-
-# run_in SUITE: mounts live in a name space of their own and go with it, as does every process started in it.
 run_in() {
 	root=$chroots/$1
-	cp /etc/resolv.conf "$root/etc/resolv.conf"
-	echo '127.0.0.1 localhost' >"$root/etc/hosts"
-	rm -rf "$root/src" "$root"/tmp/mqr-test-*
-	mkdir "$root/src"
-	tar -C "$source" --exclude='./build*' --exclude=./.git -cf - . | tar -C "$root/src" -xf -
-	unshare --mount --pid --fork --kill-child sh -c '
-		set -eu
-		mount --make-rprivate /
-		mount -t proc proc "$1/proc"
-		mkdir -p "$1/dev/shm"
-		mount -t tmpfs tmpfs "$1/dev/shm"
-		exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 CI="$2" \
-			http_proxy="$3" sh -c "
-				cd /src
-				sh tests/packages.sh
-				dpkg-query -W mosquitto libmosquitto-dev libhiredis-dev redis-server libcmocka-dev libuv1-dev gcc
-				exec sh tests/run.sh --quick"
-	' sh "$root" "${CI:-}" "${http_proxy:-}"
+	rm -rf "$root"/tmp/mqr-test-*
+	chroot_source "$root"
+	chroot_run "$root" '
+		cd /src
+		sh tests/packages.sh
+		dpkg-query -W mosquitto libmosquitto-dev libhiredis-dev redis-server libcmocka-dev libuv1-dev gcc
+		exec sh tests/run.sh --quick'
 }
 
 passed=0
@@ -96,7 +47,8 @@ failed=0
 for suite in $suites; do
 	printf '\n== %s\n' "$suite"
 	started=$(date +%s)
-	if ! make_chroot "$suite"; then
+	if [ "$fresh" = 1 ]; then rm -rf "${chroots:?}/$suite"; fi
+	if ! chroot_make "$suite" "$suite"; then
 		echo "FAILED: $suite: debootstrap"
 		failed=$((failed + 1))
 		continue

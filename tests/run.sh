@@ -5,8 +5,9 @@ set -eu
 usage() {
 	cat <<'END'
 usage: sh tests/run.sh [--quick] [--matrix] [--help]
-  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no example
-  --matrix  then the same on the other Debian releases too (tests/matrix.sh; root, debootstrap)
+  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no browser, no examples
+  --matrix  then the other Debian releases (tests/matrix.sh), the package in clean chroots (tests/install.sh; root, debootstrap)
+            and fuzzing (tests/fuzz.sh)
 With CI=true a skipped test counts as failed.
 END
 }
@@ -102,15 +103,18 @@ if build build ""; then
 	step "unit tests"
 	run_tests build 2 -L unit
 	step "scenario tests"
-	run_tests build 1 -L scenario
+	run_tests build 2 -L scenario
+	step "tests with Redis as it is run in production"
+	run_tests build 2 -L redis
 	if [ "$quick" != 1 ]; then
-		step "example"
-		if sh examples/quickstart.sh >"$out/example" 2>&1; then
-			echo "examples/quickstart.sh: passed"
-			passed=$((passed + 1))
+		step "metrics, alerts and dashboard with promtool, the status page with chromium"
+		sh tests/packages.sh prometheus chromium
+		run_tests build 1 -L extra
+		step examples
+		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh); then
+			run_tests build 1 -L example
 		else
-			cat "$out/example"
-			one_failed examples/quickstart.sh
+			one_failed "packages of the examples"
 		fi
 	fi
 else
@@ -132,17 +136,26 @@ if [ "$quick" != 1 ]; then
 	fi
 fi
 
-if [ "$matrix" = 1 ]; then
-	step "other Debian releases"
-	sh tests/matrix.sh >"$out/matrix" 2>&1 || true
-	cat "$out/matrix"
-	line=$(tail -n 1 "$out/matrix" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
+# counted SCRIPT: a script of its own, whose last line is "N passed, N failed".
+counted() {
+	sh "$1" >"$out/counted" 2>&1 || true
+	cat "$out/counted"
+	line=$(tail -n 1 "$out/counted" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
 	if [ -n "$line" ]; then
 		passed=$((passed + ${line% *}))
 		failed=$((failed + ${line#* }))
 	else
-		one_failed tests/matrix.sh
+		one_failed "$1"
 	fi
+}
+
+if [ "$matrix" = 1 ]; then
+	step "other Debian releases"
+	counted tests/matrix.sh
+	step "the package"
+	counted tests/install.sh
+	step "fuzzing, a minute each"
+	counted tests/fuzz.sh
 fi
 
 step result

@@ -44,7 +44,8 @@ static void log_line(void *ctx, enum log_level level, const char *line)
 
 static void make_pipeline(struct bench *b)
 {
-	struct pipeline_config config = {.prefix = "p", .node = "n", .rules = b->cache, .log = &b->sink,
+	struct pipeline_config config = {.prefix = "p", .node = "n", .rules = b->cache, .wait = b->wait,
+		.log = &b->sink,
 		.position = b->released * 10, .boot = {77, 0}, .has_record = has_record, .now_ms = bench_now, .ctx = b};
 	assert_int_equal(pipeline_new(&config, &b->p), ST_OK);
 }
@@ -115,6 +116,13 @@ enum status bench_gather(struct bench *b)
 {
 	while (true) {
 		size_t at = (size_t)pipeline_position(b->p) / 10;
+		if (pipeline_in_past(b->p)) {
+			if (at < b->overwritten) at = b->overwritten;
+			if (at >= b->released) {
+				pipeline_past_end(b->p);
+				continue;
+			}
+		}
 		if (at >= b->count) return ST_END;
 		enum status st = pipeline_add(b->p, &b->records[at]);
 		if (st != ST_OK) return st;

@@ -14,7 +14,9 @@ struct bench {
 	const char *rules[BENCH_RULES_MAX]; /* NULL: no such rule */
 	struct journal_record records[BENCH_RECORDS_MAX]; /* position: index times 10; bodies are owned */
 	size_t count, released;
+	size_t overwritten; /* released ones before this one are gone */
 	uint64_t clock_ms;
+	struct wait wait; /* from the next bench_restart on */
 	char log[8192]; /* lines, newest last; cleared by the test */
 	struct log_sink sink;
 	struct rule_cache *cache;

@@ -343,16 +343,36 @@ static struct server *server_new(struct scene *s, enum server_kind kind, const c
 	return v;
 }
 
+/* MQR_REDIS_SERVER: another program that takes redis-server's place, e.g. valkey-server. */
+static const char *redis_program(void)
+{
+	const char *program = getenv("MQR_REDIS_SERVER");
+
+	return program && program[0] ? program : "redis-server";
+}
+
 struct server *redis_new(struct scene *s, const char *name, const char *options)
 {
 	struct server *v = server_new(s, SERVER_REDIS, name);
 
 	v->port = scene_port(s);
 	v->socket_path = scene_text(s, "%s/redis.sock", v->dir);
-	v->argv[0] = "redis-server";
+	v->argv[0] = redis_program();
 	v->argv[1] = scene_write(s, scene_text(s, "%s.conf", name),
 		scene_text(s, "bind 127.0.0.1\nport %u\nunixsocket %s\ndir %s\nsave \"\"\ndaemonize no\n%s\n", v->port,
 			v->socket_path, v->dir, options ? options : ""));
+	return v;
+}
+
+struct server *sentinel_new(struct scene *s, const char *name, const char *options)
+{
+	struct server *v = server_new(s, SERVER_REDIS, name);
+
+	v->port = scene_port(s);
+	v->argv[0] = redis_program();
+	v->argv[1] = scene_write(s, scene_text(s, "%s.conf", name),
+		scene_text(s, "bind 127.0.0.1\nport %u\ndir %s\ndaemonize no\n%s\n", v->port, v->dir, options));
+	v->argv[2] = "--sentinel";
 	return v;
 }
 

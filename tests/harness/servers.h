@@ -15,6 +15,8 @@ struct server;
 /* Made, not yet started. `name` distinguishes several of a kind (log file, folder). */
 /* `options`: lines of redis.conf, e.g. "appendonly yes\nappendfsync always\n". Listens on TCP and a unix socket. */
 struct server *redis_new(struct scene *s, const char *name, const char *options);
+/* A Redis Sentinel; `options`: lines of sentinel.conf. */
+struct server *sentinel_new(struct scene *s, const char *name, const char *options);
 /* `options`: lines of mosquitto.conf behind the listener and common lines. With `settings` (a path) the plugin is
  * loaded with it, before the options. Without an allow_anonymous line in the options anonymous clients are let in. */
 struct server *broker_new(struct scene *s, const char *name, const char *settings, const char *options);
@@ -52,7 +54,8 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 #define PLUGIN_FILE TEST_BUILD_DIR "/plugin/mosquitto_redis.so"
 
 /* The usual: one Redis (AOF on, everysec), one broker with the plugin, perhaps a bridge, one settings file:
- *   redis_url, journal <folder>/journal, journal_size 4M, node test, broker_url, and `lines`. */
+ *   redis_url, journal <folder>/journal, journal_size 4M, node test, broker_url, listen none unless `lines` say where,
+ *   and `lines`. */
 #define WORLD_BRIDGE 1u       /* with a bridge, which has greeted the plugin when world_start returns */
 #define WORLD_NO_START 2u     /* only make them; the test starts them */
 #define WORLD_REDIS_ALWAYS 4u /* appendfsync always */

@@ -31,8 +31,8 @@ void world_start_with(struct world *w, struct scene *s, const char *lines, const
 	broker_port = server_port(w->broker);
 	scene_write(s, "mosquitto-redis.conf",
 		scene_text(s, "redis_url redis://127.0.0.1:%u/0\njournal %s/journal\njournal_size 4M\nnode test\n"
-			"broker_url mqtt://127.0.0.1:%u\n%s\n", server_port(w->redis), scene_dir(s), broker_port,
-			lines ? lines : ""));
+			"broker_url mqtt://127.0.0.1:%u\n%s%s\n", server_port(w->redis), scene_dir(s), broker_port,
+			lines && strstr(lines, "listen ") ? "" : "listen none\n", lines ? lines : ""));
 	if (flags & WORLD_BRIDGE) w->bridge = bridge_new(s, "bridge", w->settings);
 	if (flags & WORLD_NO_START) return;
 	server_start(w->redis);

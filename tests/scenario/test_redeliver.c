@@ -651,6 +651,7 @@ static void test_persistent_session(void **state)
 	subscribe_live(&w, d, "d", "plant/#", 1, 1);
 	publish_numbers(p, "plant/1", 0, 5, 1);
 	guest_wait(d, 5, WAIT_MS);
+	guest_settle(d); /* what the broker has no acknowledgement of it sends again */
 	guest_disconnect(d);
 	publish_numbers(p, "plant/1", 5, 15, 1);
 	guest_connect(d);

@@ -45,9 +45,11 @@ static void test_broken_settings(void **state)
 	refused(scene, "twice", scene_text(scene, "%sprefix a\nprefix b\n", head), 5, "prefix");
 	refused(scene, "kind", scene_text(scene, "%smirror # table s\n", head), 4, "table");
 	refused(scene, "filter", scene_text(scene, "%smirror a/#/b stream s\n", head), 4, "a/#/b");
-	refused(scene, "later", scene_text(scene, "%slisten 127.0.0.1:1\n", head), 4, "not supported yet");
-	refused(scene, "scheme", scene_text(scene, "%sredis_url rediss://127.0.0.1:6379/0\n", head), 4,
+	refused(scene, "later", scene_text(scene, "%soutbox table x\n", head), 4, "table");
+	refused(scene, "scheme", scene_text(scene, "%sredis_url redis+cluster://127.0.0.1:6379\n", head), 4,
 		"not supported yet");
+	refused(scene, "certificate", scene_text(scene, "%sredis_tls_ca %s\nredis_url rediss://127.0.0.1\n", head, journal), 4,
+		journal);
 	refused(scene, "option", scene_text(scene, "%sredeliver a/# overlap=often\n", head), 4, "often");
 	assert_int_not_equal(access(journal, F_OK), 0); /* nothing was made */
 	scene_end(scene);

@@ -179,8 +179,14 @@ static void refused(void **state)
 	control_switch(&b, slice_of(large, MESSAGE_TEXT_MAX + 1), generation, 1, other);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
 	free(large);
-	control_ack(&b, slice_str("d"), generation, 1, (enum control_result)3, other);
+	control_ack(&b, slice_str("d"), generation, 1, (enum control_result)(CONTROL_RESULT_LAST + 1), other);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
+	control_replay(&b, slice_str("d"), 1, slice_str(""), other, 0);
+	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
+	control_replay(&b, slice_str("d"), 9, slice_str("a/#"), other, 77);
+	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_OK);
+	assert_true(c.type == CONTROL_REPLAY && c.last == 77 && entry_id_compare(c.from, other) == 0 && c.sequence == 9);
+	assert_true(slice_equal(c.filter, slice_str("a/#")) && slice_equal(c.device, slice_str("d")));
 	make_batch(&b, (const char *const[]){""}, 1, NULL, 0);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
 	static const struct message bad = {.topic = {"", 0}, .payload = {"", 0}, .client = {"", 0}};

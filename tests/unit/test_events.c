@@ -146,7 +146,7 @@ static void foreign_bytes(void **state)
 			assert_non_null(why);
 			continue;
 		}
-		assert_true(e.op == DEVICE_OP_BOOT || (e.client.len > 0 && !entry_id_is_zero(e.generation)));
+		assert_true(e.op == DEVICE_OP_BOOT || e.op == DEVICE_OP_RELOADED || (e.client.len > 0 && !entry_id_is_zero(e.generation)));
 		assert_true(e.qos <= 2);
 	}
 }

@@ -364,26 +364,26 @@ static void lists(void **state)
 
 /* --- keys -------------------------------------------------------------------------------------------------------- */
 
-static struct mirror_rule rules[4];
+static struct mirror_rule rules[5];
 static char node[] = "n1", prefix[] = "mqtt";
 static struct settings settings = {.mirrors = rules, .prefix = prefix, .node = node};
 
 static int load_rules(void **state)
 {
 	static const char *const texts[] = {"t/# stream s:%t", "t/# list l:%2:%n", "c/# stream by:%c",
-		"raw/# list r format=raw"};
+		"raw/# list r format=raw", "dev/# stream dev:%2"};
 	char why[256];
 
 	(void)state;
-	for (size_t i = 0; i < 4; i++) assert_int_equal(mirror_rule_parse(texts[i], &rules[i], why, sizeof(why)), ST_OK);
-	settings.mirror_count = 4;
+	for (size_t i = 0; i < 5; i++) assert_int_equal(mirror_rule_parse(texts[i], &rules[i], why, sizeof(why)), ST_OK);
+	settings.mirror_count = 5;
 	return 0;
 }
 
 static int free_rules(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < 4; i++) mirror_rule_free(&rules[i]);
+	for (size_t i = 0; i < 5; i++) mirror_rule_free(&rules[i]);
 	return 0;
 }
 
@@ -403,18 +403,54 @@ static struct fetch_key *key_find(struct fetch_keys *k, const char *name)
 
 static void computed_keys(void **state)
 {
-	struct catch_up_filter f[] = {filter("t/1", 40), filter("t/1", 30), filter("t/2", 90), filter("x", 0)};
+	struct catch_up_filter f[] = {filter("t/1", 40), filter("t/1", 30), filter("t/2", 90)};
 	struct fetch_keys *k = NULL;
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 4, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, f, 3, at(90), 1000, &k), ST_OK);
 	assert_false(fetch_keys_ask(k, &b)); /* the index is not needed */
 	assert_int_equal(HASH_COUNT(fetch_keys_found(k)), 2);
 	assert_null(key_find(k, "st/1"));
 	assert_int_equal(key_find(k, "ss:t/1")->from.ms, 30);
 	assert_int_equal(key_find(k, "ll:1:n1")->from.ms, 30);
 	fetch_keys_free(k);
+}
+
+static bool asks_index(const char *text)
+{
+	struct catch_up_filter f = filter(text, 40);
+	struct fetch_keys *k = NULL;
+	struct buf b = {0};
+	bool asks;
+
+	assert_int_equal(fetch_keys_new(&settings, &f, 1, at(90), 1000, &k), ST_OK);
+	asks = fetch_keys_ask(k, &b);
+	fetch_keys_free(k);
+	buf_free(&b);
+	return asks;
+}
+
+/* One key holds all that a wildcard filter matches when the levels that the template takes stand in the filter. */
+static void computed_keys_of_wildcards(void **state)
+{
+	struct catch_up_filter f[] = {filter("dev/7/#", 40), filter("dev/8/+", 50)};
+	struct fetch_keys *k = NULL;
+	struct buf b = {0};
+
+	(void)state;
+	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), 1000, &k), ST_OK);
+	assert_false(fetch_keys_ask(k, &b));
+	assert_int_equal(HASH_COUNT(fetch_keys_found(k)), 2);
+	assert_int_equal(key_find(k, "sdev:7")->from.ms, 40);
+	assert_int_equal(key_find(k, "sdev:8")->from.ms, 50);
+	fetch_keys_free(k);
+	assert_true(asks_index("dev/+/x"));  /* many keys */
+	assert_true(asks_index("dev/#"));
+	assert_true(asks_index("+/7/#"));    /* meets other rules */
+	assert_true(asks_index("t/1/#"));    /* a key for each topic */
+	assert_true(asks_index("x/1"));      /* no rule that we know */
+	assert_false(asks_index("dev/7/x/y"));
 }
 
 static void index_entry(struct buf *out, char kind, const char *key, const char *hint, uint64_t score)
@@ -444,7 +480,7 @@ static void indexed_keys(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), 1000, &k), ST_OK);
 	assert_true(fetch_keys_ask(k, &b));
 	assert_non_null(memmem(b.data, b.len, "\r\n40\r\n", 6)); /* from the lowest position */
 	buf_clear(&b);
@@ -481,7 +517,7 @@ static void index_pages(void **state)
 	char key[32];
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 1, at(90), &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, f, 1, at(90), 1000, &k), ST_OK);
 	assert_true(fetch_keys_ask(k, &b));
 	assert_non_null(memmem(b.data, b.len, "$4\r\n1000\r\n", 10));
 	buf_clear(&b);
@@ -548,6 +584,7 @@ int main(void)
 		cmocka_unit_test(wrong_type_ends_the_source),
 		cmocka_unit_test(lists),
 		cmocka_unit_test(computed_keys),
+		cmocka_unit_test(computed_keys_of_wildcards),
 		cmocka_unit_test(indexed_keys),
 		cmocka_unit_test(index_pages),
 		cmocka_unit_test(before),

@@ -31,6 +31,10 @@ static void names(void **state)
 	check_key(KEY_TOKEN, "n", "mqtt:token:n");
 	check_key(KEY_STATUS, "n", "mqtt:status:n");
 	check_key(KEY_DEAD, NULL, "mqtt:dead");
+	check_key(KEY_LOCK, "n", "mqtt:lock:n");
+	check_key(KEY_FENCE, "n", "mqtt:fence:n");
+	check_key(KEY_REQUESTS, "n", "mqtt:requests:n");
+	check_key(KEY_ANSWER, "n:1-0", "mqtt:answer:n:1-0");
 	check_key(KEY_SESSION, "", "mqtt:session:");
 }
 

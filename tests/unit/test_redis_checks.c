@@ -134,11 +134,11 @@ static void answer(struct redis_checks *c, struct said *s, const char *const tex
 #define PAIR(name, len, value) "*2\r\n$" #name "\r\nx\r\n$" #len "\r\n" value "\r\n"
 
 static const char *const healthy[REDIS_CHECKS_REPLIES] = {
-	"# Server\r\nredis_version:7.0.15\r\nredis_git_sha1:0\r\nredis_mode:standalone\r\n",
+	"# Server\r\nredis_version:7.0.15\r\nredis_git_sha1:0\r\nredis_mode:standalone\r\nrun_id:ab12\r\nuptime_in_seconds:77\r\n",
 	"# Memory\r\nused_memory:5\r\nmaxmemory_policy:noeviction\r\n",
 	"# Persistence\r\nloading:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:1\r\n",
 	"# Replication\r\nrole:master\r\n",
-	PAIR(1, 6, "always"), PAIR(1, 2, "no"), PAIR(1, 6, "3600 1"),
+	PAIR(1, 6, "always"), PAIR(1, 2, "no"), PAIR(1, 6, "3600 1"), PAIR(1, 9, "536870912"), PAIR(1, 7, "1048576"),
 };
 
 static void repeated_only_when_changed(void **state)
@@ -150,6 +150,10 @@ static void repeated_only_when_changed(void **state)
 	memset(&c, 0, sizeof(c));
 	answer(&c, &s, healthy);
 	assert_int_equal(s.lines, 0);
+	assert_string_equal(c.facts.run_id, "ab12");
+	assert_string_equal(c.facts.uptime_s, "77");
+	assert_string_equal(c.facts.bulk_max, "536870912");
+	assert_string_equal(c.facts.request_max, "1048576");
 	memcpy(texts, healthy, sizeof(texts));
 	texts[1] = "maxmemory_policy:allkeys-lru\r\n";
 	texts[4] = PAIR(1, 8, "everysec");

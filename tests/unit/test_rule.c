@@ -227,7 +227,7 @@ static void grants_bad(void **state)
 		{"a new", "accepted are"}, {"a new=", "none, all"}, {"a new=last", "none, all"}, {"a new=last=0", "none, all"},
 		{"a new=last=1000000001", "none, all"}, {"a new=since=", "none, all"}, {"a new=since=0", "none, all"},
 		{"a overlap=", "keepalive"}, {"a overlap=1x", "keepalive"}, {"a rate=0", "rate"}, {"a rate=4294967296", "rate"},
-		{"a replay=yes", "not supported yet"}, {"a replay=maybe", "accepted is no"}, {"a rate=1 rate=2", "twice"},
+		{"a replay=maybe", "accepted are yes and no"}, {"a rate=1 rate=2", "twice"},
 		{"a stream", "accepted are"}, {"a maxlen=3", "accepted are"},
 	};
 
@@ -275,7 +275,8 @@ static void keys(void **state)
 static void reserved(void **state)
 {
 	static const char *const own[] = {"mqtt:mark:n", "mqtt:index", "mqtt:session:c", "mqtt:sessions", "mqtt:boots:n",
-		"mqtt:events:n", "mqtt:token:n", "mqtt:status:n", "mqtt:dead"};
+		"mqtt:events:n", "mqtt:token:n", "mqtt:status:n", "mqtt:dead", "mqtt:lock:n", "mqtt:fence:n",
+		"mqtt:requests:n", "mqtt:answer:n:1-0"};
 	static const char *const free_keys[] = {"", "mqtt", "mqtt:", "mqtt:mark", "mqtt:marks:n", "mqtt:deadly", "mqtt:index.html",
 		"mqtt:session", "mqtt:sessions/1", "mqtt:stream:x",
 		"other:dead",

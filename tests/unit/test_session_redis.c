@@ -69,14 +69,14 @@ static void subscribed(void **state)
 		.rate = 50, .broker_queued = true};
 	expect(JOURNAL_SUBSCRIBED, &e, 4,
 		"EVAL (script) 2 p:session:dev 1 p:boots:n1 4000-1 f:a/+ 5000-7\n"
-		"HSET p:session:dev 1 overlap 90000 user u\n"
+		"HSET p:session:dev 1 overlap 90000 here 4000-1 user u\n"
 		"ZADD p:sessions 5000 dev 1\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client dev 1 generation 5000-7 filter a/+ qos 1 user u "
 		"rate 50 queued 5000-7\n");
 	struct session_event anonymous = {.client = S("d"), .filter = S("#"), .generation = {4500, 2}};
 	expect(JOURNAL_SUBSCRIBED, &anonymous, 5,
 		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 f:# 5000-7\n"
-		"HSET p:session:d overlap 0\n"
+		"HSET p:session:d overlap 0 here 4000-1\n"
 		"HDEL p:session:d user\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4500-2 filter # qos 0\n");
@@ -145,13 +145,15 @@ static void unsubscribed_live_gone(void **state)
 		.cursors = slice_of(cursors.data, cursors.len)};
 	expect(JOURNAL_GONE, &gone, 4,
 		"EVAL (script) 1 p:session:d f:a/# 4800-3 f:b c 0-0\n"
-		"HDEL p:session:d live live_at\n"
+		"HDEL p:session:d live live_at here\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
 	buf_free(&cursors);
+	struct session_event reloaded = {0};
+	expect(JOURNAL_RELOADED, &reloaded, 1, "XADD p:events:n1 MAXLEN ~ 100000 5000-7 op reloaded\n");
 	struct session_event nothing = {.client = S("d"), .generation = {4200, 0}};
 	expect(JOURNAL_GONE, &nothing, 3,
-		"HDEL p:session:d live live_at\n"
+		"HDEL p:session:d live live_at here\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
 }

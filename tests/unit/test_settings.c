@@ -108,7 +108,9 @@ static void defaults(void **state)
 	assert_true(s->session_ttl_ms == UINT64_C(604800000) && s->hold_timeout_ms == 5000);
 	assert_string_equal(s->broker.host, "127.0.0.1");
 	assert_int_equal(s->broker.port, 1883);
-	assert_true(!s->redis_username && !s->redis_password_file && !s->acl_file && !s->broker_username && !s->listen);
+	assert_true(!s->redis_username && !s->redis_password_file && !s->acl_file && !s->broker_username);
+	assert_string_equal(s->listen_at.host, "127.0.0.1");
+	assert_true(s->listen_at.port == 9419 && !s->listen_at.off && !s->listen_at.ipv6);
 	assert_true(s->mirror_count == 0 && s->grant_count == 0);
 	settings_free(s);
 	settings_free(NULL);
@@ -191,11 +193,13 @@ static void values(void **state)
 		{"journal_size 1023K", "from 1M"}, {"journal_size 2000000T", "from 1M"}, {"journal_size big", "\"big\""},
 		{"journal_full drop", "accepted: refuse, drop-new and drop-old"}, {"acl_default maybe", "allow and deny"},
 		{"session_ttl 0", "1s to"}, {"session_ttl 3651d", "3650d"}, {"hold_timeout 2d", "0 to 1d"},
-		{"hold_timeout -1", "\"-1\""}, {"redis_confirm replicas=2", "not supported yet"},
-		{"redis_confirm fsync", "not supported yet"}, {"redis_confirm maybe", "accepted: reply"},
-		{"redis_tls_ca /x", "redis_tls_ca is not supported yet"}, {"broker_tls_key /x", "not supported yet"},
-		{"listen 127.0.0.1:1", "listen is not supported yet"},
-		{"redeliver a replay=yes", "not supported yet"},
+		{"hold_timeout -1", "\"-1\""}, {"redis_confirm replicas=0", "replicas=N"},
+		{"redis_confirm replicas=", "replicas=N"}, {"redis_confirm maybe", "accepted: reply"},
+		{"redis_tls_ca /x", "redis_tls_ca needs rediss:// or"}, {"broker_tls_key /x", "broker_tls_key needs mqtts://"},
+		{"redis_url rediss://h\nredis_tls_ca /does/not/exist", "/does/not/exist: "},
+		{"redis_url rediss://h\nredis_tls_cert /x", "need each other"},
+		{"broker_url mqtts://h\nbroker_tls_key /x", "need each other"},
+		{"listen localhost:1", "address in numbers"},
 		{"acl_file /nonexistent", ":1: acl_file: /nonexistent"}, {"acl_file /tmp", "directory"},
 		{"redis_username bob", "redis_password_file"},
 		{"redis_password_file /nonexistent", ":1: redis_password_file \"/nonexistent\""},
@@ -223,8 +227,10 @@ static void redis_urls(void **state)
 		"redis://[]",
 		"redis://[h]", "redis://[::1]x", "redis://h?db=1", "redis://h h", "h:6379", "http://h", "unix://", "unix:///",
 		"unix://run/x", "unix:///x?db=", "unix:///x?db=a", "unix:///x?other=1", "redis:/h", "REDIS://h",
-		"redis://h:999999999"};
-	static const char *const later[] = {"rediss://h", "redis+sentinel://a:1,b:2/m/0", "redis+cluster://a:1"};
+		"redis://h:999999999", "redis://h,g", "rediss://", "rediss://h/x", "redis+sentinel://", "redis+sentinel://a:1",
+		"redis+sentinel:///m", "redis+sentinel://a:1/", "redis+sentinel://a:1,/m", "redis+sentinel://a:0/m",
+		"redis+sentinel://a:1/m/x", "redis+sentinel://a:1/m/0/1"};
+	static const char *const later[] = {"redis+cluster://a:1", "rediss+cluster://a:1"};
 	static const char *const secret[] = {"redis://u:hidden@h", "redis://:hidden@h/0", "rediss://u:hidden@h",
 		"unix://u:hidden@/x",
 		"redis:/u:hidden@h", "u:hidden@h", "redis://u:hid/hidden@h", "redis://h?password=hidden"};
@@ -245,7 +251,25 @@ static void redis_urls(void **state)
 	s = good("redis_url unix:///run/redis/a@b.sock?db=4");
 	assert_int_equal(s->redis.form, REDIS_UNIX);
 	assert_string_equal(s->redis.path, "/run/redis/a@b.sock");
-	assert_true(!s->redis.host && s->redis.db == 4);
+	assert_true(!s->redis.host && s->redis.db == 4 && !s->redis.tls);
+	settings_free(s);
+	s = good("redis_url rediss://[::1]:7000/2");
+	assert_true(s->redis.form == REDIS_TCP && s->redis.tls && s->redis.port == 7000 && s->redis.db == 2);
+	assert_string_equal(s->redis.host, "::1");
+	settings_free(s);
+	s = good("redis_url redis+sentinel://a:1,[::1],b.example:2/my-master/3");
+	assert_true(s->redis.form == REDIS_SENTINEL && !s->redis.tls && s->redis.db == 3);
+	assert_string_equal(s->redis.master, "my-master");
+	assert_int_equal(s->redis.sentinel_count, 3);
+	assert_string_equal(s->redis.sentinels[0].host, "a");
+	assert_int_equal(s->redis.sentinels[0].port, 1);
+	assert_string_equal(s->redis.sentinels[1].host, "::1");
+	assert_int_equal(s->redis.sentinels[1].port, 26379);
+	assert_string_equal(s->redis.sentinels[2].host, "b.example");
+	assert_int_equal(s->redis.sentinels[2].port, 2);
+	settings_free(s);
+	s = good("redis_url rediss+sentinel://a/m");
+	assert_true(s->redis.form == REDIS_SENTINEL && s->redis.tls && s->redis.db == 0);
 	settings_free(s);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		(void)snprintf(text, sizeof(text), "redis_url %s", wrong[i]);
@@ -281,8 +305,37 @@ static void broker_urls(void **state)
 		(void)snprintf(text, sizeof(text), "broker_url %s", wrong[i]);
 		bad(text, "accepted: mqtt://");
 	}
-	bad("broker_url mqtts://h", "not supported yet");
+	s = good("broker_url mqtts://h");
+	assert_true(s->broker.tls && s->broker.port == 8883);
+	settings_free(s);
 	bad("broker_url mqtt://u:p@h", "broker_password_file");
+}
+
+static void listen_addresses(void **state)
+{
+	static const char *const wrong[] = {"127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", ":9419", "9419", "[::1]", "::1:9419",
+		"[127.0.0.1]:1", "127.0.0.1:1/", "http://127.0.0.1:1", "127.1:1", "*:9419", "None"};
+	struct settings *s = good("listen [::1]:80");
+	char text[128];
+
+	(void)state;
+	assert_string_equal(s->listen_at.host, "::1");
+	assert_true(s->listen_at.ipv6 && !s->listen_at.off && s->listen_at.port == 80);
+	settings_free(s);
+	s = good("listen 0.0.0.0:65535");
+	assert_string_equal(s->listen_at.host, "0.0.0.0");
+	assert_true(!s->listen_at.ipv6 && s->listen_at.port == 65535);
+	settings_free(s);
+	s = good("listen none");
+	assert_true(s->listen_at.off && !s->listen_at.host);
+	settings_free(s);
+	s = good("listen off");
+	assert_true(s->listen_at.off);
+	settings_free(s);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		(void)snprintf(text, sizeof(text), "listen %s", wrong[i]);
+		bad(text, "address in numbers");
+	}
 }
 
 static void overrides(void **state)
@@ -520,6 +573,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults), cmocka_unit_test(syntax), cmocka_unit_test(journal_full_values), cmocka_unit_test(all_errors_with_their_lines),
 		cmocka_unit_test(values), cmocka_unit_test(redis_urls), cmocka_unit_test(broker_urls),
+		cmocka_unit_test(listen_addresses),
 		cmocka_unit_test(overrides), cmocka_unit_test(contradictions), cmocka_unit_test(files_that_are_none),
 		cmocka_unit_test(passwords), cmocka_unit_test(acl_files), cmocka_unit_test(errors_in_small_room),
 		cmocka_unit_test(random_files_never_crash), cmocka_unit_test(table),

@@ -159,6 +159,48 @@ static void intersection_agrees_with_all_small_topics(void **state)
 	assert_true(met > 5000 && apart > 5000);
 }
 
+/* What is said to be covered is, and whatever matches the same topics by being the same filter is said to be. */
+static void covering_agrees_with_all_small_topics(void **state)
+{
+	size_t covered = 0;
+
+	(void)state;
+	for (size_t i = 0; i < filter_count; i++) {
+		assert_true(filter_covers(S(all_filters[i]), S(all_filters[i])));
+		for (size_t j = 0; j < filter_count; j++) {
+			if (!filter_covers(S(all_filters[i]), S(all_filters[j]))) continue;
+			covered++;
+			for (size_t k = 0; k < topic_count; k++) {
+				if (!model_matches(all_filters[j], all_topics[k]) || model_matches(all_filters[i], all_topics[k])) continue;
+				fail_msg("\"%s\" does not cover \"%s\": \"%s\"", all_filters[i], all_filters[j], all_topics[k]);
+			}
+		}
+	}
+	assert_true(covered > 2000);
+	assert_true(filter_covers(S("#"), S("a/+/b")));
+	assert_true(filter_covers(S("a/#"), S("a")));
+	assert_true(filter_covers(S("a/+/#"), S("a/b/#")));
+	assert_true(filter_covers(S("a/+"), S("a/b")));
+	assert_true(!filter_covers(S("a/+"), S("a/#")));
+	assert_true(!filter_covers(S("a/b"), S("a/+")));
+	assert_true(!filter_covers(S("#"), S("$SYS/#")));
+	assert_true(!filter_covers(S(""), S("a")));
+}
+
+/* A level that is said to be fixed is the same in all topics that match. */
+static void fixed_levels(void **state)
+{
+	(void)state;
+	assert_true(filter_fixes_level(S("a/b/#"), 1));
+	assert_true(filter_fixes_level(S("a/b/#"), 2));
+	assert_true(!filter_fixes_level(S("a/b/#"), 3));
+	assert_true(!filter_fixes_level(S("a/b/#"), 9));
+	assert_true(!filter_fixes_level(S("a/+/c"), 2));
+	assert_true(filter_fixes_level(S("a/+/c"), 3));
+	assert_true(filter_fixes_level(S("a/+/c"), 4)); /* none has it */
+	assert_true(!filter_fixes_level(S("#"), 1));
+}
+
 static void random_long_filters(void **state)
 {
 	static const char *const words[] = {"+", "a", "b", "", "#"};
@@ -317,6 +359,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(matcher_agrees_with_the_standard),
 		cmocka_unit_test(intersection_agrees_with_all_small_topics),
+		cmocka_unit_test(covering_agrees_with_all_small_topics),
+		cmocka_unit_test(fixed_levels),
 		cmocka_unit_test(random_long_filters),
 		cmocka_unit_test(random_bytes_never_crash),
 		cmocka_unit_test(validity),

@@ -1,0 +1,188 @@
+/*
+ * Reads the session hash. Owns what it fills in. Must never change anything in Redis.
+ */
+#include "bridge/ctl_session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/ctl_command.h"
+#include "bridge/ctl_redis.h"
+#include "bridge/device_read.h"
+#include "bridge/fetch_source.h"
+#include "config/event_fields.h"
+#include "config/keys.h"
+#include "config/topic.h"
+
+/* A device that was live when the broker ended: until then it had everything (as the plugin's script at SUBSCRIBE). */
+struct crash {
+	bool happened;
+	struct entry_id end; /* less the overlap */
+	bool cursors_stay;   /* it had been live for less than that */
+};
+
+const char *ctl_presence_text(enum ctl_presence presence)
+{
+	static const char *const texts[] = {"absent", "catching up", "live"};
+
+	return texts[presence];
+}
+
+static redisReply *boot_end(struct ctl_redis *redis, const struct settings *settings, struct slice boot)
+{
+	struct buf key = {0};
+	struct slice argv[3] = {slice_str("HGET"), key_make(&key, settings->prefix, KEY_BOOTS, slice_str(settings->node)), boot};
+	redisReply *reply = key.failed ? NULL : ctl_redis_command(redis, 3, argv);
+
+	buf_free(&key);
+	return reply;
+}
+
+bool ctl_boot_over(struct ctl_redis *redis, const struct settings *settings, struct slice value)
+{
+	redisReply *reply = value.data ? boot_end(redis, settings, value) : NULL;
+	bool over = !value.data || (reply && reply->type == REDIS_REPLY_STRING);
+
+	if (reply) freeReplyObject(reply);
+	return over;
+}
+
+static struct slice field(const redisReply *hash, const char *name)
+{
+	for (size_t i = 0; i + 1 < hash->elements; i += 2) {
+		if (slice_equal(reply_slice(hash->element[i]), slice_str(name))) return reply_slice(hash->element[i + 1]);
+	}
+	return (struct slice){0};
+}
+
+static struct crash crash_of(struct ctl_redis *redis, const struct settings *settings, const redisReply *hash)
+{
+	struct slice live = field(hash, SESSION_LIVE), text = field(hash, SESSION_OVERLAP);
+	struct crash c = {0};
+	struct entry_id since;
+	redisReply *end = live.data ? boot_end(redis, settings, live) : NULL;
+	uint64_t overlap = text.data ? strtoull(text.data, NULL, 10) : 0; /* hiredis ends texts with a NUL */
+
+	if (end && end->type == REDIS_REPLY_STRING && entry_id_parse(reply_slice(end), &c.end) == ST_OK) {
+		c.happened = true;
+		c.end = entry_id_back(c.end, overlap);
+		c.cursors_stay = overlap > 0 && entry_id_parse(field(hash, SESSION_LIVE_AT), &since) == ST_OK && c.end.ms < since.ms;
+	}
+	if (end) freeReplyObject(end);
+	return c;
+}
+
+static int no_memory(void)
+{
+	fprintf(stderr, CTL_PROGRAM_NAME ": out of memory\n");
+	return CTL_PROBLEM;
+}
+
+static int take_filter(struct ctl_session *s, struct ctl_reader *reader, struct slice name, struct slice value,
+	const struct crash *crash)
+{
+	struct catch_up_filter f = {.qos = 2, .known = true, .end = ENTRY_ID_MAX};
+	uint64_t count;
+	enum status st;
+
+	f.filter = strndup(name.data + strlen(SESSION_FILTER_PREFIX), name.len - strlen(SESSION_FILTER_PREFIX));
+	if (!f.filter) return no_memory();
+	st = ctl_reader_cursor(reader, slice_str(s->client), f.filter, &f.start);
+	if (st != ST_OK) {
+		free(f.filter);
+		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", status_text(st));
+		return CTL_UNREACHABLE;
+	}
+	if (crash->happened && !crash->cursors_stay && !last_parse(value, &count, &f.position)
+		&& entry_id_compare(f.start, crash->end) < 0) f.start = crash->end;
+	f.position = f.start;
+	s->filters[s->filter_count++] = f;
+	return CTL_OK;
+}
+
+static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const redisReply *hash, struct ctl_session *s)
+{
+	struct slice live = field(hash, SESSION_LIVE), here = field(hash, SESSION_HERE), user = field(hash, SESSION_USER);
+	struct crash crash = crash_of(redis, s->settings, hash);
+	int code = CTL_OK;
+
+	if (live.data && !ctl_boot_over(redis, s->settings, live)) s->presence = CTL_LIVE;
+	else if (here.data && !ctl_boot_over(redis, s->settings, here)) s->presence = CTL_CATCHING_UP;
+	if (user.data && !(s->user = strndup(user.data, user.len))) return no_memory();
+	s->filters = calloc(hash->elements / 2 + 1, sizeof(*s->filters));
+	if (!s->filters) return no_memory();
+	for (size_t i = 0; code == CTL_OK && i + 1 < hash->elements; i += 2) {
+		struct slice name = reply_slice(hash->element[i]);
+		size_t head = strlen(SESSION_FILTER_PREFIX);
+
+		if (name.len <= head || memcmp(name.data, SESSION_FILTER_PREFIX, head) != 0) continue;
+		code = take_filter(s, reader, name, reply_slice(hash->element[i + 1]), &crash);
+	}
+	return code;
+}
+
+static uint64_t seen(struct ctl_redis *redis, const struct settings *settings, const char *client)
+{
+	struct buf key = {0};
+	struct slice argv[3] = {slice_str("ZSCORE"), key_make(&key, settings->prefix, KEY_SESSIONS, (struct slice){0}),
+		slice_str(client)};
+	redisReply *reply = key.failed ? NULL : ctl_redis_command(redis, 3, argv);
+	uint64_t ms = reply && reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
+
+	buf_free(&key);
+	if (reply) freeReplyObject(reply);
+	return ms;
+}
+
+int ctl_session_read(struct ctl_redis *redis, struct ctl_reader *reader, const struct settings *settings, const char *client,
+	struct ctl_session *out)
+{
+	struct buf key = {0};
+	struct slice argv[2] = {slice_str("HGETALL"), key_make(&key, settings->prefix, KEY_SESSION, slice_str(client))};
+	redisReply *hash = key.failed ? NULL : ctl_redis_command(redis, 2, argv);
+	char why[512], shown[256];
+	int code = CTL_OK;
+
+	buf_free(&key);
+	*out = (struct ctl_session){.client = client, .settings = settings};
+	if (!hash || hash->type != REDIS_REPLY_ARRAY) {
+		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", hash && hash->str ? hash->str : ctl_redis_error(redis));
+		code = hash ? CTL_PROBLEM : CTL_UNREACHABLE;
+	} else if (hash->elements == 0) {
+		fprintf(stderr, CTL_PROGRAM_NAME ": device %s is not known (prefix %s)\n",
+			log_printable(client, strlen(client), shown, sizeof(shown)), settings->prefix);
+		code = CTL_PROBLEM;
+	} else if (settings->acl_file && acl_file_load(settings->acl_file, &out->acl, why, sizeof(why)) != ST_OK) {
+		fprintf(stderr, "%s\n", why);
+		code = CTL_PROBLEM;
+	} else {
+		out->seen_ms = seen(redis, settings, client);
+		code = take_hash(redis, reader, hash, out);
+	}
+	if (hash) freeReplyObject(hash);
+	return code;
+}
+
+void ctl_session_fini(struct ctl_session *s)
+{
+	for (size_t i = 0; i < s->filter_count; i++) free(s->filters[i].filter);
+	free(s->filters);
+	free(s->user);
+	acl_file_free(s->acl);
+	*s = (struct ctl_session){0};
+}
+
+bool ctl_session_may(const struct ctl_session *s, struct slice topic)
+{
+	struct slice client = slice_str(s->client), user = slice_str(s->user);
+	bool granted = s->settings->grant_count == 0;
+	struct buf pattern = {0};
+
+	for (size_t i = 0; i < s->settings->grant_count && !granted; i++) {
+		granted = pattern_expand(slice_str(s->settings->grants[i].pattern), client, user, &pattern)
+			&& topic_matches(slice_of(pattern.data, pattern.len), topic);
+	}
+	buf_free(&pattern);
+	return granted && (!s->acl || acl_file_allows(s->acl, client, user, topic, ACL_READ));
+}

@@ -1,0 +1,245 @@
+/*
+ * `sessions`: the devices that are known, page by page, a few cheap fields of each. Blocks; reads only. Must never ask
+ * Redis for all keys at once.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/ctl_args.h"
+#include "bridge/ctl_redis.h"
+#include "bridge/ctl_session.h"
+#include "bridge/ctl_table.h"
+#include "bridge/ctl_terminal.h"
+#include "bridge/ctl_time.h"
+#include "bridge/fetch_source.h"
+#include "config/event_fields.h"
+#include "config/keys.h"
+#include "config/resp.h"
+
+#define PAGE "500"
+#define FIELDS_KNOWN 5
+
+struct row {
+	char *client, *user;
+	enum ctl_presence presence;
+	uint64_t seen_ms, filters;
+};
+
+struct listing {
+	const struct settings *settings;
+	struct ctl_redis *redis;
+	redisReply *boots; /* HKEYS: runs of the broker that are over */
+	struct row *rows;
+	size_t count, cap;
+	bool failed;       /* out of memory */
+};
+
+static bool boot_over(const struct listing *l, struct slice boot)
+{
+	for (size_t i = 0; l->boots && i < l->boots->elements; i++) {
+		if (slice_equal(reply_slice(l->boots->element[i]), boot)) return true;
+	}
+	return false;
+}
+
+static struct row *row_add(struct listing *l)
+{
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 256;
+		struct row *rows = realloc(l->rows, cap * sizeof(*rows));
+
+		if (!rows) return NULL;
+		l->rows = rows;
+		l->cap = cap;
+	}
+	l->rows[l->count] = (struct row){0};
+	return &l->rows[l->count++];
+}
+
+/* HMGET user live here overlap live_at, and HLEN. */
+static void take(struct listing *l, const redisReply *client, const redisReply *score, const redisReply *fields,
+	const redisReply *len)
+{
+	struct row *row;
+	struct slice name = reply_slice(client), user, live, here;
+
+	if (!name.data || fields->type != REDIS_REPLY_ARRAY || fields->elements != FIELDS_KNOWN
+		|| len->type != REDIS_REPLY_INTEGER || len->integer == 0) return; /* forgotten meanwhile */
+	row = row_add(l);
+	if (!row || !(row->client = strndup(name.data, name.len))) {
+		l->failed = true;
+		return;
+	}
+	user = reply_slice(fields->element[0]);
+	live = reply_slice(fields->element[1]);
+	here = reply_slice(fields->element[2]);
+	if (user.data && !(row->user = strndup(user.data, user.len))) l->failed = true;
+	if (live.data && !boot_over(l, live)) row->presence = CTL_LIVE;
+	else if (here.data && !boot_over(l, here)) row->presence = CTL_CATCHING_UP;
+	row->seen_ms = score->str ? strtoull(score->str, NULL, 10) : 0;
+	row->filters = (uint64_t)len->integer;
+	for (size_t i = 0; i < FIELDS_KNOWN; i++) row->filters -= fields->element[i]->type == REDIS_REPLY_STRING;
+}
+
+static void ask_fields(struct listing *l, const redisReply *client, struct buf *key, struct buf *commands)
+{
+	static const char *const names[FIELDS_KNOWN] = {SESSION_USER, SESSION_LIVE, SESSION_HERE, SESSION_OVERLAP,
+		SESSION_LIVE_AT};
+	struct slice name = key_make(key, l->settings->prefix, KEY_SESSION, reply_slice(client));
+
+	resp_begin(commands, 2 + FIELDS_KNOWN);
+	resp_arg_str(commands, "HMGET");
+	resp_arg(commands, name);
+	for (int i = 0; i < FIELDS_KNOWN; i++) resp_arg_str(commands, names[i]);
+	resp_begin(commands, 2);
+	resp_arg_str(commands, "HLEN");
+	resp_arg(commands, name);
+}
+
+/* One page of ZSCAN: all devices of it are asked for at once. False: the connection failed. */
+static bool take_page(struct listing *l, const redisReply *members)
+{
+	struct buf key = {0}, commands = {0};
+	size_t count = members->elements / 2;
+	redisReply **replies = calloc(count ? count * 2 : 1, sizeof(redisReply *));
+	bool ok = false;
+
+	for (size_t i = 0; i < count; i++) ask_fields(l, members->element[2 * i], &key, &commands);
+	if (!replies || commands.failed || key.failed) {
+		l->failed = true;
+	} else {
+		ok = ctl_redis_batch(l->redis, &commands, count * 2, replies);
+		for (size_t i = 0; ok && i < count; i++) {
+			take(l, members->element[2 * i], members->element[2 * i + 1], replies[2 * i], replies[2 * i + 1]);
+		}
+		for (size_t i = 0; i < count * 2; i++) {
+			if (replies[i]) freeReplyObject(replies[i]);
+		}
+	}
+	free(replies);
+	buf_free(&commands);
+	buf_free(&key);
+	return ok;
+}
+
+static int scan(struct listing *l, const char *pattern)
+{
+	char cursor[24] = "0";
+	struct buf key = {0};
+	bool ok = true;
+
+	do {
+		struct slice argv[] = {slice_str("ZSCAN"), key_make(&key, l->settings->prefix, KEY_SESSIONS, (struct slice){0}),
+			slice_str(cursor), slice_str("MATCH"), slice_str(pattern), slice_str("COUNT"), slice_str(PAGE)};
+		redisReply *page = ctl_redis_command(l->redis, sizeof(argv) / sizeof(argv[0]), argv);
+
+		ok = page && page->type == REDIS_REPLY_ARRAY && page->elements == 2 && page->element[0]->str
+			&& page->element[1]->type == REDIS_REPLY_ARRAY;
+		if (ok) {
+			(void)snprintf(cursor, sizeof(cursor), "%s", page->element[0]->str);
+			ok = take_page(l, page->element[1]);
+		} else {
+			fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", page && page->str ? page->str : ctl_redis_error(l->redis));
+		}
+		if (page) freeReplyObject(page);
+		ctl_progress("devices read", l->count);
+	} while (ok && !l->failed && strcmp(cursor, "0") != 0);
+	ctl_progress_end();
+	buf_free(&key);
+	if (!l->failed) return ok ? CTL_OK : CTL_UNREACHABLE;
+	fprintf(stderr, CTL_PROGRAM_NAME ": out of memory\n");
+	return CTL_PROBLEM;
+}
+
+static int compare(const void *a, const void *b)
+{
+	return strcmp(((const struct row *)a)->client, ((const struct row *)b)->client);
+}
+
+/* A scan may meet a member twice. */
+static bool repeated(const struct listing *l, size_t i)
+{
+	return i > 0 && strcmp(l->rows[i - 1].client, l->rows[i].client) == 0;
+}
+
+static bool print_text(const struct listing *l)
+{
+	static const char *const heads[] = {"CLIENT", "USER", "STATE", "LAST SEEN", ">FILTERS", NULL};
+	struct ctl_table *t = ctl_table_new(heads);
+	char when[CTL_TIME_TEXT_MAX];
+
+	for (size_t i = 0; t && i < l->count; i++) {
+		const struct row *row = &l->rows[i];
+
+		if (repeated(l, i)) continue;
+		ctl_table_text(t, row->client);
+		ctl_table_text(t, row->user ? row->user : "-");
+		ctl_table_text(t, ctl_presence_text(row->presence));
+		ctl_table_text(t, ctl_time_format(row->seen_ms, when));
+		ctl_table_number(t, row->filters);
+	}
+	return t && ctl_table_print(t);
+}
+
+static bool print_json(const struct listing *l)
+{
+	struct buf out = {0};
+	bool ok;
+
+	buf_append_str(&out, "[");
+	for (size_t i = 0; i < l->count; i++) {
+		const struct row *row = &l->rows[i];
+
+		if (repeated(l, i)) continue;
+		buf_append_str(&out, i > 0 ? ",\n{" : "{");
+		ctl_json_text(&out, "client", slice_str(row->client));
+		ctl_json_text(&out, "user", slice_str(row->user));
+		ctl_json_text(&out, "state", slice_str(ctl_presence_text(row->presence)));
+		ctl_json_number(&out, "seen_ms", row->seen_ms);
+		ctl_json_number(&out, "filters", row->filters);
+		buf_append_str(&out, "}");
+	}
+	buf_append_str(&out, "]");
+	ok = ctl_json_print(&out);
+	buf_free(&out);
+	return ok;
+}
+
+static void fini(struct listing *l, struct settings *settings)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		free(l->rows[i].client);
+		free(l->rows[i].user);
+	}
+	free(l->rows);
+	if (l->boots) freeReplyObject(l->boots);
+	ctl_redis_close(l->redis);
+	settings_free(settings);
+}
+
+int ctl_sessions_run(const struct ctl_call *call)
+{
+	bool json = false;
+	const struct ctl_option options[] = {{"--json", &json, NULL}, {NULL, NULL, NULL}};
+	struct settings *settings;
+	struct listing l = {0};
+	struct buf key = {0};
+	const char *pattern;
+	int code = ctl_args(call, options, &pattern, 0, 1);
+
+	if (code == CTL_OK) code = ctl_connect(call, &settings, &l.redis);
+	if (code != CTL_OK) return code;
+	l.settings = settings;
+	struct slice argv[] = {slice_str("HKEYS"), key_make(&key, settings->prefix, KEY_BOOTS, slice_str(settings->node))};
+	l.boots = ctl_redis_command(l.redis, 2, argv);
+	buf_free(&key);
+	code = scan(&l, pattern ? pattern : "*");
+	if (code == CTL_OK) {
+		if (l.count > 0) qsort(l.rows, l.count, sizeof(*l.rows), compare);
+		if (!(json ? print_json(&l) : print_text(&l))) code = CTL_PROBLEM;
+	}
+	fini(&l, settings);
+	return code;
+}

@@ -1,0 +1,183 @@
+/*
+ * The sentinels' word on who is master. Owns a link to one sentinel and the settings that lead it there. Loop thread. Must
+ * never tell a master that no sentinel has named.
+ */
+#include "config/redis_sentinel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/redis_link.h"
+#include "config/resp.h"
+#include "config/units.h"
+
+#define HOST_TEXT_MAX 256
+
+struct redis_sentinel {
+	const struct settings *settings;
+	struct settings view; /* as `settings`, but leading to one sentinel; owns nothing */
+	const struct log_sink *log;
+	struct redis_sentinel_events events;
+	struct redis_link *link;
+	uv_timer_t timer;
+	size_t at; /* which sentinel */
+	bool asked, closing, change;
+	unsigned handles;
+	void (*closed)(void *ctx);
+	void *closed_ctx;
+};
+
+static void lead_to(struct redis_sentinel *s, size_t at)
+{
+	const struct redis_host *host = &s->settings->redis.sentinels[at];
+	s->at = at;
+	s->view.redis = (struct redis_address){.form = REDIS_TCP, .tls = s->settings->redis.tls, .host = host->host,
+		.port = host->port};
+}
+
+/* --- answers -------------------------------------------------------------------------------------------------- */
+
+static bool is_text(const redisReply *reply)
+{
+	return reply->type == REDIS_REPLY_STRING && reply->len > 0 && reply->len < HOST_TEXT_MAX;
+}
+
+static void on_reply(void *ctx, const redisReply *reply, size_t index)
+{
+	struct redis_sentinel *s = ctx;
+	uint64_t port = 0;
+	(void)index;
+	s->asked = false;
+	if (!reply || s->closing) return;
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && is_text(reply->element[0]) &&
+		is_text(reply->element[1]) && number_parse(reply->element[1]->str, 1, UINT16_MAX, &port) == ST_OK) {
+		s->events.master(s->events.ctx, reply->element[0]->str, (uint16_t)port);
+		return;
+	}
+	char text[160], why[256];
+	if (reply->type == REDIS_REPLY_ERROR) {
+		snprintf(why, sizeof(why), "SENTINEL: %s", log_printable(reply->str, reply->len, text, sizeof(text)));
+	} else {
+		snprintf(why, sizeof(why), "this sentinel knows no master named %.128s", s->settings->redis.master);
+	}
+	bool denied = reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0;
+	redis_link_reset(s->link, denied ? ST_DENIED : ST_NOT_FOUND, why);
+}
+
+static void ask(struct redis_sentinel *s)
+{
+	struct buf commands = {0};
+	if (s->asked || !redis_link_is_ready(s->link)) return;
+	resp_command(&commands, "SENTINEL", "get-master-addr-by-name", s->settings->redis.master, NULL);
+	/* Without success the timer asks again. */
+	s->asked = redis_link_send(s->link, &commands, 1, 0, on_reply, s) == ST_OK;
+	buf_free(&commands);
+}
+
+/* --- the link ------------------------------------------------------------------------------------------------- */
+
+static void on_ready(void *ctx, struct redis_link *link)
+{
+	(void)link;
+	ask(ctx);
+}
+
+/* Another sentinel next time, unless this one only wants to see a password, or none. */
+static void on_lost(void *ctx, struct redis_link *link, enum status st, const char *text)
+{
+	struct redis_sentinel *s = ctx;
+	bool shown = s->view.redis_password_file != NULL;
+	(void)link;
+	if (st == ST_DENIED && !shown && s->settings->redis_password_file) {
+		s->view.redis_password_file = s->settings->redis_password_file;
+		s->view.redis_username = s->settings->redis_username;
+		return;
+	}
+	if (st == ST_DENIED && shown && strstr(text, "without any password")) {
+		s->view.redis_password_file = s->view.redis_username = NULL;
+		return;
+	}
+	lead_to(s, (s->at + 1) % s->settings->redis.sentinel_count);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct redis_sentinel *s = timer->data;
+	if (s->change) {
+		s->change = false;
+		redis_link_reset(s->link, ST_LOST, "its master cannot be used; asking another sentinel");
+		return;
+	}
+	ask(s);
+}
+
+/* --- the interface -------------------------------------------------------------------------------------------- */
+
+enum status redis_sentinel_new(uv_loop_t *loop, const struct settings *settings, const char *name,
+	const struct log_sink *log, const struct redis_sentinel_events *events, struct redis_sentinel **out)
+{
+	struct redis_sentinel *s = calloc(1, sizeof(*s));
+	if (!s) return ST_NOMEM;
+	s->settings = settings;
+	s->view = *settings;
+	s->view.redis_password_file = s->view.redis_username = NULL;
+	s->log = log;
+	s->events = *events;
+	lead_to(s, 0);
+	char own_name[64];
+	snprintf(own_name, sizeof(own_name), "%s-sentinel", name);
+	struct redis_link_events calls = {on_ready, on_lost, s};
+	enum status st = redis_link_new(loop, &s->view, own_name, log, &calls, &s->link);
+	if (st != ST_OK) {
+		free(s);
+		return st;
+	}
+	(void)uv_timer_init(loop, &s->timer); /* never fails */
+	s->timer.data = s;
+	s->handles = 2;
+	*out = s;
+	return ST_OK;
+}
+
+void redis_sentinel_start(struct redis_sentinel *s)
+{
+	redis_link_start(s->link);
+	(void)uv_timer_start(&s->timer, on_timer, SENTINEL_ASK_MS, SENTINEL_ASK_MS);
+}
+
+/* By the timer, since the caller may be in the middle of our own answer. */
+void redis_sentinel_ask(struct redis_sentinel *s, bool other)
+{
+	if (s->closing) return;
+	s->change |= other && s->settings->redis.sentinel_count > 1;
+	(void)uv_timer_start(&s->timer, on_timer, 0, SENTINEL_ASK_MS);
+}
+
+static void part_gone(struct redis_sentinel *s)
+{
+	if (--s->handles > 0) return;
+	void (*closed)(void *ctx) = s->closed;
+	void *ctx = s->closed_ctx;
+	free(s);
+	if (closed) closed(ctx);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	part_gone(handle->data);
+}
+
+static void on_link_closed(void *ctx)
+{
+	part_gone(ctx);
+}
+
+void redis_sentinel_close(struct redis_sentinel *s, void (*closed)(void *ctx), void *ctx)
+{
+	s->closing = true;
+	s->closed = closed;
+	s->closed_ctx = ctx;
+	uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+	redis_link_close(s->link, on_link_closed, s);
+}
