@@ -21,7 +21,7 @@
 
 struct asked {
 	struct settings *settings;
-	redisContext *redis;
+	struct ctl_redis *redis;
 	const char *device, *filter;
 	const char *point;          /* REQUEST_FROM or REQUEST_LAST */
 	char value[ENTRY_ID_TEXT_MAX];
@@ -53,7 +53,7 @@ static int take_point(struct asked *a, const char *since, const char *last, cons
 
 static int unreachable(const struct asked *a)
 {
-	fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", a->redis->errstr);
+	fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", ctl_redis_error(a->redis));
 	return CTL_UNREACHABLE;
 }
 
@@ -163,7 +163,7 @@ int ctl_replay_run(const struct ctl_call *call)
 	code = ctl_connect(call, &a.settings, &a.redis);
 	if (code != CTL_OK) return code;
 	code = ask(&a);
-	redisFree(a.redis);
+	ctl_redis_close(a.redis);
 	settings_free(a.settings);
 	return code;
 }

@@ -214,15 +214,6 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 	labelled(out, "redelivery_skipped_total", "reason", "oversize", c->oversize);
 	single(out, "redelivery_unacked_bytes", "gauge", "Bytes sent that the plugin has not acknowledged.",
 		c->unacked_bytes);
-<<<<<<< HEAD
-	single(out, "redelivery_removed_catch_ups_total", "counter",
-		"Catch-ups that found that retention had removed messages behind the cursor.", c->gaps);
-	single(out, "redelivery_removed_messages_total", "counter", "Messages missing in those, at most.", c->gap_messages);
-	single(out, "redelivery_removed_unknown_total", "counter", "Those in which an unknown number more is missing.",
-		c->gaps_unknown);
-	single(out, "redelivery_gaps_total", "counter",
-		"Times session events were trimmed before they were read; everything was then asked for again.", v->gaps);
-=======
 	single(out, "redelivery_gaps_total", "counter", "Catch-ups that found messages removed by retention.", c->gaps);
 	single(out, "redelivery_gap_messages_total", "counter", "Messages they missed by that, at most.", c->gap_messages);
 	single(out, "redelivery_gaps_unknown_total", "counter", "Those of them that miss an unknown number more.",
@@ -230,7 +221,6 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 	single(out, "redelivery_events_trimmed_total", "counter",
 		"Times session events were trimmed before they were read; everything was then asked for again.",
 		v->events_trimmed);
->>>>>>> part-http
 }
 
 static void write_housekeeping(const struct vitals *v, struct buf *out)

@@ -27,7 +27,7 @@ struct service {
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
 	struct outbox *outbox;
-	void (*read_again)(void *ctx);
+	void (*read_again)(void *ctx, struct slice rules);
 	void *read_again_ctx;
 	struct lock *lock;
 	struct requests *requests;
@@ -108,16 +108,16 @@ static void on_positioned(void *ctx)
 	allow_control(ctx);
 }
 
-static void settings_changed(struct service *b)
+static void settings_changed(struct service *b, struct slice rules)
 {
-	if (!b->closing && b->read_again) b->read_again(b->read_again_ctx);
+	if (!b->closing && b->read_again) b->read_again(b->read_again_ctx, rules);
 }
 
 static void on_event(void *ctx, const struct device_event *e)
 {
 	struct service *b = ctx;
 
-	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) settings_changed(b);
+	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) settings_changed(b, e->rules);
 	if (b->active) scheduler_event(b->scheduler, e); /* else it is told again when this bridge is */
 }
 
@@ -140,7 +140,7 @@ static void on_gap(void *ctx)
 	struct service *b = ctx;
 
 	b->events_trimmed++;
-	settings_changed(b); /* it may have been among the events that are gone */
+	settings_changed(b, (struct slice){0}); /* it may have been among the events that are gone */
 	control_client_again(b->control);
 }
 
@@ -356,7 +356,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	return st;
 }
 
-void service_on_settings(struct service *b, void (*read_again)(void *ctx), void *ctx)
+void service_on_settings(struct service *b, void (*read_again)(void *ctx, struct slice rules), void *ctx)
 {
 	b->read_again = read_again;
 	b->read_again_ctx = ctx;

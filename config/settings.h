@@ -67,7 +67,7 @@ struct settings {
 	char *node;
 	struct mirror_rule *mirrors;
 	size_t mirror_count;
-	struct mirror_rule *retired; /* were mirror rules until a reload; what they wrote may still be read */
+	struct mirror_rule *retired; /* not ours, but read by: rules until a reload, or of the plugin alone */
 	size_t retired_count;
 	bool retired_lost;           /* there were too many to remember all */
 	char *journal;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "config/settings_values.h"
+#include "config/text_file.h"
 
 static const void *member(const struct settings *s, const struct setting_row *row)
 {
@@ -161,6 +162,35 @@ static void retire(struct settings *live, struct settings *old)
 		}
 	}
 	old->mirror_count = kept;
+}
+
+/* Takes the rule in any case. */
+static void remember(struct settings *live, struct mirror_rule *rule)
+{
+	bool known = !mirror_rule_readable(rule) || among(live->mirrors, live->mirror_count, rule)
+		|| among(live->retired, live->retired_count, rule);
+
+	if (!known && live->retired_count < RULE_COUNT_MAX) {
+		live->retired[live->retired_count++] = *rule;
+		return;
+	}
+	if (!known) live->retired_lost = true;
+	mirror_rule_free(rule);
+}
+
+void settings_remember(struct settings *live, struct slice rules)
+{
+	struct mirror_rule rule;
+	struct slice line;
+	char why[256];
+
+	while (text_line_next(&rules, &line)) {
+		char *text = strndup(line.data, line.len);
+
+		if (text && mirror_rule_parse(text, &rule, why, sizeof(why)) == ST_OK) remember(live, &rule);
+		else live->retired_lost = true; /* one more that is not known */
+		free(text);
+	}
 }
 
 static void swap_bytes(void *a, void *b, size_t len)
