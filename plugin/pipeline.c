@@ -379,15 +379,23 @@ static struct entry_id mark_of(const struct pipeline *p, const redisReply *reply
 	return ENTRY_ID_ZERO;
 }
 
-/* A mark below what was confirmed: Redis has gone back in time. */
+static bool making_good(const struct pipeline *p)
+{
+	return p->past.active || p->current->past || p->next->past;
+}
+
+/* A mark below what was confirmed: Redis has gone back in time. One below what was released is that too, when it is a known
+ * one: between the two there may have been a Redis that knew nothing. */
 static void look_for_loss(struct pipeline *p)
 {
-	if (p->unmarked || entry_id_compare(p->mark, p->confirmed) >= 0) return;
+	bool below = entry_id_compare(p->mark, p->confirmed) < 0;
+	bool released = entry_id_compare(p->mark, p->released) >= 0;
+	const struct past_point *point = released ? NULL : past_find(&p->past, p->mark);
+	if (p->unmarked || (!below && (!point || making_good(p)))) return;
 	log_with_ids(p, "redis has lost writes it had confirmed (failover, restore or flush?); mark now, confirmed",
-		p->mark, p->confirmed);
+		p->mark, below ? p->confirmed : p->released);
 	p->confirmed = p->mark;
-	if (entry_id_compare(p->mark, p->released) >= 0) return; /* what is lost is still under way */
-	const struct past_point *point = past_find(&p->past, p->mark);
+	if (released) return; /* what is lost is still under way */
 	ungather(p);
 	if (!p->past.active) p->past.boot_after = p->boot;
 	p->past.active = point != NULL;
@@ -402,10 +410,21 @@ static void look_for_loss(struct pipeline *p)
 	p->past.records = p->past.gap_bytes = 0;
 }
 
+/* Ends a shorter transaction, made of the same records before these were gathered anew, within this one? */
+static bool ends_within(const struct transaction *t, struct entry_id mark)
+{
+	for (size_t i = 0; i + 1 < t->record_count; i++) {
+		if (entry_id_compare(t->records[i].id, mark) == 0) return true;
+	}
+	return false;
+}
+
 static void mark_read(struct pipeline *p)
 {
 	const struct transaction *t = p->current;
 	look_for_loss(p);
+	if (ends_within(p->current, p->mark)) ungather(p);
+	else if (ends_within(p->next, p->mark)) drop_gathered(p);
 	bool ours = !entry_id_is_zero(p->mark) && ((t->record_count > 0 && entry_id_compare(p->mark, last_id(t)) == 0) ||
 		p->config.has_record(p->config.ctx, p->mark));
 	if (!p->mark_known && !ours) { /* where this run begins */

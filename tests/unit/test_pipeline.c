@@ -713,6 +713,13 @@ static void confirm(struct bench *b, int count)
 	}
 }
 
+static size_t count_of(const char *text, const char *what)
+{
+	size_t count = 0;
+	for (const char *at = text; (at = strstr(at, what)); at++) count++;
+	return count;
+}
+
 static char *entry(uint64_t n)
 {
 	static char text[64];
@@ -833,6 +840,66 @@ static void unknown_marks_bring_nothing_back(void **state)
 	}
 }
 
+/* First a replica that has nothing yet, then the one that was promoted and lacks the last three. */
+static void an_empty_one_in_between(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	confirm(b, 5);
+	pipeline_lost(b->p);
+	bench_mark(b, "", "");
+	pipeline_lost(b->p);
+	bench_mark(b, "", "");
+	assert_int_equal(bench_gather(b), ST_END);
+	assert_int_equal(count_of(b->log, "lost writes"), 1);
+	pipeline_lost(b->p);
+	bench_mark(b, "1001-1", "");
+	(void)bench_gather(b);
+	char *text = bench_sent(b);
+	for (uint64_t n = 0; n < 5; n++) assert_true((strstr(text, entry(n)) != NULL) == (n >= 2));
+	free(text);
+	bench_close(b);
+}
+
+/* What was under way is gathered anew, in a larger transaction, and then the first copy turns out to have come through. */
+static void a_shorter_copy_came_first(void **state)
+{
+	(void)state;
+	for (int past = 0; past < 2; past++) {
+		struct bench *b = ready();
+		confirm(b, 1);
+		if (past) confirm(b, 3);
+		else bench_message(b, 1001, "0", "t", S("x"));
+		if (past) pipeline_lost(b->p);
+		if (past) bench_mark(b, "1000-0", "");
+		(void)bench_gather(b);
+		free(bench_sent(b));
+		pipeline_lost(b->p);
+		pipeline_limits(b->p, 8 * 1024 * 1024, 0);
+		bench_mark(b, "1000-0", "");
+		if (!past) bench_message(b, 1002, "0", "t", S("y"));
+		(void)bench_gather(b);
+		char *text = bench_sent(b);
+		assert_non_null(strstr(text, entry(1)));
+		assert_non_null(strstr(text, entry(2)));
+		free(text);
+		pipeline_lost(b->p);
+		bench_mark(b, "1001-1", "");
+		(void)bench_gather(b);
+		if (!past) {
+			expect_sent(b, "XRANGE s:t 1001-1 + COUNT 1\n");
+			ANSWER(b, "*0");
+			expect_released(b, 1, 1, 0, 0);
+			(void)bench_gather(b);
+		}
+		text = bench_sent(b);
+		assert_null(strstr(text, entry(1)));
+		assert_non_null(strstr(text, entry(2)));
+		free(text);
+		bench_close(b);
+	}
+}
+
 /* Redis as it was before this run wrote anything: that mark is known too. */
 static void back_to_the_beginning(void **state)
 {
@@ -904,13 +971,6 @@ static char *confirm_all(struct bench *b)
 	}
 	buf_append(&all, "", 1);
 	return all.data;
-}
-
-static size_t count_of(const char *text, const char *what)
-{
-	size_t count = 0;
-	for (const char *at = text; (at = strstr(at, what)); at++) count++;
-	return count;
 }
 
 static void too_large_values(void **state)
@@ -1403,6 +1463,8 @@ int main(void)
 		cmocka_unit_test(what_redis_lost_is_sent_again),
 		cmocka_unit_test(lost_again_and_again),
 		cmocka_unit_test(unknown_marks_bring_nothing_back),
+		cmocka_unit_test(an_empty_one_in_between),
+		cmocka_unit_test(a_shorter_copy_came_first),
 		cmocka_unit_test(back_to_the_beginning),
 		cmocka_unit_test(applied_without_its_mark),
 		cmocka_unit_test(too_large_values),
