@@ -45,6 +45,7 @@ struct pipeline {
 	struct entry_id confirmed; /* the highest mark ever confirmed in this run */
 	struct entry_id released;  /* of the last record released in this run */
 	bool unmarked;             /* the last transaction was applied, and its mark refused */
+	bool journal_ours;         /* it is a mark of this journal, as last read or written */
 	bool told_foreign;
 	struct past past;
 	/* the replies of what is under way */
@@ -70,7 +71,7 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	p->config = *config;
 	if (p->config.bytes_max == 0) p->config.bytes_max = TRANSACTION_BYTES_MAX;
 	p->names = (struct transaction_names){config->prefix, config->node, config->rules, p->config.bytes_max,
-		TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX};
+		TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL};
 	p->position = config->position;
 	p->boot = config->boot;
 	p->phase = PHASE_MARK;
@@ -325,6 +326,11 @@ static void build_mark(struct pipeline *p)
 		resp_arg_mark(&p->side, &p->scratch, p->config.prefix, p->config.node, dead == 1);
 	}
 	p->side_replies = 5;
+	if (!p->config.journal) return;
+	resp_begin(&p->side, 2);
+	resp_arg_str(&p->side, "GET");
+	resp_arg_journal(&p->side, &p->scratch, p->config.prefix, p->config.node);
+	p->side_replies++;
 }
 
 const struct buf *pipeline_send(struct pipeline *p, size_t *replies)
@@ -431,18 +437,33 @@ static void mark_read(struct pipeline *p)
 		past_note(&p->past, &(struct past_point){p->mark, p->config.boot, p->config.position});
 	}
 	p->applied = ours ? p->mark : ENTRY_ID_ZERO;
+	/* Ids of this run are not looked at: with a clock that was set back they may be below the mark. */
+	if (!ours && p->journal_ours && !entry_id_is_zero(p->mark)) {
+		bool behind = entry_id_compare(p->mark, p->config.left_over) < 0;
+		p->applied = behind ? p->mark : p->config.left_over;
+	}
 	p->mark_known = true;
 	decide(p);
 	if (p->phase == PHASE_DONE) end_episode(p);
+}
+
+/* Whoever finds another journal's name beside the mark must write its own with the next one. */
+static void name_journal(struct pipeline *p)
+{
+	const char *journal = p->journal_ours ? NULL : p->config.journal;
+	if (journal && !p->names.journal) p->outdated = p->current->record_count > 0;
+	p->names.journal = journal;
 }
 
 static void mark_reply(struct pipeline *p, const redisReply *reply, size_t index)
 {
 	if (is_error(reply)) refuse(p, reply);
 	if (index == 3) p->mark = mark_of(p, reply);
-	if (index < 4) return;
-	p->dead_mark = mark_of(p, reply);
+	if (index == 4) p->dead_mark = mark_of(p, reply);
+	if (index == 5) p->journal_ours = reply->type == REDIS_REPLY_STRING && strcmp(reply->str, p->config.journal) == 0;
+	if (index + 1 < p->side_replies) return;
 	if (!p->failed) {
+		name_journal(p);
 		mark_read(p);
 		return;
 	}
@@ -534,6 +555,8 @@ static void main_applied(struct pipeline *p)
 {
 	p->known = true;
 	p->mark = p->applied = last_id(p->current);
+	p->journal_ours = p->config.journal != NULL;
+	p->names.journal = NULL;
 	if (p->config.wait.confirm == REDIS_CONFIRM_REPLY) now_confirmed(p);
 }
 
