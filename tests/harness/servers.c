@@ -354,13 +354,16 @@ static const char *redis_program(void)
 struct server *redis_new(struct scene *s, const char *name, const char *options)
 {
 	struct server *v = server_new(s, SERVER_REDIS, name);
+	const char *users = scene_read(s, TEST_SOURCE_DIR "/config/redis-users.conf", NULL);
+
+	scene_require(users, "no config/redis-users.conf");
 
 	v->port = scene_port(s);
 	v->socket_path = scene_text(s, "%s/redis.sock", v->dir);
 	v->argv[0] = redis_program();
 	v->argv[1] = scene_write(s, scene_text(s, "%s.conf", name),
-		scene_text(s, "bind 127.0.0.1\nport %u\nunixsocket %s\ndir %s\nsave \"\"\ndaemonize no\n%s\n", v->port,
-			v->socket_path, v->dir, options ? options : ""));
+		scene_text(s, "bind 127.0.0.1\nport %u\nunixsocket %s\ndir %s\nsave \"\"\ndaemonize no\n%s\n%s\n", v->port,
+			v->socket_path, v->dir, options ? options : "", users));
 	return v;
 }
 
