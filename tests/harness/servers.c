@@ -195,12 +195,39 @@ int server_start_refused(struct server *v)
 	return WEXITSTATUS(status);
 }
 
+/* What Redis has refused to the users of config/redis-users.conf, for want of rights, since it started. */
+static void check_rights(struct server *v)
+{
+	struct timeval limit = {5, 0};
+	redisContext *c = redisConnectWithTimeout("127.0.0.1", v->port, limit);
+	redisReply *log = c && !c->err && redisSetTimeout(c, limit) == REDIS_OK ? redisCommand(c, "ACL LOG") : NULL;
+	char what[512] = "";
+
+	/* No answer (its port is closed, its default user has a password now): nothing can be said. */
+	for (size_t i = 0; log && log->type == REDIS_REPLY_ARRAY && i < log->elements; i++) {
+		const redisReply *entry = log->element[i];
+		const char *reason = NULL, *object = NULL, *user = NULL;
+		for (size_t f = 0; f + 1 < entry->elements; f += 2) {
+			const char *name = entry->element[f]->str, *value = entry->element[f + 1]->str;
+			if (strcmp(name, "reason") == 0) reason = value;
+			else if (strcmp(name, "object") == 0) object = value;
+			else if (strcmp(name, "username") == 0) user = value;
+		}
+		if (!user || !reason || strncmp(user, "mosquitto-redis-", 16) != 0 || strcmp(reason, "auth") == 0) continue;
+		(void)snprintf(what, sizeof(what), "%s: %s %s", user, reason, object ? object : "?");
+	}
+	if (log) freeReplyObject(log);
+	if (c) redisFree(c);
+	scene_require(!what[0], "a user of config/redis-users.conf lacks a right: %s", what);
+}
+
 void server_stop(struct server *v)
 {
 	int status;
 
 	server_check_alive(v);
 	if (v->paused) server_continue(v);
+	if (v->kind == SERVER_REDIS && !v->argv[2]) check_rights(v);
 	kill(v->pid, SIGTERM);
 	scene_require(await_end(v->pid, STOP_LIMIT_MS, &status), "%s did not stop", v->name);
 	v->pid = 0;
