@@ -13,13 +13,6 @@
 #define LIST_FIND_COUNT 64
 #define LIST_WIDE_MAX 8192 /* foreign elements in a row that cannot hide what is pushed meanwhile */
 
-struct entry_id entry_id_before(struct entry_id id)
-{
-	if (id.seq > 0) return (struct entry_id){id.ms, id.seq - 1};
-	if (id.ms > 0) return (struct entry_id){id.ms - 1, UINT64_MAX};
-	return id;
-}
-
 struct slice reply_slice(const redisReply *reply)
 {
 	if (!reply || (reply->type != REDIS_REPLY_STRING && reply->type != REDIS_REPLY_STATUS)) return (struct slice){0};

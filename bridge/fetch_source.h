@@ -53,8 +53,6 @@ void fetch_source_ask(struct fetch_source *s, size_t count, struct buf *commands
 enum status fetch_source_take(struct fetch_source *s, const redisReply *reply, struct merge *merge, struct buf *scratch,
 	struct fetch_source_tally *tally) MUST_CHECK;
 
-/* The largest id below `id` (zero stays). */
-struct entry_id entry_id_before(struct entry_id id);
 /* A redisReply string as a slice; absent when it is none. */
 struct slice reply_slice(const redisReply *reply);
 /* Does this error say that a later attempt may succeed? */

@@ -11,6 +11,7 @@
 #include "bridge/service.h"
 #include "bridge/ctl_check.h"
 #include "bridge/log_stderr.h"
+#include "bridge/std_files.h"
 #include "bridge/notify.h"
 #include "config/settings_reload.h"
 
@@ -83,9 +84,12 @@ static void on_hangup(uv_signal_t *handle, int number)
 	reload(handle->data, true);
 }
 
-static void on_broker_reload(void *ctx)
+static void on_broker_settings(void *ctx, struct slice rules)
 {
-	reload(ctx, false);
+	struct process *p = ctx;
+
+	settings_remember(p->settings, rules);
+	reload(p, false);
 }
 
 static int watch_signals(struct process *p)
@@ -121,7 +125,7 @@ static int serve(const char *path)
 			settings->node,
 			settings->redis_url, settings->broker_url);
 		p.settings = settings;
-		service_on_settings(p.bridge, on_broker_reload, &p);
+		service_on_settings(p.bridge, on_broker_settings, &p);
 		service_start(p.bridge);
 		notify_ready(p.notify, "serving");
 		(void)uv_run(&p.loop, UV_RUN_DEFAULT);
@@ -152,6 +156,7 @@ int main(int argc, char **argv)
 	bool check = false;
 	int option;
 
+	std_files_open();
 	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
 		switch (option) {
 		case 'c':

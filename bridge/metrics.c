@@ -113,8 +113,10 @@ static void write_plugin(const struct plugin_status *s, struct buf *out)
 {
 	uint64_t value;
 
-	family(out, "plugin_info", "gauge", "The plugin's version.");
-	labelled(out, "plugin_info", "version", s->version, 1);
+	if (s->version[0]) {
+		family(out, "plugin_info", "gauge", "The plugin's version.");
+		labelled(out, "plugin_info", "version", s->version, 1);
+	}
 	for (size_t i = 0; i < sizeof(plugin_metrics) / sizeof(plugin_metrics[0]); i++) {
 		if (!plugin_status_get(s, plugin_metrics[i].field, &value)) continue;
 		single(out, plugin_metrics[i].name, plugin_metrics[i].type, plugin_metrics[i].help, value);
@@ -212,8 +214,13 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 	labelled(out, "redelivery_skipped_total", "reason", "oversize", c->oversize);
 	single(out, "redelivery_unacked_bytes", "gauge", "Bytes sent that the plugin has not acknowledged.",
 		c->unacked_bytes);
-	single(out, "redelivery_gaps_total", "counter",
-		"Times session events were trimmed before they were read; everything was then asked for again.", v->gaps);
+	single(out, "redelivery_gaps_total", "counter", "Catch-ups that found messages removed by retention.", c->gaps);
+	single(out, "redelivery_gap_messages_total", "counter", "Messages they missed by that, at most.", c->gap_messages);
+	single(out, "redelivery_gaps_unknown_total", "counter", "Those of them that miss an unknown number more.",
+		c->gaps_unknown);
+	single(out, "redelivery_events_trimmed_total", "counter",
+		"Times session events were trimmed before they were read; everything was then asked for again.",
+		v->events_trimmed);
 }
 
 static void write_housekeeping(const struct vitals *v, struct buf *out)

@@ -22,6 +22,7 @@
 #define STEAL_IDLE_MS 50
 #define WATCH_MS 1000
 #define BATCH_BYTES_MIN 1024
+#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 
 enum queue {
 	QUEUE_NONE,    /* waits for a reply or an acknowledgement */
@@ -44,6 +45,7 @@ struct device {
 	struct device_read *read; /* cursor or mark under way */
 	struct fetch *fetch;
 	bool fetching;
+	unsigned slice; /* batches sent since it has its place */
 	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
 };
@@ -308,6 +310,19 @@ static void on_mark(void *ctx, const struct device_read_answer *answer)
 	give_mark(d);
 }
 
+/* A long backlog gives its place to those who wait for one, and goes on behind them. */
+static void give_way(struct device *d)
+{
+	struct scheduler *s = d->scheduler;
+
+	if (!d->fetch || ++d->slice < SLICE_BATCHES) return;
+	if (!s->queues[QUEUE_STALLED] || s->fetches < SCHEDULER_FETCHES_MAX) return;
+	catch_up_rewind(d->machine);
+	move(d, QUEUE_NONE);
+	fetch_drop(d);
+	move(d, QUEUE_READY); /* behind the one that has the place now */
+}
+
 static void tell_gap(struct device *d, const struct gap *gap)
 {
 	struct scheduler *s = d->scheduler;
@@ -343,6 +358,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 		if (a.verb == CATCH_UP_SEND_BATCH) send_batch(d, &a, chunk);
 	}
 	if (chunk->finished) fetch_drop(d);
+	else give_way(d);
 }
 
 static void start_read(struct device *d, const struct catch_up_action *a)
@@ -388,6 +404,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 			return;
 		}
 		s->fetches++;
+		d->slice = 0;
 		s->counts.passes++;
 	}
 	move(d, QUEUE_NONE);
@@ -588,6 +605,8 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 	size_t slot = ack->sequence % (CATCH_UP_WINDOW + 2);
 
 	if (!d || entry_id_compare(ack->generation, catch_up_generation(d->machine)) != 0) return;
+	d->sent_ms = now_ms(s);
+	if (ack->result == CONTROL_LATER) return;
 	s->unacked_bytes -= d->unacked[slot];
 	d->unacked[slot] = 0;
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);

@@ -5,6 +5,7 @@
 #ifndef MQR_BRIDGE_VITALS_H
 #define MQR_BRIDGE_VITALS_H
 
+#include "bridge/outbox.h"
 #include "bridge/scheduler.h"
 #include "bridge/sweep.h"
 #include "config/histogram.h"
@@ -19,11 +20,12 @@ struct vitals {
 	struct histogram redis_latency;
 	bool broker_connected;
 	bool plugin_open;          /* the plugin has accepted our greeting and takes commands */
-	uint64_t gaps;             /* times session events were trimmed before they were read */
+	uint64_t events_trimmed;   /* times session events were trimmed before they were read */
 	struct scheduler_counts redelivery;
 	struct scheduler_device slowest[VITALS_SLOWEST_MAX];
 	size_t slowest_count;
 	uint64_t lag_ms;           /* how far back in time the device is that is furthest behind; 0: none, or not known */
+	struct outbox_counts outbox;
 	uint64_t housekeeping_rounds;
 	struct sweep_totals housekeeping;
 };

@@ -10,6 +10,13 @@ struct entry_id entry_id_next(struct entry_id id)
 	return id;
 }
 
+struct entry_id entry_id_before(struct entry_id id)
+{
+	if (id.seq > 0) return (struct entry_id){id.ms, id.seq - 1};
+	if (id.ms > 0) return (struct entry_id){id.ms - 1, UINT64_MAX};
+	return id;
+}
+
 struct entry_id entry_id_back(struct entry_id id, uint64_t ms)
 {
 	if (ms == 0) return id;

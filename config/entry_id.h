@@ -34,6 +34,8 @@ static inline bool entry_id_is_zero(struct entry_id id)
 
 /* The smallest id above `id` (ENTRY_ID_MAX stays). */
 struct entry_id entry_id_next(struct entry_id id);
+/* The largest id below `id` (zero stays). */
+struct entry_id entry_id_before(struct entry_id id);
 /* Back in time by `ms` milliseconds (counter 0), not below zero; by 0: `id` itself. */
 struct entry_id entry_id_back(struct entry_id id, uint64_t ms);
 /* Writes the text with a NUL; returns its length. */

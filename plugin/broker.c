@@ -19,7 +19,7 @@
 #include "plugin/neighbours.h"
 #include "plugin/properties.h"
 
-#define BROKER_HAS_EVENTS (LIBMOSQUITTO_VERSION_NUMBER >= 2001000) /* 2.1: SUBSCRIBE, UNSUBSCRIBE, CLIENT_OFFLINE */
+#define BROKER_HAS_EVENTS (LIBMOSQUITTO_VERSION_NUMBER >= 2001000) /* 2.1: CONNECT, SUBSCRIBE, MESSAGE_OUT and more */
 
 #if BROKER_HAS_EVENTS
 #define PASS_ON MOSQ_ERR_PLUGIN_IGNORE
@@ -78,7 +78,7 @@ static enum status outlet_deliver(void *ctx, const char *client, const struct me
 
 	(void)ctx; /* the broker is one */
 	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, &list);
-	if (st == ST_END) return ST_OK; /* expired while it waited */
+	if (st == ST_END) return ST_END; /* expired while it waited */
 	buf_clear(&attached.topic);
 	buf_append_slice(&attached.topic, m->topic);
 	buf_u8(&attached.topic, 0);
@@ -105,6 +105,7 @@ static const struct outlet outlet = {
 	.tell_bridge = outlet_tell_bridge,
 	.publish_status = outlet_publish_status,
 	.log = {.write = log_write},
+	.tells_sent = BROKER_HAS_EVENTS,
 };
 
 /* --- what the broker knows ------------------------------------------------------------------------------------------ */
@@ -283,6 +284,7 @@ static int on_disconnect(int event, void *event_data, void *userdata)
 	if (!attached.core || !ed->client) return MOSQ_ERR_SUCCESS;
 	client = info_of(ed->client);
 #if BROKER_HAS_EVENTS
+	if (ed->reason == MOSQ_ERR_SUCCESS && client.id) core_goodbye(attached.core, client.id);
 	core_disconnected(attached.core, ed->client, client.id, client.v5, event == MOSQ_EVT_CLIENT_OFFLINE);
 #else
 	(void)event;
@@ -331,6 +333,30 @@ static int on_reload(int event, void *event_data, void *userdata)
 }
 
 #if BROKER_HAS_EVENTS
+static int on_connect(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_connect *ed = event_data;
+	struct client_info client = info_of(ed->client);
+
+	(void)event;
+	(void)userdata;
+	if (attached.core && client.id)
+		core_connected(attached.core, &client, mosquitto_client_sub_count(ed->client));
+	return MOSQ_ERR_SUCCESS;
+}
+
+static int on_message_out(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_message *ed = event_data;
+	const char *id = mosquitto_client_id(ed->client);
+
+	(void)event;
+	(void)userdata;
+	if (attached.core && id && ed->topic)
+		core_sent(attached.core, id, slice_str(ed->topic), slice_of(ed->payload ? ed->payload : "", ed->payloadlen));
+	return MOSQ_ERR_SUCCESS;
+}
+
 static int on_subscribe(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_subscribe *ed = event_data;
@@ -373,6 +399,8 @@ static const struct {
 #if BROKER_HAS_EVENTS
 	{MOSQ_EVT_TICK, on_wake, NULL},
 	{MOSQ_EVT_CLIENT_OFFLINE, on_disconnect, NULL},
+	{MOSQ_EVT_CONNECT, on_connect, NULL},
+	{MOSQ_EVT_MESSAGE_OUT, on_message_out, NULL},
 	{MOSQ_EVT_SUBSCRIBE, on_subscribe, NULL},
 	{MOSQ_EVT_UNSUBSCRIBE, on_unsubscribe, NULL},
 #endif

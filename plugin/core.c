@@ -198,6 +198,24 @@ void core_unsubscribed(struct core *core, const char *client, const char *filter
 	devices_unsubscribed(core->devices, client, filter);
 }
 
+void core_connected(struct core *core, const struct client_info *client, int subscriptions)
+{
+	settle(core);
+	deliveries_over(core);
+	if (core->booted) devices_connected(core->devices, client, subscriptions);
+}
+
+/* Comes in the middle of a publish's deliveries too, so nothing is settled or over. */
+void core_sent(struct core *core, const char *client, struct slice topic, struct slice payload)
+{
+	devices_sent(core->devices, client, topic, payload);
+}
+
+void core_goodbye(struct core *core, const char *client)
+{
+	devices_goodbye(core->devices, client);
+}
+
 void core_disconnected(struct core *core, const void *handle, const char *client, bool v5, bool persistent)
 {
 	settle(core);
@@ -243,7 +261,7 @@ void core_tick(struct core *core)
 
 bool core_busy(const struct core *core)
 {
-	return devices_any_gated(core->devices);
+	return devices_busy(core->devices);
 }
 
 enum acl_default core_acl_default(const struct core *core)

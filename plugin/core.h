@@ -20,7 +20,7 @@ struct core_broker {
 	int (*subscription_count)(const void *handle);
 	/* Are there plugins that may deny what we cannot see? */
 	bool (*others_loaded)(void);
-	/* The broker tells of a subscription only once it is granted (2.1). */
+	/* The broker tells of a subscription only once it is granted, and of every CONNECT (2.1). */
 	bool subscriptions_certain;
 };
 
@@ -48,6 +48,12 @@ void core_subscribe_check(struct core *core, const void *handle, const struct cl
 void core_subscribed(struct core *core, const struct client_info *client, const char *filter, uint8_t qos,
 	int subscriptions);
 void core_unsubscribed(struct core *core, const char *client, const char *filter);
+/* 2.1: a client has connected; `subscriptions` of its session the broker has kept. */
+void core_connected(struct core *core, const struct client_info *client, int subscriptions);
+/* 2.1: a message is being sent to a client. Called from within others of these functions' own broker calls too. */
+void core_sent(struct core *core, const char *client, struct slice topic, struct slice payload);
+/* 2.1, before core_disconnected: the client said goodbye. */
+void core_goodbye(struct core *core, const char *client);
 void core_disconnected(struct core *core, const void *handle, const char *client, bool v5, bool persistent);
 /* A publish on the control topic. False: refused, the client is to be closed. */
 bool core_control(struct core *core, const char *client, struct slice payload);

@@ -8,6 +8,7 @@
 #include "config/settings_reload.h"
 #include "plugin/core_state.h"
 
+#define RULES_TEXT_MAX 32768
 #define DRAIN_MS 1000 /* at a clean stop; what is left is in the journal */
 
 static void wake_writer(void *ctx)
@@ -83,14 +84,46 @@ static enum status open_journal(struct core *core, char *why, size_t size)
 	return ST_OK;
 }
 
+/* All rules that the journal knows, for the bridge, which may have another file or know nothing of mosquitto.conf; those of
+ * earlier runs too, since what they wrote is still owed. In place of too many for an event stands a line that is no rule. */
+static struct slice rules_text(const struct core *core, struct buf *out)
+{
+	for (unsigned i = 0; i < JOURNAL_RULES_MAX; i++) {
+		const char *text = journal_rule_text(core->journal, (uint16_t)i);
+
+		if (!text) continue;
+		buf_append_str(out, text);
+		buf_append_str(out, "\n");
+	}
+	return out->failed || out->len > RULES_TEXT_MAX ? slice_str("?\n") : slice_of(out->data, out->len);
+}
+
+static void tell_rules(void *ctx)
+{
+	struct core *core = ctx;
+	struct session_event e = {0};
+	struct buf rules = {0};
+
+	e.filter = rules_text(core, &rules);
+	if (append_event(core->append, JOURNAL_RELOADED, &e) != ST_OK)
+		log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
+			"settings: the journal is full, the bridge is not told of the rules; send it SIGHUP");
+	buf_free(&rules);
+}
+
 void core_boot(struct core *core)
 {
 	struct session_event e = {.previous_boot = core->previous_boot, .previous_last = core->previous_last};
+	struct buf rules = {0};
 	struct entry_id id;
 
-	if (core->booted || append_event_now(core->append, JOURNAL_BOOT, &e, &id) != ST_OK) return;
-	journal_boot_set(core->journal, id);
-	core->booted = true;
+	if (core->booted) return;
+	e.filter = rules_text(core, &rules);
+	if (append_event_now(core->append, JOURNAL_BOOT, &e, &id) == ST_OK) {
+		journal_boot_set(core->journal, id);
+		core->booted = true;
+	}
+	buf_free(&rules);
 }
 
 static enum status make_routes(struct core *core, const struct settings *s, struct routes **out, char *why, size_t size)
@@ -116,6 +149,7 @@ static struct devices_deps deps_of(struct core *core)
 	return (struct devices_deps){
 		.settings = core->settings, .acl = core->acl, .journal = core->journal, .append = core->append,
 		.routes = core->routes, .report = &core->report, .outlet = core->broker.outlet, .now_ms = core_monotonic_ms,
+		.tells_connect = core->broker.subscriptions_certain,
 	};
 }
 
@@ -157,6 +191,7 @@ static enum status make_parts(struct core *core, char *why, size_t size)
 	st = devices_new(&deps, &core->devices);
 	if (st == ST_OK)
 		st = peer_new(core->devices, core->append, core->journal, core->broker.outlet, core_monotonic_ms, &core->peer);
+	if (st == ST_OK) peer_on_hello(core->peer, tell_rules, core);
 	return st;
 }
 
@@ -253,7 +288,6 @@ void core_reload(struct core *core)
 	struct settings *old = core->settings;
 	struct acl_file *old_acl = core->acl;
 	struct routes *old_routes = core->routes;
-	struct session_event event = {0};
 	struct reload r = {0};
 	struct devices_deps deps;
 	char why[4096] = "";
@@ -269,8 +303,7 @@ void core_reload(struct core *core)
 	deps = deps_of(core);
 	devices_rewire(core->devices, &deps);
 	/* Before the first message by the new rules, so that the bridge knows them when it reads that far. */
-	if (append_event(core->append, JOURNAL_RELOADED, &event) != ST_OK)
-		log_to(log, LOG_LEVEL_WARNING, "settings: the journal is full, the bridge is not told; send it SIGHUP too");
+	tell_rules(core);
 	writer_rewire(core->writer, settings_share(r.settings));
 	routes_free(old_routes);
 	acl_file_free(old_acl);

@@ -1,4 +1,4 @@
-/* One device; private to devices.c and handover.c. */
+/* One device; private to devices.c, handover.c and device_*.c. */
 #ifndef MQR_PLUGIN_DEVICE_H
 #define MQR_PLUGIN_DEVICE_H
 
@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "plugin/devices.h"
+#include "plugin/window.h"
 
 enum device_state { DEVICE_AWAY, DEVICE_CATCHING, DEVICE_PASS, DEVICE_LIVE };
 
@@ -65,6 +66,9 @@ struct device {
 	bool v5, clean;
 	bool shrunk;                  /* a subscription was taken out of this generation; commands under way may still name it */
 	bool seen, resumed;           /* AWAY: it has connected again, and the broker had kept its subscriptions */
+	bool kept;                    /* AWAY: what comes is held back, and redelivered when it is back (2.1) */
+	bool exact_end;               /* the end of its connection leaves nothing in doubt */
+	bool broker_keeps;            /* while it ends: the broker keeps what it has of QoS 1 and 2 */
 	char *client, *user;
 	uint64_t overlap_ms;
 	struct entry_id generation;
@@ -75,6 +79,8 @@ struct device {
 	uint64_t waiting_since_ms;    /* monotonic: last progress of the catch-up */
 	struct device_filter *filters;
 	size_t filter_count;
+	struct window *window;        /* 2.1, while anything is in it */
+	uint64_t told_busy_ms;
 	bool crowded_told;
 	struct device_grant *grants;
 	size_t grant_count;
@@ -86,6 +92,9 @@ struct devices {
 	struct device *by_client;
 	struct device *gated;
 	size_t gated_count;           /* CATCHING and PASS only: what the read check asks */
+	size_t kept_count, window_count;
+	devices_answer_fn *answer;
+	void *answer_ctx;
 	struct buf scratch;
 	bool full_told;
 	uint64_t turn;                /* counts ticks, from 1 */
@@ -107,6 +116,42 @@ void device_replay_over(struct device *dev);
 void device_keep_positions(struct devices *d, struct device *dev);
 /* Everything up to `upto` has been handed over for this filter. */
 void device_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto);
+/* Grants whose pattern this client can have. Looked up at its first subscription and after a reload. */
+enum status device_grants_load(struct devices *d, struct device *dev) MUST_CHECK;
+void device_grants_free(struct device *dev);
+const struct grant *device_grant(const struct device *dev, const char *filter); /* NULL: none */
+
+/* Live for at least as long as an unclean end may reach back, so that nothing of the backlog can be unacknowledged. */
+bool device_live_for_long(const struct devices *d, const struct device *dev, uint64_t overlap_ms);
+/* How far an unclean end reaches back for this filter. */
+uint64_t device_reach(const struct device *dev, const struct device_filter *f);
+/* Journals the cursors of a device that leaves, or starts over because a subscription joins it. */
+void device_write_gone(struct devices *d, struct device *dev);
+
+/* --- device_feed.c: what it is given, and how fast --- */
+/* Gives it a message behind everything before. False: out of memory. */
+bool device_give(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos,
+	enum delivery kind) MUST_CHECK;
+/* The same, but with a window it is not handed over before device_feed. False: out of memory. */
+bool device_put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos) MUST_CHECK;
+/* A batch of the bridge. CONTROL_LATER: it is answered when the last of it is handed over. */
+enum control_result device_take_batch(struct devices *d, struct device *dev, const struct control_command *c);
+/* Hands over what there is room for. */
+void device_feed(struct devices *d, struct device *dev, bool at_once);
+/* At each turn of the broker's loop. */
+void device_feed_turn(struct devices *d, struct device *dev);
+/* Positions up to what is handed over; then forgets the batches that wait. */
+void device_settle(struct devices *d, struct device *dev);
+void device_forget_batches(struct devices *d, struct device *dev);
+void device_window_free(struct devices *d, struct device *dev);
+/* The oldest message for this filter that the device will not get any more if its connection ends now; a cursor must
+ * stand before it. */
+struct entry_id device_cursor_within(const struct device *dev, const struct device_filter *f, struct entry_id cursor);
+/* May PASS end: is everything handed over, and has the broker taken it? */
+bool device_passed(const struct device *dev);
+/* A late device had everything behind owed_upto live, if only through one of its subscriptions. */
+bool device_owed(const struct device *dev, const struct message *m);
+
 /* Best QoS among the subscriptions that match, -1 when redelivery does not cover the topic for this device. */
 int device_covers(struct devices *d, const struct device *dev, struct slice topic);
 

@@ -8,12 +8,8 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "config/acl_file.h"
 #include "config/topic.h"
 #include "plugin/device.h"
-
-#define POSITION_GAP_MS 1000
-#define GONE_BYTES_MAX (64u * 1024) /* of cursors in one event; one more filter may exceed it */
 
 enum status devices_new(const struct devices_deps *deps, struct devices **out)
 {
@@ -24,14 +20,6 @@ enum status devices_new(const struct devices_deps *deps, struct devices **out)
 	d->turn = 1;
 	*out = d;
 	return ST_OK;
-}
-
-static void grants_free(struct device *dev)
-{
-	for (size_t i = 0; i < dev->grant_count; i++) free(dev->grants[i].pattern);
-	free(dev->grants);
-	dev->grants = NULL;
-	dev->grant_count = 0;
 }
 
 static void filter_free(struct device_filter *f)
@@ -51,6 +39,15 @@ static void filters_forget(struct device *dev)
 	dev->filter_count = 0;
 }
 
+/* Are its messages held back while it is away? */
+static void keep(struct devices *d, struct device *dev, bool on)
+{
+	if (dev->kept == on) return;
+	dev->kept = on;
+	if (on) d->kept_count++;
+	else d->kept_count--;
+}
+
 void device_replay_over(struct device *dev)
 {
 	if (!dev->replay) return;
@@ -62,9 +59,11 @@ void device_replay_over(struct device *dev)
 static void device_free(struct devices *d, struct device *dev)
 {
 	device_move(d, dev, DEVICE_AWAY, false);
+	keep(d, dev, false);
+	device_window_free(d, dev);
 	HASH_DEL(d->by_client, dev);
 	filters_forget(dev);
-	grants_free(dev);
+	device_grants_free(dev);
 	device_replay_over(dev);
 	free(dev->client);
 	free(dev->user);
@@ -104,54 +103,6 @@ void device_move(struct devices *d, struct device *dev, enum device_state state,
 	dev->late = late;
 }
 
-/* The grants whose pattern this client can have; looked up at its first subscription. */
-static enum status grants_load(struct devices *d, struct device *dev)
-{
-	const struct settings *s = d->deps.settings;
-
-	grants_free(dev);
-	if (s->grant_count == 0) return ST_OK;
-	dev->grants = calloc(s->grant_count, sizeof *dev->grants);
-	if (!dev->grants) return ST_NOMEM;
-	for (size_t i = 0; i < s->grant_count; i++) {
-		buf_clear(&d->scratch);
-		if (!pattern_expand(slice_str(s->grants[i].pattern), slice_str(dev->client), slice_str(dev->user), &d->scratch))
-			continue;
-		buf_u8(&d->scratch, 0);
-		if (d->scratch.failed) return ST_NOMEM;
-		dev->grants[dev->grant_count].pattern = strdup(d->scratch.data);
-		if (!dev->grants[dev->grant_count].pattern) return ST_NOMEM;
-		dev->grants[dev->grant_count].grant = &s->grants[i];
-		dev->grant_count++;
-	}
-	return ST_OK;
-}
-
-static const struct grant *grant_for(const struct device *dev, const char *filter)
-{
-	for (size_t i = 0; i < dev->grant_count; i++) {
-		if (filters_intersect(slice_str(dev->grants[i].pattern), slice_str(filter))) return dev->grants[i].grant;
-	}
-	return NULL;
-}
-
-int device_covers(struct devices *d, const struct device *dev, struct slice topic)
-{
-	int qos = -1;
-	bool granted = false;
-
-	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && f->qos > qos && topic_matches(slice_str(f->filter), topic)) qos = f->qos;
-	}
-	if (qos < 0) return -1;
-	for (size_t i = 0; i < dev->grant_count && !granted; i++)
-		granted = topic_matches(slice_str(dev->grants[i].pattern), topic);
-	if (!granted) return -1;
-	if (d->deps.acl && !acl_file_allows(d->deps.acl, slice_str(dev->client), slice_str(dev->user), topic, ACL_READ))
-		return -1;
-	return qos;
-}
-
 static struct device *device_new(struct devices *d, const char *client)
 {
 	struct device *dev = calloc(1, sizeof *dev);
@@ -179,8 +130,8 @@ static enum status device_connect(struct devices *d, struct device *dev, const s
 	dev->clean = client->clean;
 	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
 	dev->overlap_ms = 0;
-	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = false;
-	return grants_load(d, dev);
+	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = dev->exact_end = dev->broker_keeps = false;
+	return device_grants_load(d, dev);
 }
 
 static struct device_filter *filter_find(struct device *dev, const char *filter)
@@ -258,6 +209,7 @@ enum status device_announce_replay(struct devices *d, struct device *dev)
 
 enum status device_announce_all(struct devices *d, struct device *dev)
 {
+	device_forget_batches(d, dev);
 	dev->generation = ENTRY_ID_ZERO;
 	dev->shrunk = false;
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
@@ -272,109 +224,15 @@ enum status device_announce_all(struct devices *d, struct device *dev)
 	return ST_FULL;
 }
 
-/* Live for at least as long as an unclean end may reach back, so that nothing of the backlog can be unacknowledged. */
-static bool live_for_long(const struct devices *d, const struct device *dev, uint64_t overlap_ms)
-{
-	if (dev->state != DEVICE_LIVE || dev->late) return false;
-	return overlap_ms == 0 || d->deps.now_ms() - dev->live_since_ms >= overlap_ms;
-}
-
-/* Where a subscription's cursor belongs when its device is gone now. False: leave it where it is in Redis. */
-static bool cursor_at_end(const struct devices *d, const struct device *dev, const struct device_filter *f,
-	uint64_t overlap_ms, struct entry_id *cursor)
-{
-	uint64_t now = d->deps.now_ms();
-	struct entry_id head = append_head(d->deps.append);
-	struct entry_id back = overlap_ms ? entry_id_back(head, overlap_ms) : head;
-
-	if (f->implied) {
-		*cursor = head;
-		return !f->owed;
-	}
-	if (live_for_long(d, dev, overlap_ms) && f->pos_turn != d->turn) {
-		*cursor = back;
-		return true;
-	}
-	if (f->was_live_long && entry_id_compare(back, f->live_until) < 0) {
-		*cursor = back;
-		return true;
-	}
-	/* What was handed over in this turn has not been delivered. */
-	*cursor = f->pos_turn == d->turn ? f->was_pos : f->pos;
-	if (!(f->pos_turn == d->turn ? f->was_positioned : f->positioned)) return false;
-	if (overlap_ms == 0) return true;
-	for (int i = 1; i >= 0; i--) {
-		if (f->samples[i].at_ms == 0 || now - f->samples[i].at_ms < overlap_ms) continue;
-		if (entry_id_compare(f->samples[i].pos, *cursor) < 0) *cursor = f->samples[i].pos;
-		return true;
-	}
-	*cursor = f->live_until;
-	return f->was_live_long;
-}
-
-/* How far an unclean end reaches back for this filter. */
-static uint64_t reach_of(const struct device *dev, const struct device_filter *f)
-{
-	return f->qos == 0 ? 0 : dev->overlap_ms;
-}
-
-static void append_cursors(struct devices *d, const struct device *dev, enum journal_type type, struct buf *cursors,
-	uint16_t count)
-{
-	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .cursor_count = count,
-		.cursors = slice_of(cursors->data, cursors->len)};
-
-	if (cursors->failed || append_event(d->deps.append, type, &e) != ST_OK)
-		log_to(&d->deps.outlet->log, LOG_LEVEL_ERROR,
-			"cursors of a device could not be kept: it will be given some messages again");
-	buf_clear(cursors);
-}
-
-/* Writes the cursors of a device that leaves, or starts over because a subscription joins it. Usually one event; several
- * where long filters would make one that the journal cannot take. */
-static void write_cursors(struct devices *d, struct device *dev, enum journal_type type)
-{
-	struct buf cursors = {0};
-	uint16_t count = 0;
-
-	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		struct entry_id cursor;
-
-		if (type == JOURNAL_POSITION && f->implied) continue; /* the broker's to deliver */
-		if (!cursor_at_end(d, dev, f, reach_of(dev, f), &cursor)) continue;
-		session_cursor_pack(&cursors, slice_str(f->filter), cursor);
-		count++;
-		if (cursors.len < GONE_BYTES_MAX) continue;
-		append_cursors(d, dev, type, &cursors, count);
-		count = 0;
-	}
-	if (type == JOURNAL_GONE || count > 0) append_cursors(d, dev, type, &cursors, count);
-	buf_free(&cursors);
-}
-
-static void write_gone(struct devices *d, struct device *dev)
-{
-	write_cursors(d, dev, JOURNAL_GONE);
-}
-
-void device_keep_positions(struct devices *d, struct device *dev)
-{
-	uint64_t now = d->deps.now_ms();
-
-	if (now - dev->kept_ms < POSITION_GAP_MS) return;
-	dev->kept_ms = now;
-	write_cursors(d, dev, JOURNAL_POSITION);
-}
-
 /* A new subscription joins a device that is live: its live subscriptions wait with it, from here on. */
 static enum status rejoin(struct devices *d, struct device *dev)
 {
 	struct entry_id head = append_head(d->deps.append);
 
-	write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
+	device_write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
-		f->was_live_long = live_for_long(d, dev, reach_of(dev, f));
+		f->was_live_long = device_live_for_long(d, dev, device_reach(dev, f));
 		f->live_until = f->since = f->pos = head;
 		f->positioned = true;
 		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
@@ -486,7 +344,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	fresh = dev->state == DEVICE_AWAY;
 	if (fresh && (client->clean || !dev->resumed)) filters_forget(dev);
 	if (fresh && device_connect(d, dev, client) != ST_OK) goto drop;
-	grant = grant_for(dev, filter);
+	grant = device_grant(dev, filter);
 	if (!grant) goto drop;
 	held = fresh ? NULL : filter_find(dev, filter);
 	if (held && !held->implied) { /* once more in the same connection: nothing was missed, and a catch-up is not started over */
@@ -530,7 +388,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	filter_remove(dev, f);
 	dev->shrunk = true;
 	if (!dev->filters) {
-		if (dev->state != DEVICE_AWAY) write_gone(d, dev); /* else a crash would find it live still */
+		if (dev->state != DEVICE_AWAY) device_write_gone(d, dev); /* else a crash would find it live still */
 		device_free(d, dev);
 		return;
 	}
@@ -538,32 +396,100 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	if (dev->state != DEVICE_AWAY && !has_asked(dev)) device_move(d, dev, DEVICE_LIVE, false);
 }
 
+void devices_goodbye(struct devices *d, const char *client)
+{
+	struct device *dev = device_find(d, client);
+
+	if (dev && dev->state != DEVICE_AWAY) dev->exact_end = true;
+}
+
+/* Its subscriptions stay the broker's, which delivers what it queues for them itself, or become ours until it is back. */
+static void leave_filters(struct devices *d, struct device *dev)
+{
+	bool live = dev->state == DEVICE_LIVE || dev->state == DEVICE_PASS;
+	struct entry_id head = append_head(d->deps.append);
+
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (d->deps.tells_connect) {
+			if (live) f->since = head; /* what was published before is released to the broker's queue */
+		} else {
+			f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
+			f->implied = true;
+		}
+		f->positioned = f->was_live_long = false;
+		f->pos_turn = 0;
+		memset(f->samples, 0, sizeof f->samples);
+	}
+}
+
 void devices_disconnected(struct devices *d, const char *client, bool persistent)
 {
 	struct device *dev = device_find(d, client);
 
 	if (!dev) return;
-	/* 2.0 ends the kept connection object of a session when the device is back, and calls it clean then, whether the new
-	 * connection resumes the session or replaces it. Which of the two shows at the next subscription; until then the cursors
-	 * stay. */
+	/* The broker ends the kept connection object of a session when the device is back, and calls it clean then, whether the
+	 * new connection resumes the session or replaces it. Which of the two shows at CONNECT or at the next subscription;
+	 * until then the cursors stay. */
 	if (dev->state == DEVICE_AWAY && !persistent) return;
 	device_replay_over(dev);
-	write_gone(d, dev);
-	/* 2.0 calls a session clean that another connection takes over, although it lives on. If it does not, that shows at the
-	 * next subscription (devices_seen). */
+	dev->broker_keeps = persistent && d->deps.tells_connect;
+	if (dev->broker_keeps) dev->exact_end = true; /* what was not acknowledged the broker sends again */
+	device_write_gone(d, dev);
+	device_window_free(d, dev);
+	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at
+	 * CONNECT or at the next subscription (devices_seen). */
 	if ((!persistent && dev->clean) || HASH_COUNT(d->by_client) > DEVICES_MAX) {
 		device_free(d, dev);
 		return;
 	}
-	for (struct device_filter *f = dev->filters; f; f = f->next) {
-		f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
-		f->implied = true;
-		f->positioned = f->was_live_long = false;
-		f->pos_turn = 0;
-		memset(f->samples, 0, sizeof f->samples);
-	}
+	leave_filters(d, dev);
 	dev->seen = false;
 	device_move(d, dev, DEVICE_AWAY, false);
+	keep(d, dev, d->deps.tells_connect);
+}
+
+/* Takes up where it left: everything since was held back. */
+static enum status resume(struct devices *d, struct device *dev, const struct client_info *client)
+{
+	enum status st = device_connect(d, dev, client);
+	struct device_filter *f, *next;
+
+	if (st != ST_OK) return st;
+	for (f = dev->filters; f; f = next) {
+		const struct grant *grant = device_grant(dev, f->filter);
+		uint64_t overlap;
+
+		next = f->next;
+		if (!grant) {
+			filter_remove(dev, f);
+			continue;
+		}
+		fill_initial(f, grant);
+		overlap = overlap_of(dev, grant, client, f->qos);
+		if (overlap > dev->overlap_ms) dev->overlap_ms = overlap;
+	}
+	for (f = dev->filters; f && st == ST_OK; f = f->next) {
+		st = device_announce(d, dev, f, false);
+		f->owed_upto = f->told;
+		f->seam = ENTRY_ID_ZERO;
+	}
+	if (st != ST_OK) dev->generation = ENTRY_ID_ZERO; /* no room in the journal: told at a later tick */
+	return ST_OK;
+}
+
+void devices_connected(struct devices *d, const struct client_info *client, int subscriptions)
+{
+	struct device *dev = device_find(d, client->id);
+
+	if (!dev || dev->state != DEVICE_AWAY) return;
+	keep(d, dev, false);
+	/* Its session is gone; the cursors are in Redis. */
+	if (client->clean || subscriptions == 0 || resume(d, dev, client) != ST_OK || !dev->filters) {
+		device_free(d, dev);
+		return;
+	}
+	dev->waiting_since_ms = dev->kept_ms = d->deps.now_ms();
+	device_move(d, dev, DEVICE_CATCHING, false);
 }
 
 void devices_rewire(struct devices *d, const struct devices_deps *deps)
@@ -572,7 +498,7 @@ void devices_rewire(struct devices *d, const struct devices_deps *deps)
 
 	d->deps = *deps;
 	HASH_ITER(hh, d->by_client, dev, tmp) {
-		if (grants_load(d, dev) != ST_OK) grants_free(dev);
+		if (device_grants_load(d, dev) != ST_OK) device_grants_free(dev);
 	}
 }
 

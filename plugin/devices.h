@@ -2,7 +2,8 @@
  * Devices with a redelivery grant, and the seam between their backlog and live messages. Broker thread only; never
  * blocks, never calls the broker but through the outlet.
  *
- *   AWAY      known, not connected (kept only while the broker keeps its session)
+ *   AWAY      known, not connected (kept only while the broker keeps its session). Where the broker tells of CONNECT (2.1),
+ *             what redelivery covers is held back from its queue meanwhile, and comes from Redis when it is back
  *   CATCHING  subscribed; live messages that redelivery covers are held back (they are in the journal), the backlog
  *             comes in batches from the bridge
  *   PASS      everything up to now is handed over; live messages are handed over behind it, addressed, so that none
@@ -34,6 +35,7 @@ struct devices_deps {
 	struct report *report;
 	const struct outlet *outlet;
 	uint64_t (*now_ms)(void);      /* monotonic */
+	bool tells_connect;            /* devices_connected is called for each CONNECT (2.1) */
 };
 
 /* A publish whose deliveries are being decided now. */
@@ -57,19 +59,32 @@ bool devices_holds(struct devices *d, const char *client, const char *filter);
 /* A subscription that the broker has granted (or is about to, 2.1). */
 void devices_subscribed(struct devices *d, const struct client_info *client, const char *filter, uint8_t qos);
 void devices_unsubscribed(struct devices *d, const char *client, const char *filter);
+/* A client has connected; `subscriptions` the broker has kept for it (2.1). A device whose session goes on catches up from
+ * here, whether it subscribes again or not. */
+void devices_connected(struct devices *d, const struct client_info *client, int subscriptions);
 /* The connection ended. `persistent`: the broker keeps the session. */
+/* Before devices_disconnected: the client said goodbye, so nothing it was sent is in doubt (2.1). */
+void devices_goodbye(struct devices *d, const char *client);
 void devices_disconnected(struct devices *d, const char *client, bool persistent);
 
-/* Is any device held back at present? The read check asks this first. */
+/* Is any device held back at present, connected or not? The read check asks this first. */
 bool devices_any_gated(const struct devices *d);
+/* Is anything to be done at every turn of the broker's loop? */
+bool devices_busy(const struct devices *d);
 /* Shall the broker not deliver this message to this client now? (Because it comes, or has come, another way.) */
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current);
 /* The same for a QoS 2 message published earlier and released now. */
 bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id);
 
-/* Commands of the bridge. */
+/* Commands of the bridge. CONTROL_LATER: the answer comes later, through devices_answer_by; until then it is told every few
+ * seconds. */
+typedef void devices_answer_fn(void *ctx, const char *client, struct entry_id generation, uint32_t sequence,
+	enum control_result result);
+void devices_answer_by(struct devices *d, devices_answer_fn *fn, void *ctx);
 enum control_result devices_batch(struct devices *d, const struct control_command *c);
 enum control_result devices_switch(struct devices *d, const struct control_command *c);
+/* The broker sends a message to a client (2.1, outlet->tells_sent): room for the next. */
+void devices_sent(struct devices *d, const char *client, struct slice topic, struct slice payload);
 /* A bridge has come: every device that is owed something is told again, in a new generation. */
 void devices_announce(struct devices *d);
 

@@ -15,16 +15,29 @@
 
 bool devices_any_gated(const struct devices *d)
 {
-	return d->gated_count > 0;
+	return d->gated_count > 0 || d->kept_count > 0;
 }
 
-static bool deliver(struct devices *d, const struct device *dev, const struct message *m, int subscribed_qos,
-	enum delivery kind)
+bool devices_busy(const struct devices *d)
 {
-	const struct outlet *out = d->deps.outlet;
-	uint8_t qos = m->qos < subscribed_qos ? m->qos : (uint8_t)subscribed_qos;
+	return d->gated_count > 0 || d->window_count > 0;
+}
 
-	return out->deliver(out->ctx, dev->client, m, qos, kind, dev->v5) == ST_OK;
+/* What waits to be handed over grows: back to catching up, from before it. */
+static void relapse(struct devices *d, struct device *dev)
+{
+	struct window_view v = {0};
+
+	do { /* something waits, or there would be no relapse */
+		if (!window_each(dev->window, &v)) return;
+	} while (v.handed);
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && entry_id_compare(f->pos, v.m.id) >= 0) f->pos = entry_id_before(v.m.id);
+	}
+	window_take_back(dev->window, 0);
+	device_move(d, dev, DEVICE_CATCHING, false);
+	dev->waiting_since_ms = d->deps.now_ms();
+	(void)device_announce_all(d, dev); /* else at a later tick */
 }
 
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
@@ -32,15 +45,16 @@ bool devices_hold(struct devices *d, const char *client, const struct current_me
 	struct device *dev = device_find(d, client);
 	int qos;
 
-	if (!dev || (dev->state != DEVICE_CATCHING && dev->state != DEVICE_PASS)) return false;
+	if (!dev || dev->state == DEVICE_LIVE || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
 	qos = device_covers(d, dev, current->message.topic);
 	if (qos < 0) return false;
-	if (dev->state == DEVICE_CATCHING) {
+	if (dev->state == DEVICE_PASS && dev->window && window_waiting(dev->window) > WINDOW_AT_ONCE) relapse(d, dev);
+	if (dev->state != DEVICE_PASS) {
 		report_add(d->deps.report, held, 1);
 		return true;
 	}
 	if (entry_id_compare(dev->last_passed, current->id) >= 0) return true; /* another of its subscriptions */
-	if (!deliver(d, dev, &current->message, qos, DELIVERY_HELD)) return false;
+	if (!device_give(d, dev, &current->message, qos, DELIVERY_HELD)) return false;
 	dev->last_passed = current->id;
 	report_add(d->deps.report, held, 1);
 	return true;
@@ -64,7 +78,7 @@ void device_progress(struct devices *d, const struct device *dev, struct device_
 	uint64_t now = d->deps.now_ms();
 
 	if (f->positioned && entry_id_compare(upto, f->pos) <= 0) return;
-	if (f->pos_turn != d->turn) {
+	if (!d->deps.outlet->tells_sent && f->pos_turn != d->turn) {
 		f->pos_turn = d->turn;
 		f->was_positioned = f->positioned;
 		f->was_pos = f->pos;
@@ -76,41 +90,17 @@ void device_progress(struct devices *d, const struct device *dev, struct device_
 	f->samples[1] = (struct progress){now, upto};
 }
 
-/* A late device had everything behind owed_upto live, if only through one of its subscriptions. */
-static bool owed(const struct device *dev, const struct message *m)
-{
-	bool any = !dev->late;
-
-	for (const struct device_filter *f = dev->filters; dev->late && f; f = f->next) {
-		if (f->implied || !topic_matches(slice_str(f->filter), m->topic)) continue;
-		if (entry_id_compare(m->id, f->owed_upto) > 0) return false;
-		any = true;
-	}
-	return any;
-}
-
 enum control_result devices_batch(struct devices *d, const struct control_command *c)
 {
 	struct device *dev = device_of(d, c);
-	struct slice rest = c->messages, filter;
-	struct message m;
 
-	if (!dev) return CONTROL_GONE;
-	while (control_message_next(&rest, &m)) {
-		int qos = device_covers(d, dev, m.topic);
+	return dev ? device_take_batch(d, dev, c) : CONTROL_GONE;
+}
 
-		if (qos < 0 || !owed(dev, &m)) continue;
-		if (deliver(d, dev, &m, qos, DELIVERY_BACKLOG)) report_add(d->deps.report, redelivered, 1);
-	}
-	rest = c->filters;
-	while (control_filter_next(&rest, &filter)) {
-		for (struct device_filter *f = dev->filters; f; f = f->next) {
-			if (!f->implied && slice_equal(slice_str(f->filter), filter)) device_progress(d, dev, f, c->upto);
-		}
-	}
-	dev->waiting_since_ms = d->deps.now_ms();
-	device_keep_positions(d, dev);
-	return CONTROL_DONE;
+void devices_answer_by(struct devices *d, devices_answer_fn *fn, void *ctx)
+{
+	d->answer = fn;
+	d->answer_ctx = ctx;
 }
 
 static bool record_message(struct devices *d, const struct journal_record *r, struct message *m)
@@ -133,14 +123,23 @@ static bool record_message(struct devices *d, const struct journal_record *r, st
 	return false;
 }
 
-/* Hands over what was held back since `upto`, from the journal. */
+/* Is that more than can be handed over at once? */
+static bool is_much(const struct devices *d, const struct device *dev)
+{
+	if (!d->deps.outlet->tells_sent || !dev->window) return false;
+	return window_waiting(dev->window) + window_unsent(dev->window) > WINDOW_AT_ONCE;
+}
+
+/* Hands over what was held back since `upto`, from the journal. ST_TOO_LARGE: nothing was, there is too much of it. */
 static enum status flush(struct devices *d, struct device *dev, struct entry_id upto)
 {
 	struct journal_record r;
 	struct message m;
 	uint64_t position;
-	enum status st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
+	enum status st;
 
+	if (dev->window && window_waiting(dev->window) > 0) return ST_TOO_LARGE;
+	st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
 	if (st != ST_OK) return st;
 	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {
 		int qos;
@@ -148,9 +147,12 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 		position = r.next;
 		if (!record_message(d, &r, &m)) continue;
 		qos = device_covers(d, dev, m.topic);
-		if (qos >= 0) (void)deliver(d, dev, &m, qos, DELIVERY_HELD); /* out of memory: said by the outlet */
+		if (qos >= 0 && !device_put(d, dev, &m, qos)) break; /* out of memory */
+		if (is_much(d, dev)) break;
 	}
-	return st == ST_END ? ST_OK : st;
+	if (st == ST_END) return ST_OK;
+	if (dev->window) window_take_back(dev->window, 0);
+	return st == ST_OK ? ST_TOO_LARGE : st;
 }
 
 /* Has this filter's redelivery brought the message, or will it? */
@@ -158,22 +160,20 @@ static bool redelivers(const struct device *dev, const struct device_filter *f, 
 {
 	/* The cursor may be past it, and the broker delivers what it releases now: rather twice than never. */
 	if (entry_id_compare(id, f->since) <= 0) return false;
-	return dev->state == DEVICE_CATCHING || entry_id_compare(id, f->seam) <= 0;
+	return dev->state == DEVICE_CATCHING || dev->state == DEVICE_AWAY || entry_id_compare(id, f->seam) <= 0;
 }
 
 /* Released behind what was just handed over, so that it does not pass that. */
 static bool pass_released(struct devices *d, struct device *dev, struct entry_id id, int qos)
 {
-	struct entry_id before = id.seq > 0 ? (struct entry_id){id.ms, id.seq - 1}
-		: (struct entry_id){id.ms > 0 ? id.ms - 1 : 0, UINT64_MAX};
 	struct journal_record r;
 	struct message m;
 	uint64_t position;
 
 	if (entry_id_compare(dev->last_released, id) == 0) return true; /* another of its subscriptions */
-	if (journal_find_after(d->deps.journal, before, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position) != ST_OK
+	if (journal_find_after(d->deps.journal, entry_id_before(id), FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position) != ST_OK
 		|| journal_at(d->deps.journal, position, &r) != ST_OK || entry_id_compare(r.id, id) != 0) return false;
-	if (!record_message(d, &r, &m) || !deliver(d, dev, &m, qos, DELIVERY_HELD)) return false;
+	if (!record_message(d, &r, &m) || !device_give(d, dev, &m, qos, DELIVERY_HELD)) return false;
 	dev->last_released = id;
 	return true;
 }
@@ -183,7 +183,7 @@ bool devices_hold_released(struct devices *d, const char *client, struct slice t
 	struct device *dev = device_find(d, client);
 	int qos;
 
-	if (!dev || dev->state == DEVICE_AWAY) return false;
+	if (!dev || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
 	qos = device_covers(d, dev, topic);
 	if (qos < 0) return false;
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
@@ -237,6 +237,7 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 		return CONTROL_DONE;
 	}
 	if (flush(d, dev, c->upto) != ST_OK) return too_far(d, dev);
+	if (dev->window) device_feed(d, dev, true);
 	head = dev->last_passed = append_head(d->deps.append);
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
@@ -278,7 +279,9 @@ void devices_tick(struct devices *d, bool away)
 	d->turn++;
 	append_flush(d->deps.append);
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
+		device_feed_turn(d, dev);
 		if (dev->state == DEVICE_PASS) {
+			if (!device_passed(dev)) continue;
 			dev->live_since_ms = now;
 			device_move(d, dev, DEVICE_LIVE, false);
 			continue;

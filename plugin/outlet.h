@@ -20,7 +20,7 @@ enum delivery {
 
 struct outlet {
 	/* Hands `m` to the broker, addressed to `client` alone; it arrives on the next turn of the broker's loop, in the order
-	 * of the calls. Copies. An expired message is dropped with ST_OK. `v5`: add the user properties. */
+	 * of the calls. Copies. ST_END: it has expired and is dropped. `v5`: add the user properties. */
 	enum status (*deliver)(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
 		bool v5);
 	/* A control message to the bridge's client. Copies. */
@@ -29,6 +29,8 @@ struct outlet {
 	enum status (*publish_status)(void *ctx, const char *topic, const char *text);
 	struct log_sink log;
 	void *ctx;
+	/* The broker tells of each message that it sends to a client (devices_sent). */
+	bool tells_sent;
 };
 
 /* What the logic needs to know of a client; all borrowed for the call. */

@@ -18,6 +18,8 @@
 struct peer {
 	struct devices *devices;
 	struct append *append;
+	void (*greeted)(void *ctx);
+	void *greeted_ctx;
 	struct journal *journal;
 	const struct outlet *outlet;
 	uint64_t (*now_ms)(void);
@@ -38,6 +40,23 @@ static enum status token_make(char *out)
 	return ST_OK;
 }
 
+static void send(struct peer *p, const char *client)
+{
+	if (p->reply.failed || p->outlet->tell_bridge(p->outlet->ctx, client, p->reply.data, p->reply.len) != ST_OK)
+		log_to(&p->outlet->log, LOG_LEVEL_ERROR, "bridge: out of memory for an answer; it will ask again");
+}
+
+/* A batch that took its time. */
+static void answer(void *ctx, const char *client, struct entry_id generation, uint32_t sequence,
+	enum control_result result)
+{
+	struct peer *p = ctx;
+
+	if (!p->client) return;
+	control_ack(&p->reply, slice_str(client), generation, sequence, result, append_head(p->append));
+	send(p, p->client);
+}
+
 enum status peer_new(struct devices *devices, struct append *append, struct journal *journal,
 	const struct outlet *outlet, uint64_t (*now_ms)(void), struct peer **out)
 {
@@ -55,6 +74,7 @@ enum status peer_new(struct devices *devices, struct append *append, struct jour
 		peer_free(p);
 		return st;
 	}
+	devices_answer_by(devices, answer, p);
 	*out = p;
 	return ST_OK;
 }
@@ -62,6 +82,7 @@ enum status peer_new(struct devices *devices, struct append *append, struct jour
 void peer_free(struct peer *p)
 {
 	if (!p) return;
+	devices_answer_by(p->devices, NULL, NULL);
 	explicit_bzero(p->token, sizeof p->token);
 	buf_free(&p->reply);
 	buf_free(&p->scratch);
@@ -69,15 +90,15 @@ void peer_free(struct peer *p)
 	free(p);
 }
 
+void peer_on_hello(struct peer *p, void (*greeted)(void *ctx), void *ctx)
+{
+	p->greeted = greeted;
+	p->greeted_ctx = ctx;
+}
+
 const char *peer_token(const struct peer *p)
 {
 	return p->token;
-}
-
-static void send(struct peer *p, const char *client)
-{
-	if (p->reply.failed || p->outlet->tell_bridge(p->outlet->ctx, client, p->reply.data, p->reply.len) != ST_OK)
-		log_to(&p->outlet->log, LOG_LEVEL_ERROR, "bridge: out of memory for an answer; it will ask again");
 }
 
 /* Takes as long for a wrong token as for a right one. */
@@ -125,6 +146,7 @@ static enum status hello(struct peer *p, const char *client, const struct contro
 	control_welcome(&p->reply, journal_boot(p->journal));
 	send(p, client);
 	log_to(&p->outlet->log, LOG_LEVEL_NOTICE, "bridge: connected");
+	if (p->greeted) p->greeted(p->greeted_ctx);
 	devices_announce(p->devices);
 	return ST_OK;
 }
@@ -182,6 +204,7 @@ enum status peer_command(struct peer *p, const char *client, struct slice payloa
 		tell_refused(p, client, "not a command for the plugin");
 		return ST_DENIED;
 	}
+	if (result == CONTROL_LATER) return ST_OK; /* answered when it is done */
 	control_ack(&p->reply, c.device, c.generation, c.sequence, result, append_head(p->append));
 	send(p, client);
 	return ST_OK;

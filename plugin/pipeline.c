@@ -751,6 +751,11 @@ void pipeline_go_on(struct pipeline *p, uint64_t released)
 	p->position = t->record_count > 0 && !t->past ? t->records[t->record_count - 1].next : released;
 }
 
+bool pipeline_in_doubt(const struct pipeline *p)
+{
+	return p->current->record_count > 0 && p->main_sends > 0 && !p->known;
+}
+
 bool pipeline_empty(const struct pipeline *p)
 {
 	return p->current->record_count == 0 && p->next->record_count == 0;

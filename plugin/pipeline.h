@@ -120,6 +120,8 @@ void pipeline_moved(struct pipeline *p, size_t index, const struct journal_recor
 /* Behind them: what is under way begins at `released` now, and gathering goes on behind it. */
 void pipeline_go_on(struct pipeline *p, uint64_t released);
 
+/* Was something sent of which nobody knows, until the mark is read again, whether it was applied? */
+bool pipeline_in_doubt(const struct pipeline *p);
 bool pipeline_empty(const struct pipeline *p); /* nothing gathered, nothing under way */
 uint64_t pipeline_retries(const struct pipeline *p);
 

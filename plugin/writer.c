@@ -339,8 +339,9 @@ static bool writes_lists(struct writer *w)
 /* Only lists can have something twice. */
 static void rewrite_if_due(struct writer *w, bool lost)
 {
+	bool left_over = report_get(w->report, reconnects) == 0 && report_get(w->report, recovered) > 0;
 	note_oldest(w);
-	uint64_t oldest_ms = report_get(w->report, oldest_ms);
+	uint64_t oldest_ms = left_over || pipeline_in_doubt(w->pipeline) ? report_get(w->report, oldest_ms) : 0;
 	if (!writes_lists(w) || !aof_rewrite_due(&w->rewrite, &w->checks.facts, oldest_ms, journal_clock_ms(), lost)) return;
 	buf_clear(&w->side);
 	aof_rewrite_ask(&w->side);

@@ -4,7 +4,7 @@
 set -eu
 
 wanted="gcc libc6-dev cmake ninja-build make pkg-config mosquitto libmosquitto-dev mosquitto-clients redis-server
-	redis-tools libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev
+	redis-tools tmux libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev
 	libsystemd-dev libmicrohttpd-dev openssl $*"
 # Installed where the name exists: part of libmosquitto-dev in some releases; not yet packaged in Debian 12.
 where_known="mosquitto-dev valkey-server"

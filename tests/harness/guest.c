@@ -40,6 +40,7 @@ struct guest {
 	pthread_t thread;
 	bool thread_runs;       /* test's thread only */
 	atomic_bool stop;
+	atomic_uint pace_ms;    /* taken for each message */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -105,6 +106,13 @@ static void on_message(struct mosquitto *mosq, void *obj, const struct mosquitto
 	p->inbox[p->inbox_count++] = letter;
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
+	unsigned ms = atomic_load(&p->pace_ms);
+	if (ms > 0) (void)nanosleep(&(struct timespec){0, (long)ms * 1000000}, NULL);
+}
+
+void guest_pace(struct guest *p, unsigned ms)
+{
+	atomic_store(&p->pace_ms, ms);
 }
 
 static void on_answer(struct guest *p, int mid, int answer)

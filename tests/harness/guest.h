@@ -72,6 +72,9 @@ long guest_acked_count(struct guest *p);
 /* Waits until all sent are acknowledged; false when the connection ended or the time passed. */
 bool guest_flush(struct guest *p, unsigned timeout_ms);
 
+/* Takes so long for each message from now on, up to 999 ms, and reads no further meanwhile; 0: at once. */
+void guest_pace(struct guest *p, unsigned ms);
+
 /* The inbox, in order of arrival. */
 size_t guest_count(struct guest *p);
 struct received guest_message(struct guest *p, size_t index); /* valid until guest_clear */

@@ -65,7 +65,7 @@ static bool others_loaded(void)
 	return others;
 }
 
-static const struct outlet outlet = {deliver, tell, publish_status, {log_line, NULL}, NULL};
+static const struct outlet outlet = {deliver, tell, publish_status, {log_line, NULL}, NULL, false};
 
 static void write_file(const char *path, const char *text)
 {
