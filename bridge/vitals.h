@@ -5,6 +5,7 @@
 #ifndef MQR_BRIDGE_VITALS_H
 #define MQR_BRIDGE_VITALS_H
 
+#include "bridge/outbox.h"
 #include "bridge/scheduler.h"
 #include "bridge/sweep.h"
 #include "config/histogram.h"
@@ -24,6 +25,7 @@ struct vitals {
 	struct scheduler_device slowest[VITALS_SLOWEST_MAX];
 	size_t slowest_count;
 	uint64_t lag_ms;           /* how far back in time the device is that is furthest behind; 0: none, or not known */
+	struct outbox_counts outbox;
 	uint64_t housekeeping_rounds;
 	struct sweep_totals housekeeping;
 };

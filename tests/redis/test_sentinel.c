@@ -38,7 +38,7 @@ static void rig_start(struct rig *r, struct scene *s, const char *lines, bool wi
 	r->settings = scene_path(s, "settings.conf");
 	r->broker = broker_new(s, "broker", r->settings, BROKER_OPTIONS);
 	scene_write(s, "settings.conf", scene_text(s,
-		"redis_url %s\nredis_confirm replicas=1\njournal %s/journal\njournal_size 8M\nnode test\n"
+		"redis_url %s\nredis_confirm replicas=1\njournal %s/journal\njournal_size 8M\nnode test\nlisten none\n"
 		"broker_url mqtt://127.0.0.1:%u\n%s", r->set.url, scene_dir(s), server_port(r->broker), lines));
 	server_start(r->broker);
 	if (!with_bridge) return;
