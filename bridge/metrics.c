@@ -202,7 +202,7 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 
 	single(out, "redelivery_devices", "gauge", "Devices that catch up.", c->catching_up);
 	single(out, "redelivery_reading_devices", "gauge", "Devices whose backlog is being read.", c->fetching);
-	seconds(out, "redelivery_lag_seconds", "How far back in time the device is that is furthest behind.", v->lag_ms);
+	seconds(out, "redelivery_lag_seconds", "How far back in time the device is that is furthest behind.", v->devices.lag_ms);
 	single(out, "redelivery_sent_total", "counter", "Messages sent to devices that catch up.", c->delivered);
 	single(out, "redelivery_batches_total", "counter", "Batches they were sent in.", c->batches);
 	single(out, "redelivery_switches_total", "counter", "Attempts to set a device live.", c->switches);

@@ -371,7 +371,7 @@ static void status_is_json(void **state)
 {
 	struct plugin_status s = {0};
 	struct samples *samples = calloc(1, sizeof(*samples));
-	struct vitals v = {.slowest = {{.client = "</script>\"\\", .sent = 5}}, .slowest_count = 1};
+	struct vitals v = {.devices = {.slowest = {{.client = "</script>\"\\", .sent = 5}}, .slowest_count = 1}};
 	struct health h;
 	struct metrics_view view = {.node = "n\"", .vitals = &v, .plugin = &s, .health = &h, .has_counts = true};
 	struct buf out = {0};
