@@ -43,6 +43,7 @@ void ctl_help(const struct ctl_command *command);
 
 int ctl_status_run(const struct ctl_call *call);
 int ctl_check_run(const struct ctl_call *call);
+int ctl_push_run(const struct ctl_call *call);
 int ctl_sessions_run(const struct ctl_call *call);
 int ctl_backlog_run(const struct ctl_call *call);
 int ctl_peek_run(const struct ctl_call *call);

@@ -11,6 +11,7 @@
 #include "bridge/housekeeping.h"
 #include "bridge/lock.h"
 #include "bridge/mqtt.h"
+#include "bridge/outbox.h"
 #include "bridge/requests.h"
 #include "bridge/scheduler.h"
 #include "bridge/web.h"
@@ -25,6 +26,7 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
+	struct outbox *outbox;
 	void (*read_again)(void *ctx, struct slice rules);
 	void *read_again_ctx;
 	struct lock *lock;
@@ -55,6 +57,7 @@ static void on_lock_held(void *ctx, uint64_t fence)
 	b->fence = fence;
 	mqtt_start(b->mqtt);
 	housekeeping_work(b->housekeeping, true);
+	outbox_active(b->outbox, true);
 	allow_control(b);
 	if (b->changed) b->changed(b->changed_ctx, SERVICE_ACTIVE);
 }
@@ -68,6 +71,7 @@ static void on_lock_lost(void *ctx)
 	mqtt_stop(b->mqtt);
 	scheduler_reset(b->scheduler);
 	housekeeping_work(b->housekeeping, false);
+	outbox_active(b->outbox, false);
 	if (b->changed) b->changed(b->changed_ctx, SERVICE_STANDING_BY);
 }
 
@@ -300,6 +304,7 @@ static void vitals(void *ctx, struct vitals *out)
 		.plugin_open = control_client_is_open(b->control),
 		.events_trimmed = b->events_trimmed,
 		.redelivery = scheduler_count(b->scheduler),
+		.outbox = outbox_counts(b->outbox),
 		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
 		.housekeeping = *housekeeping_totals(b->housekeeping),
 	};
@@ -346,6 +351,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
+	if (st == ST_OK) st = outbox_new(loop, settings, log, may_connect, b, &b->outbox);
 	if (st == ST_OK) st = make_requests(b);
 	if (st == ST_OK) st = make_lock(b, loop);
 	if (st == ST_OK) st = make_web(b, loop);
@@ -374,6 +380,7 @@ void service_start(struct service *b)
 	events_start(b->events);
 	housekeeping_start(b->housekeeping);
 	housekeeping_work(b->housekeeping, false);
+	outbox_start(b->outbox);
 	lock_start(b->lock);
 	if (b->web) web_start(b->web);
 }
@@ -395,6 +402,7 @@ void service_close(struct service *b)
 	b->closing = true;
 	if (b->lock) lock_close(b->lock, NULL, NULL);
 	if (b->web) web_close(b->web);
+	if (b->outbox) outbox_close(b->outbox, NULL, NULL);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);

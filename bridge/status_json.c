@@ -69,7 +69,8 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 		buf_printf(out, ",\"age_ms\":%" PRIu64 ",\"behind_ms\":%" PRIu64 ",\"sent\":%" PRIu64 "}", d->age_ms,
 			d->behind_ms, d->sent);
 	}
-	buf_append_str(out, "]}");
+	buf_printf(out, "]},\"outbox\":{\"published\":%" PRIu64 ",\"pending\":%" PRIu64 ",\"dead\":%" PRIu64 "}",
+		v->outbox.published, v->outbox.pending, v->outbox.dead);
 }
 
 void status_json_write(const struct metrics_view *view, const struct samples *samples, const char *redis_url,

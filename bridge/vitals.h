@@ -5,6 +5,7 @@
 #ifndef MQR_BRIDGE_VITALS_H
 #define MQR_BRIDGE_VITALS_H
 
+#include "bridge/outbox.h"
 #include "bridge/scheduler.h"
 #include "bridge/sweep.h"
 #include "config/histogram.h"
@@ -29,6 +30,7 @@ struct vitals {
 	uint64_t events_trimmed;   /* times session events were trimmed before they were read */
 	struct scheduler_counts redelivery;
 	struct vitals_devices devices;
+	struct outbox_counts outbox;
 	uint64_t housekeeping_rounds;
 	struct sweep_totals housekeeping;
 };

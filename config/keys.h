@@ -14,6 +14,9 @@
  *   <prefix>:answer:<node>:<id> string what became of that, for a minute
  *   <prefix>:fence:<node>     string  the fencing number last given out with the lock
  *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
+ *   <prefix>:delayed:<key>    zset    pushes of that outbox that wait for their time, by milliseconds (bridge/outbox_script.h)
+ *   <prefix>:outbox:processing:<node>:<key> list   what that node's bridge has taken from a list outbox and not finished
+ *   <prefix>:outbox:settled:<node>:<key>    string name of the last group of elements that it finished there
  *   <prefix>:dead             stream  dead letters, about DEAD_STREAM_MAXLEN of them
  */
 #ifndef MQR_CONFIG_KEYS_H
@@ -26,7 +29,8 @@
 
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
-	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER
+	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER,
+	KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED
 };
 
 /* Writes the key into `out` (cleared first). `last` is the node or client id, absent for kinds that have none. */

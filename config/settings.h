@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "config/log.h"
+#include "config/outbox.h"
 #include "config/rule.h"
 #include "config/status.h"
 
@@ -82,6 +83,8 @@ struct settings {
 	struct broker_address broker;
 	char *broker_username, *broker_password_file;
 	char *broker_tls_ca, *broker_tls_cert, *broker_tls_key;
+	struct outbox_setting *outboxes;
+	size_t outbox_count;
 	char *listen;
 	struct listen_address listen_at;
 };

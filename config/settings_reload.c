@@ -52,11 +52,21 @@ static bool same_grants(const struct settings *a, const struct settings *b)
 	return true;
 }
 
+static bool same_outboxes(const struct settings *a, const struct settings *b)
+{
+	if (a->outbox_count != b->outbox_count) return false;
+	for (size_t i = 0; i < a->outbox_count; i++) {
+		if (strcmp(a->outboxes[i].text, b->outboxes[i].text) != 0) return false;
+	}
+	return true;
+}
+
 static bool same(const struct settings *a, const struct settings *b, const struct setting_row *row)
 {
 	if (!row->supported) return true;
 	if (row->type == SETTING_MIRROR) return same_mirrors(a, b);
 	if (row->type == SETTING_REDELIVER) return same_grants(a, b);
+	if (row->type == SETTING_OUTBOX) return same_outboxes(a, b);
 	if (row->repeatable) return true;
 	if (is_number(row)) return memcmp(member(a, row), member(b, row), sizeof(uint64_t)) == 0;
 	if (row->type == SETTING_ENUM) return memcmp(member(a, row), member(b, row), sizeof(int)) == 0;

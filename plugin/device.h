@@ -134,7 +134,7 @@ bool device_give(struct devices *d, struct device *dev, const struct message *m,
 	enum delivery kind) MUST_CHECK;
 /* The same, but with a window it is not handed over before device_feed. False: out of memory. */
 bool device_put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos) MUST_CHECK;
-/* A batch of the bridge. CONTROL_UNDER_WAY: it is answered when the last of it is handed over. */
+/* A batch of the bridge. CONTROL_LATER: it is answered when the last of it is handed over. */
 enum control_result device_take_batch(struct devices *d, struct device *dev, const struct control_command *c);
 /* Hands over what there is room for. */
 void device_feed(struct devices *d, struct device *dev, bool at_once);

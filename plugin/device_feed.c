@@ -104,12 +104,23 @@ void device_feed(struct devices *d, struct device *dev, bool at_once)
 	feed(d, dev, at_once ? WINDOW_AT_ONCE_TURN : WINDOW_TURN);
 }
 
+/* Is it behind what its subscriptions have had? If not, it is history that was asked for. */
+static bool is_extra(const struct device *dev, const struct message *m)
+{
+	if (!dev->replay) return false;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied || !topic_matches(slice_str(f->filter), m->topic)) continue;
+		if (!f->positioned || entry_id_compare(m->id, f->pos) > 0) return false;
+	}
+	return true;
+}
+
 static bool put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos, enum delivery kind)
 {
 	struct window *w = window_of(d, dev);
 	uint8_t qos = m->qos < subscribed_qos ? m->qos : (uint8_t)subscribed_qos;
 
-	return w && window_put(w, m, qos, kind) == ST_OK;
+	return w && window_put(w, m, qos, kind, is_extra(dev, m)) == ST_OK;
 }
 
 bool device_put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos)
@@ -145,7 +156,7 @@ enum control_result device_take_batch(struct devices *d, struct device *dev, con
 		if (put_batch(d, dev, c)) {
 			device_feed(d, dev, false);
 			device_keep_positions(d, dev);
-			return CONTROL_UNDER_WAY;
+			return CONTROL_LATER;
 		}
 		(void)device_announce_all(d, dev); /* no memory: from where it stands, anew; else at a later tick */
 		return CONTROL_GONE;
@@ -176,15 +187,12 @@ bool device_give(struct devices *d, struct device *dev, const struct message *m,
 
 bool device_passed(const struct device *dev)
 {
-	const void *at = NULL;
-	struct message m;
-	uint8_t qos;
-	bool handed;
+	struct window_view v = {0};
 
 	if (!dev->window) return true;
 	if (window_waiting(dev->window) > 0) return false;
 	/* The broker may yet drop what is QoS 0, and then it is handed over again. */
-	return !window_each(dev->window, &at, &m, &qos, &handed) || qos > 0;
+	return !window_each(dev->window, &v) || v.qos > 0;
 }
 
 void device_feed_turn(struct devices *d, struct device *dev)
@@ -198,7 +206,7 @@ void device_feed_turn(struct devices *d, struct device *dev)
 	if (dev->state == DEVICE_CATCHING || dev->late) device_keep_positions(d, dev);
 	if (now - dev->told_busy_ms < BUSY_GAP_MS) return;
 	dev->told_busy_ms = now;
-	if (window_first_mark(dev->window, &mark)) answer(d, dev, &mark, CONTROL_UNDER_WAY);
+	if (window_first_mark(dev->window, &mark)) answer(d, dev, &mark, CONTROL_LATER);
 }
 
 void devices_sent(struct devices *d, const char *client, struct slice topic, struct slice payload)
@@ -229,14 +237,12 @@ void device_forget_batches(struct devices *d, struct device *dev)
 
 struct entry_id device_cursor_within(const struct device *dev, const struct device_filter *f, struct entry_id cursor)
 {
-	const void *at = NULL;
-	struct message m;
-	uint8_t qos;
-	bool handed;
+	struct window_view v = {0};
 
-	while (dev->window && window_each(dev->window, &at, &m, &qos, &handed)) {
-		if (handed && qos > 0 && dev->broker_keeps) continue;
-		if (entry_id_compare(m.id, cursor) <= 0 && topic_matches(slice_str(f->filter), m.topic)) cursor = entry_id_before(m.id);
+	while (dev->window && window_each(dev->window, &v)) {
+		if (v.extra || (v.handed && v.qos > 0 && dev->broker_keeps)) continue;
+		if (entry_id_compare(v.m.id, cursor) <= 0 && topic_matches(slice_str(f->filter), v.m.topic))
+			cursor = entry_id_before(v.m.id);
 	}
 	return cursor;
 }

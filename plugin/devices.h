@@ -76,7 +76,7 @@ bool devices_hold(struct devices *d, const char *client, const struct current_me
 /* The same for a QoS 2 message published earlier and released now. */
 bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id);
 
-/* Commands of the bridge. CONTROL_UNDER_WAY: the answer comes later, through devices_answer_by; until then it is told every few
+/* Commands of the bridge. CONTROL_LATER: the answer comes later, through devices_answer_by; until then it is told every few
  * seconds. */
 typedef void devices_answer_fn(void *ctx, const char *client, struct entry_id generation, uint32_t sequence,
 	enum control_result result);

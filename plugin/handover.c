@@ -26,14 +26,13 @@ bool devices_busy(const struct devices *d)
 /* What waits to be handed over grows: back to catching up, from before it. */
 static void relapse(struct devices *d, struct device *dev)
 {
-	const void *at = NULL;
-	struct message m;
-	uint8_t qos;
-	bool handed = true;
+	struct window_view v = {0};
 
-	while (handed && window_each(dev->window, &at, &m, &qos, &handed)) continue;
-	for (struct device_filter *f = dev->filters; f && !handed; f = f->next) {
-		if (!f->implied && entry_id_compare(f->pos, m.id) >= 0) f->pos = entry_id_before(m.id);
+	do { /* something waits, or there would be no relapse */
+		if (!window_each(dev->window, &v)) return;
+	} while (v.handed);
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && entry_id_compare(f->pos, v.m.id) >= 0) f->pos = entry_id_before(v.m.id);
 	}
 	window_take_back(dev->window, 0);
 	device_move(d, dev, DEVICE_CATCHING, false);

@@ -19,6 +19,7 @@ struct item {
 	struct item *prev, *next;
 	bool mark;
 	bool handed, once;          /* the broker has it; had it */
+	bool extra;
 	uint8_t qos;
 	enum delivery kind;
 	struct entry_id id;         /* mark: upto */
@@ -73,7 +74,7 @@ static struct item *put(struct window *w, size_t len)
 	return i;
 }
 
-enum status window_put(struct window *w, const struct message *m, uint8_t qos, enum delivery kind)
+enum status window_put(struct window *w, const struct message *m, uint8_t qos, enum delivery kind, bool extra)
 {
 	struct item *i = put(w, message_packed_size(m));
 
@@ -81,6 +82,7 @@ enum status window_put(struct window *w, const struct message *m, uint8_t qos, e
 	message_pack(m, i->data);
 	i->qos = qos;
 	i->kind = kind;
+	i->extra = extra;
 	i->id = m->id;
 	i->has_expiry = m->has_expiry;
 	i->expiry_ms = m->expiry_ms;
@@ -135,7 +137,7 @@ static enum status hand(struct window *w, struct item *i, const struct window_ca
 	enum status st = unpack(i, &m) ? calls->hand(calls->ctx, &m, i->kind) : ST_END;
 
 	if (st != ST_OK && st != ST_END) return st;
-	if (i->kind == DELIVERY_BACKLOG && !i->once) w->part = i->id;
+	if (i->kind == DELIVERY_BACKLOG && !i->once && !i->extra) w->part = i->id;
 	w->waiting--;
 	if (st == ST_END) {
 		drop(w, i);
@@ -317,15 +319,16 @@ size_t window_bytes(const struct window *w)
 	return w->bytes;
 }
 
-bool window_each(const struct window *w, const void **at, struct message *m, uint8_t *qos, bool *handed)
+bool window_each(const struct window *w, struct window_view *v)
 {
-	const struct item *i = *at ? ((const struct item *)*at)->next : w->items;
+	const struct item *i = v->at ? ((const struct item *)v->at)->next : w->items;
 
 	for (; i; i = i->next) {
-		if (i->mark || !unpack(i, m)) continue;
-		*at = i;
-		*qos = i->qos;
-		*handed = i->handed;
+		if (i->mark || !unpack(i, &v->m)) continue;
+		v->at = i;
+		v->qos = i->qos;
+		v->extra = i->extra;
+		v->handed = i->handed;
 		return true;
 	}
 	return false;

@@ -41,8 +41,8 @@ struct window_calls {
 struct window *window_new(void);
 void window_free(struct window *w); /* bears NULL */
 
-/* Both copy, at the end. ST_NOMEM. `qos`: with which it will be sent. */
-enum status window_put(struct window *w, const struct message *m, uint8_t qos, enum delivery kind) MUST_CHECK;
+/* Both copy, at the end. ST_NOMEM. `qos`: with which it will be sent. `extra`: given once more, so no cursor depends on it. */
+enum status window_put(struct window *w, const struct message *m, uint8_t qos, enum delivery kind, bool extra) MUST_CHECK;
 enum status window_put_mark(struct window *w, const struct window_mark *mark) MUST_CHECK;
 /* When is it handed over? The broker takes up what it was handed at the start of its next turn, before the tick, one after
  * the other; what comes meanwhile, while it is sending, in the same go unless it was sending the last. */
@@ -67,8 +67,15 @@ void window_take_back(struct window *w, size_t waiting);
 size_t window_waiting(const struct window *w);
 size_t window_unsent(const struct window *w);
 size_t window_bytes(const struct window *w);
-/* Steps through all messages, oldest first: *at starts as NULL. `handed`: the broker has it. */
-bool window_each(const struct window *w, const void **at, struct message *m, uint8_t *qos, bool *handed);
+/* Steps through all messages, oldest first; begins with a view of zeros. */
+struct window_view {
+	const void *at;
+	struct message m;
+	uint8_t qos;
+	bool extra;
+	bool handed; /* the broker has it */
+};
+bool window_each(const struct window *w, struct window_view *v);
 /* The oldest mark not reached. */
 bool window_first_mark(const struct window *w, struct window_mark *mark);
 

@@ -326,6 +326,32 @@ static void test_flipped(void **state)
 	scene_end(*state);
 }
 
+/* A rule that the settings no longer have is damaged in the journal: its messages were acknowledged, so they are kept where
+ * somebody can find them. */
+static void test_lost_rule(void **state)
+{
+	struct fault *f = fault_new(*state, 100);
+
+	f->image[RULES_OFFSET + RULES_TEXT_OFFSET] ^= 1;
+	image_write(f);
+	server_start(f->w.redis);
+	f->w.db = store_open(f->w.redis);
+	(void)scene_write(*state, "mosquitto-redis.conf", scene_text(*state,
+		"redis_url redis://127.0.0.1:%u/0\njournal %s\njournal_size 4M\nnode test\nmirror other stream other\n",
+		server_port(f->w.redis), f->path));
+	size_t from = server_log_size(f->w.broker);
+	server_start(f->w.broker);
+	assert_true(server_log_has(f->w.broker, from, "1 damaged in the rule table"));
+	store_wait_stream(f->w.db, "mqtt:dead", COUNT, WAIT_MS);
+	const redisReply *all = stored_stream(f->w.db, "mqtt:dead");
+	for (int i = 0; i < COUNT; i++) {
+		stored_expect(all->element[i], "error", "*", "source", "rule 0", "key", "", "id", "*", "topic", "t", "payload",
+			text_of(i, 100), "qos", "1", "retain", "0", "client", "p", NULL);
+		assert_int_equal(strncmp(stored_field(all->element[i], "error")->str, "RULE ", 5), 0);
+	}
+	scene_end(*state);
+}
+
 /* --- another file there ---------------------------------------------------------------------------------------- */
 
 static void test_not_a_journal(void **state)
@@ -458,6 +484,7 @@ int main(void)
 		scene_test(test_other_node),
 		scene_test(test_truncated),
 		scene_test(test_flipped),
+		scene_test(test_lost_rule),
 		scene_test(test_not_a_journal),
 		scene_test(test_version),
 		scene_test(test_directory),

@@ -71,7 +71,7 @@ static void put(int number, uint8_t qos, enum delivery kind)
 	struct message m = {.id = {1, (uint64_t)number + 1}, .topic = slice_str("t"), .payload = slice_str(text_of(number)),
 		.client = slice_str("p"), .qos = qos, .payload_format = -1};
 
-	assert_int_equal(window_put(b.window, &m, qos, kind), ST_OK);
+	assert_int_equal(window_put(b.window, &m, qos, kind, false), ST_OK);
 }
 
 static void put_mark(uint32_t sequence, uint64_t upto)
@@ -273,7 +273,7 @@ static void test_expired_and_refused(void **state)
 		.qos = 1, .payload_format = -1, .has_expiry = true, .expiry_ms = 5};
 
 	(void)state;
-	assert_int_equal(window_put(b.window, &m, 1, DELIVERY_BACKLOG), ST_OK);
+	assert_int_equal(window_put(b.window, &m, 1, DELIVERY_BACKLOG, false), ST_OK);
 	put(0, 1, DELIVERY_BACKLOG);
 	b.refuse = true;
 	assert_false(window_feed(b.window, &calls, b.turn, WINDOW_TURN));
@@ -285,7 +285,7 @@ static void test_expired_and_refused(void **state)
 	expect_in_order(1);
 	/* One that expires in the broker's queue is never sent. */
 	m.payload = slice_str("1");
-	assert_int_equal(window_put(b.window, &m, 1, DELIVERY_BACKLOG), ST_OK);
+	assert_int_equal(window_put(b.window, &m, 1, DELIVERY_BACKLOG, false), ST_OK);
 	(void)window_feed(b.window, &calls, b.turn, WINDOW_TURN);
 	assert_int_equal(window_unsent(b.window), 1);
 	window_turn(b.window, b.turn + 1, b.now_ms, 2000);
