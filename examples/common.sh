@@ -117,7 +117,7 @@ forget() {
 
 # kill_now PID: SIGKILL, and gone when this returns.
 kill_now() {
-	kill -9 "$1"
+	kill -9 "$1" || die "a program that was to be killed had ended by itself"
 	wait "$1" 2>/dev/null || true
 	forget "$1"
 }
