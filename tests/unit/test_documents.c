@@ -134,6 +134,24 @@ static void examples_of_the_sample_are_valid(void **state)
 	text_file_free(&f);
 }
 
+/* What README.md tells about Redis users is what the tests run with. */
+static void readme_shows_the_users(void **state)
+{
+	struct text_file users = document(TEST_SOURCE_DIR "/config/redis-users.conf"), readme = document(README);
+	struct slice rest = slice_of(users.data, users.len), line;
+	size_t shown = 0;
+
+	(void)state;
+	while (text_line_next(&rest, &line)) {
+		if (!begins(line, "user ")) continue;
+		if (!memmem(readme.data, readme.len, line.data, line.len)) fail_msg("README: no line \"%.*s\"", (int)line.len, line.data);
+		shown++;
+	}
+	assert_int_equal(shown, 3);
+	text_file_free(&users);
+	text_file_free(&readme);
+}
+
 /* --- README.md ---------------------------------------------------------------------------------------------------- */
 
 /* Rows of the tables in the section "## Settings": lines that begin with "| `". False at the end. */
@@ -216,6 +234,7 @@ int main(void)
 		cmocka_unit_test(sample_loads), cmocka_unit_test(sample_has_no_unknown_names),
 		cmocka_unit_test(sample_has_every_setting_with_its_default),
 		cmocka_unit_test(examples_of_the_sample_are_valid), cmocka_unit_test(readme_has_no_unknown_names),
+		cmocka_unit_test(readme_shows_the_users),
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
 	};
 
