@@ -4,15 +4,13 @@
  */
 #include "bridge/outbox_line.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bridge/outbox_intake.h"
 #include "bridge/outbox_item.h"
 #include "bridge/outbox_script.h"
-#include "config/key_template.h"
 #include "config/keys.h"
 #include "config/redis_link.h"
 
@@ -38,16 +36,14 @@ struct outbox_line {
 	struct outbox_flow *flow;
 	struct outbox_keys keys;
 	struct buf names;         /* what `keys` points into */
-	struct buf command, scratch;
+	struct buf command;
+	struct outbox_intake intake;
 	struct outbox_counts counts;
 	char line[SHOWN_KEY_MAX]; /* for logs */
 	bool active, broker;
 	bool group_made;
 	bool making_group;
 	bool empty;               /* the last look at the list found nothing */
-	struct flow_read read;
-	size_t read_got;
-	struct entry_id read_next;
 	bool read_bad;            /* an error among the replies */
 	size_t read_replies;
 	struct retry read_retry, settle_retry, due_retry;
@@ -56,19 +52,10 @@ struct outbox_line {
 	uint64_t settle_number;   /* names groups */
 	bool due_asked;
 	uint64_t due_at_ms, claim_at_ms;
-	char unknown[PUSH_IGNORED_MAX]; /* fields that were told of last */
 	unsigned closing;
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 };
-
-static uint64_t wall_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail with a valid clock */
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* --- refusals -------------------------------------------------------------------------------------------------- */
 
@@ -128,110 +115,6 @@ static void drop_item(void *ctx, struct outbox_item *item)
 	item_free(item);
 }
 
-/* Is it a stream that results must not go to? */
-static bool result_forbidden(const struct outbox_line *l, struct slice key)
-{
-	const struct settings *s = l->deps.settings;
-
-	if (key_reserved(s->prefix, key)) return true;
-	for (size_t i = 0; i < s->outbox_count; i++) {
-		if (slice_equal(key, slice_str(s->outboxes[i].key))) return true;
-	}
-	return false;
-}
-
-/* What can be known before it is published. `born_ms`: when the entry was added. */
-static void judge_item(struct outbox_line *l, struct outbox_item *item, uint64_t born_ms)
-{
-	uint64_t now = wall_ms();
-
-	if (item->push.result.len > 0 && result_forbidden(l, item->push.result)) {
-		item->push.result = slice_of("", 0);
-		if (item->outcome != OUTCOME_DEAD) (void)snprintf(item->why, sizeof(item->why), "result names a key that results "
-			"must not go to");
-		item->outcome = OUTCOME_DEAD;
-	}
-	if (item->push.ignored[0]) {
-		l->counts.unknown_fields++;
-		if (strcmp(l->unknown, item->push.ignored) != 0) {
-			memcpy(l->unknown, item->push.ignored, sizeof(l->unknown));
-			log_to(l->deps.log, LOG_LEVEL_WARNING, "outbox %s: fields that mean nothing here: %s", l->line, l->unknown);
-		}
-	}
-	if (item->outcome != OUTCOME_NONE) return;
-	item->expires_ms = push_expires_ms(&item->push, born_ms);
-	if (item->push.deliver_at_ms > now && !item->push.delayed) {
-		item->outcome = OUTCOME_DELAYED;
-		if (item->push.deliver_at_ms < l->due_at_ms) l->due_at_ms = item->push.deliver_at_ms;
-	}
-}
-
-static void take_item(struct outbox_line *l, struct outbox_item *item, uint64_t born_ms)
-{
-	item->owner = l;
-	judge_item(l, item, born_ms);
-	flow_add(l->flow, item);
-	l->read_got++;
-}
-
-/* --- what reads bring ------------------------------------------------------------------------------------------ */
-
-static void take_entry(struct outbox_line *l, const redisReply *entry)
-{
-	struct outbox_item *item = NULL;
-	struct entry_id id;
-
-	if (!item_entry_id(entry, &id)) return;
-	if (l->read.kind == READ_OWN) l->read_next = id;
-	if (!flow_takes(l->flow)) return;
-	if (l->read.kind == READ_CLAIM && flow_holds(l->flow, id)) return;
-	if (item_from_entry(entry, &l->scratch, &item) != ST_OK) return; /* no memory: it stays pending, and is claimed later */
-	if (l->read.kind == READ_CLAIM) l->counts.claimed++;
-	take_item(l, item, id.ms);
-}
-
-static void take_entries(struct outbox_line *l, const redisReply *list)
-{
-	if (list->type != REDIS_REPLY_ARRAY) return;
-	for (size_t i = 0; i < list->elements; i++) take_entry(l, list->element[i]);
-}
-
-/* XREADGROUP: nil, or [[key, entries]]. XAUTOCLAIM: [next, entries, ...]. */
-static void take_stream(struct outbox_line *l, const redisReply *reply)
-{
-	if (l->read.kind == READ_CLAIM) {
-		if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2) return;
-		const redisReply *next = reply->element[0];
-		if (next->type == REDIS_REPLY_STRING) {
-			if (entry_id_parse(slice_of(next->str, (size_t)next->len), &l->read_next) != ST_OK) l->read_next = ENTRY_ID_ZERO;
-		}
-		take_entries(l, reply->element[1]);
-	} else if (reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 && reply->element[0]->type == REDIS_REPLY_ARRAY
-		&& reply->element[0]->elements > 1) {
-		take_entries(l, reply->element[0]->element[1]);
-	}
-}
-
-static void take_element(struct outbox_line *l, const redisReply *reply)
-{
-	struct outbox_item *item = NULL;
-
-	if (reply->type != REDIS_REPLY_STRING || !flow_takes(l->flow)) return;
-	if (item_from_element(slice_of(reply->str, (size_t)reply->len), &l->scratch, &item) != ST_OK) {
-		flow_read_failed(l->flow, true); /* no memory: it stays in the processing list */
-		return;
-	}
-	take_item(l, item, item->push.deliver_at_ms ? item->push.deliver_at_ms : wall_ms());
-}
-
-static void take_list(struct outbox_line *l, const redisReply *reply)
-{
-	if (reply->type == REDIS_REPLY_STRING) take_element(l, reply);
-	if (reply->type != REDIS_REPLY_ARRAY) return;
-	/* The processing list's oldest stands last. */
-	for (size_t i = reply->elements; i > 0; i--) take_element(l, reply->element[i - 1]);
-}
-
 /* --- reading --------------------------------------------------------------------------------------------------- */
 
 static bool group_lost(const redisReply *reply)
@@ -257,16 +140,15 @@ static void on_read(void *ctx, const redisReply *reply, size_t index)
 		return;
 	}
 	if (reply->type == REDIS_REPLY_ERROR) read_refused(l, reply);
-	else if (l->deps.setting->kind == RULE_STREAM) take_stream(l, reply);
-	else take_list(l, reply);
+	else intake_reply(&l->intake, reply);
 	if (index + 1 < l->read_replies) return;
-	l->empty = l->read_got == 0;
+	l->empty = l->intake.got == 0;
 	if (l->read_bad) {
-		flow_read_failed(l->flow, l->read_got > 0);
+		flow_read_failed(l->flow, l->intake.got > 0);
 		return;
 	}
 	retry_over(&l->read_retry);
-	flow_read_done(l->flow, l->read_got, l->read_next);
+	flow_read_done(l->flow, l->intake.got, l->intake.next);
 }
 
 static void on_group(void *ctx, const redisReply *reply, size_t index)
@@ -291,6 +173,7 @@ static void make_group(struct outbox_line *l)
 static void read_more(struct outbox_line *l)
 {
 	bool stream = l->deps.setting->kind == RULE_STREAM;
+	struct flow_read read;
 
 	if (!l->active || !retry_due(l, &l->read_retry)) return;
 	if (stream && !l->group_made) {
@@ -301,12 +184,11 @@ static void read_more(struct outbox_line *l)
 		flow_claim_due(l->flow);
 		l->claim_at_ms = uv_now(l->deps.loop) + l->deps.setting->claim_ms / CLAIM_EVERY_PARTS;
 	}
-	if (!flow_read(l->flow, &l->read)) return;
+	if (!flow_read(l->flow, &read)) return;
 	buf_clear(&l->command);
-	l->read_got = 0;
-	l->read_next = ENTRY_ID_ZERO;
+	intake_begin(&l->intake, &read);
 	l->read_bad = false;
-	l->read_replies = outbox_read(&l->command, &l->keys, &l->read, l->empty);
+	l->read_replies = outbox_read(&l->command, &l->keys, &read, l->empty);
 	if (redis_link_send(l->reader, &l->command, l->read_replies, READ_DEADLINE_MS, on_read, l) != ST_OK) {
 		flow_read_failed(l->flow, false);
 	}
@@ -347,7 +229,7 @@ static void settle(struct outbox_line *l)
 	(void)entry_id_format((struct entry_id){l->settle_number, 0}, group);
 	buf_clear(&l->command);
 	l->settle_bad = false;
-	l->settle_replies = outbox_settle(&l->command, &l->keys, first, group, wall_ms());
+	l->settle_replies = outbox_settle(&l->command, &l->keys, first, group, outbox_wall_ms());
 	if (redis_link_send(l->writer, &l->command, l->settle_replies, 0, on_settled, l) != ST_OK) {
 		flow_settled(l->flow, false);
 	}
@@ -358,7 +240,7 @@ static void settle(struct outbox_line *l)
 static void on_due(void *ctx, const redisReply *reply, size_t index)
 {
 	struct outbox_line *l = ctx;
-	uint64_t next = UINT64_MAX, now = wall_ms();
+	uint64_t next = UINT64_MAX, now = outbox_wall_ms();
 
 	(void)index;
 	l->due_asked = false;
@@ -378,8 +260,10 @@ static void on_due(void *ctx, const redisReply *reply, size_t index)
 
 static void look_for_due(struct outbox_line *l)
 {
-	uint64_t now = wall_ms();
+	uint64_t now = outbox_wall_ms();
 
+	if (l->intake.earliest_ms < l->due_at_ms) l->due_at_ms = l->intake.earliest_ms;
+	l->intake.earliest_ms = UINT64_MAX;
 	/* A clock that was set back must not stop it. */
 	if (l->due_at_ms > now + DUE_EVERY_MS) l->due_at_ms = now + DUE_EVERY_MS;
 	if (!l->active || !l->broker || l->due_asked || now < l->due_at_ms) return;
@@ -393,7 +277,7 @@ static void look_for_due(struct outbox_line *l)
 
 static void publish(struct outbox_line *l)
 {
-	uint64_t now = wall_ms(), loop_now = uv_now(l->deps.loop);
+	uint64_t now = outbox_wall_ms(), loop_now = uv_now(l->deps.loop);
 	struct outbox_item *item;
 
 	while ((item = flow_publish(l->flow, loop_now)) != NULL) {
@@ -495,13 +379,15 @@ enum status outbox_line_new(const struct outbox_line_deps *deps, struct outbox_l
 	l->deps = *deps;
 	(void)log_printable(deps->setting->key, strlen(deps->setting->key), l->line, sizeof(l->line));
 	/* Unique in the life of the list: the moment of the start, and a count. */
-	l->settle_number = wall_ms() << 20;
+	l->settle_number = outbox_wall_ms() << 20;
 	st = names_make(l);
 	if (st == ST_OK) {
 		struct flow_config config = {.list = deps->setting->kind == RULE_LIST, .window = deps->setting->window,
 			.drop = drop_item, .ctx = l};
 		st = flow_new(&config, &l->flow);
 	}
+	l->intake = (struct outbox_intake){.settings = deps->settings, .setting = deps->setting, .log = deps->log,
+		.name = l->line, .flow = l->flow, .counts = &l->counts, .owner = l, .earliest_ms = UINT64_MAX};
 	if (st == ST_OK) st = redis_link_new(deps->loop, deps->settings, "bridge-outbox-read", deps->log, &on, &l->reader);
 	if (st == ST_OK) st = redis_link_new(deps->loop, deps->settings, "bridge-outbox", deps->log, &on, &l->writer);
 	if (st == ST_OK) {
@@ -546,7 +432,7 @@ static void free_line(struct outbox_line *l)
 	flow_free(l->flow);
 	buf_free(&l->names);
 	buf_free(&l->command);
-	buf_free(&l->scratch);
+	buf_free(&l->intake.scratch);
 	if (l->closed) l->closed(l->closed_ctx);
 	free(l);
 }

@@ -7,23 +7,12 @@
 
 #include <uv.h>
 
+#include "bridge/outbox_counts.h"
 #include "bridge/outbox_flow.h"
 #include "config/log.h"
 #include "config/settings.h"
 
 struct outbox_line;
-
-struct outbox_counts {
-	uint64_t published;      /* acknowledged by the broker, those without subscribers included */
-	uint64_t no_subscribers;
-	uint64_t expired, dead;
-	uint64_t delayed;        /* put aside until their time */
-	uint64_t due;            /* taken back since it had come */
-	uint64_t claimed;        /* taken over from another bridge */
-	uint64_t unknown_fields; /* entries with fields that are not ours */
-	uint64_t results_lost;   /* results that Redis would not take */
-	uint64_t pending;        /* now: read and not yet settled */
-};
 
 struct outbox_line_deps {
 	uv_loop_t *loop;

@@ -144,6 +144,8 @@ void device_feed_turn(struct devices *d, struct device *dev);
 void device_settle(struct devices *d, struct device *dev);
 void device_forget_batches(struct devices *d, struct device *dev);
 void device_window_free(struct devices *d, struct device *dev);
+/* Frees it when the device is live and nothing is in it. */
+void device_window_tidy(struct devices *d, struct device *dev);
 /* The oldest message for this filter that the device will not get any more if its connection ends now; a cursor must
  * stand before it. */
 struct entry_id device_cursor_within(const struct device *dev, const struct device_filter *f, struct entry_id cursor);

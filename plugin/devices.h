@@ -83,8 +83,11 @@ typedef void devices_answer_fn(void *ctx, const char *client, struct entry_id ge
 void devices_answer_by(struct devices *d, devices_answer_fn *fn, void *ctx);
 enum control_result devices_batch(struct devices *d, const struct control_command *c);
 enum control_result devices_switch(struct devices *d, const struct control_command *c);
-/* The broker sends a message to a client (2.1, outlet->tells_sent): room for the next. */
-void devices_sent(struct devices *d, const char *client, struct slice topic, struct slice payload);
+/* The broker sends a message to a client (2.1, outlet->tells_sent): room for the next. `id`: the outlet was given it with
+ * that; zero: it was not. */
+void devices_sent(struct devices *d, const char *client, struct entry_id id, struct slice topic, struct slice payload);
+/* Would devices_sent make a difference? */
+bool devices_await(struct devices *d, const char *client);
 /* A bridge has come: every device that is owed something is told again, in a new generation. */
 void devices_announce(struct devices *d);
 

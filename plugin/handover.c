@@ -233,6 +233,7 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 	if (dev->late) { /* has been live for long; now it owes nothing any more */
 		dev->live_since_ms = d->deps.now_ms();
 		device_move(d, dev, DEVICE_LIVE, false);
+		device_window_tidy(d, dev);
 		write_live(d, dev);
 		return CONTROL_DONE;
 	}
@@ -284,6 +285,7 @@ void devices_tick(struct devices *d, bool away)
 			if (!device_passed(dev)) continue;
 			dev->live_since_ms = now;
 			device_move(d, dev, DEVICE_LIVE, false);
+			device_window_tidy(d, dev);
 			continue;
 		}
 		if (entry_id_is_zero(dev->generation)) (void)device_announce_all(d, dev); /* else at the next one */

@@ -370,6 +370,37 @@ static void test_shared(void **state)
 	scene_end(s);
 }
 
+/* A bridge that stands by takes over what the active one of its node left, in order. */
+static void test_successor(void **state)
+{
+	struct scene *s = *state;
+	struct world w;
+	unsigned number = 0;
+
+	world_start(&w, s, "outbox stream push\noutbox list push:list\noutbox stream kept keep=yes result=kept:results\n"
+		"mirror s/# stream got:%t\nmirror l/# stream got:%t\n", WORLD_BRIDGE | WORLD_REDIS_ALWAYS);
+	struct server *second = bridge_new(s, "second", w.settings);
+	server_start(second);
+	add_load(&w, &number, 2000);
+	server_kill(w.bridge);
+	add_load(&w, &number, 400);
+	(void)store_query(w.db, "XADD", "kept", "*", "topic", "x", "payload", "x", "result", "", NULL);
+	(void)store_query(w.db, "XADD", "kept", "*", "topic", "x", "payload", "x", NULL);
+	wait_until(stream_done(&w, "push") && list_done(&w, "push:list"), WAIT_MS, "the outboxes to be empty");
+	for (unsigned t = 0; t < TOPICS; t++) {
+		for (int way = 0; way < 2; way++) {
+			const char *key = scene_text(s, "got:%s/%u", way == 0 ? "s" : "l", t);
+			wait_until(store_stream_len(w.db, key) >= number / TOPICS, WAIT_MS, "the mirror");
+			(void)check_order(&w, key, number / TOPICS);
+		}
+	}
+	store_wait_stream(w.db, "kept:results", 1, WAIT_MS);
+	wait_until(store_query(w.db, "XPENDING", "kept", "mosquitto-redis", NULL)->element[0]->integer == 0, WAIT_MS,
+		"the kept entries to be acknowledged");
+	assert_int_equal(store_stream_len(w.db, "kept"), 2);
+	scene_end(s);
+}
+
 /* The group is gone, the outbox is gone, the outbox is something else for a while. */
 static void test_redis_changes(void **state)
 {
@@ -486,6 +517,7 @@ int main(int argc, char **argv)
 		scene_test(test_command),
 		scene_test(test_crashes),
 		scene_test(test_shared),
+		scene_test(test_successor),
 		scene_test(test_redis_changes),
 		scene_test(test_refusals),
 		scene_test(test_absent_device),
