@@ -202,7 +202,7 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 
 	single(out, "redelivery_devices", "gauge", "Devices that catch up.", c->catching_up);
 	single(out, "redelivery_reading_devices", "gauge", "Devices whose backlog is being read.", c->fetching);
-	seconds(out, "redelivery_lag_seconds", "How far back in time the device is that is furthest behind.", v->lag_ms);
+	seconds(out, "redelivery_lag_seconds", "How far back in time the device is that is furthest behind.", v->devices.lag_ms);
 	single(out, "redelivery_sent_total", "counter", "Messages sent to devices that catch up.", c->delivered);
 	single(out, "redelivery_batches_total", "counter", "Batches they were sent in.", c->batches);
 	single(out, "redelivery_switches_total", "counter", "Attempts to set a device live.", c->switches);
@@ -221,6 +221,25 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 	single(out, "redelivery_events_trimmed_total", "counter",
 		"Times session events were trimmed before they were read; everything was then asked for again.",
 		v->events_trimmed);
+}
+
+static void write_outbox(const struct vitals *v, struct buf *out)
+{
+	const struct outbox_counts *c = &v->outbox;
+
+	single(out, "outbox_published_total", "counter", "Outbox entries published, those without subscribers included.",
+		c->published);
+	single(out, "outbox_no_subscribers_total", "counter", "Outbox entries that nobody was subscribed to.",
+		c->no_subscribers);
+	single(out, "outbox_expired_total", "counter", "Outbox entries that had expired.", c->expired);
+	single(out, "outbox_dead_total", "counter", "Outbox entries written to the dead letters.", c->dead);
+	single(out, "outbox_delayed_total", "counter", "Outbox entries put aside until their time.", c->delayed);
+	single(out, "outbox_due_total", "counter", "Outbox entries taken back since their time had come.", c->due);
+	single(out, "outbox_claimed_total", "counter", "Outbox entries taken over from another bridge.", c->claimed);
+	single(out, "outbox_unknown_fields_total", "counter", "Outbox entries with fields that mean nothing.",
+		c->unknown_fields);
+	single(out, "outbox_results_lost_total", "counter", "Results that Redis would not take.", c->results_lost);
+	single(out, "outbox_pending", "gauge", "Outbox entries read and not yet settled.", c->pending);
 }
 
 static void write_housekeeping(const struct vitals *v, struct buf *out)
@@ -278,6 +297,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out)
 	write_redis(view, fresh, out);
 	if (fresh) write_plugin(view->plugin, out);
 	write_redelivery(view->vitals, out);
+	write_outbox(view->vitals, out);
 	write_housekeeping(view->vitals, out);
 	write_outbox(view->vitals, out);
 	write_process(out);

@@ -606,7 +606,7 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 
 	if (!d || entry_id_compare(ack->generation, catch_up_generation(d->machine)) != 0) return;
 	d->sent_ms = now_ms(s);
-	if (ack->result == CONTROL_UNDER_WAY) return;
+	if (ack->result == CONTROL_LATER) return;
 	s->unacked_bytes -= d->unacked[slot];
 	d->unacked[slot] = 0;
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);

@@ -308,13 +308,20 @@ static void vitals(void *ctx, struct vitals *out)
 		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
 		.housekeeping = *housekeeping_totals(b->housekeeping),
 	};
+}
+
+static void vitals_devices(void *ctx, struct vitals_devices *out)
+{
+	struct service *b = ctx;
+
 	out->slowest_count = scheduler_slowest(b->scheduler, out->slowest, VITALS_SLOWEST_MAX, &out->lag_ms);
 }
 
 static enum status make_web(struct service *b, uv_loop_t *loop)
 {
 	struct web_deps deps = {
-		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals, .ctx = b,
+		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals,
+		.devices = vitals_devices, .ctx = b,
 	};
 
 	return web_new(&deps, &b->web);

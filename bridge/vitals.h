@@ -12,6 +12,13 @@
 
 #define VITALS_SLOWEST_MAX 8
 
+/* To find these every device is looked at: they are as of a moment ago, not made anew for everybody who asks. */
+struct vitals_devices {
+	struct scheduler_device slowest[VITALS_SLOWEST_MAX];
+	size_t slowest_count;
+	uint64_t lag_ms; /* how far back in time the device is that is furthest behind; 0: none, or not known */
+};
+
 struct vitals {
 	bool standing_by;          /* another bridge works; this one would take over */
 	bool redis_ready;
@@ -22,9 +29,7 @@ struct vitals {
 	bool plugin_open;          /* the plugin has accepted our greeting and takes commands */
 	uint64_t events_trimmed;   /* times session events were trimmed before they were read */
 	struct scheduler_counts redelivery;
-	struct scheduler_device slowest[VITALS_SLOWEST_MAX];
-	size_t slowest_count;
-	uint64_t lag_ms;           /* how far back in time the device is that is furthest behind; 0: none, or not known */
+	struct vitals_devices devices;
 	struct outbox_counts outbox;
 	uint64_t housekeeping_rounds;
 	struct sweep_totals housekeeping;

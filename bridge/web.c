@@ -41,6 +41,7 @@ struct web {
 	struct broker_report *broker; /* while Redis does not tell */
 	uint64_t counts[ASKED_COUNT];
 	bool has_counts;
+	struct vitals_devices devices;
 	struct samples samples;
 	unsigned closing;
 };
@@ -123,6 +124,7 @@ static void on_timer(uv_timer_t *timer)
 	struct vitals v = {0};
 
 	w->deps.vitals(w->deps.ctx, &v);
+	w->deps.devices(w->deps.ctx, &w->devices);
 	if (!v.redis_ready) w->has_counts = false;
 	samples_add(&w->samples, best(w), &v, uv_now(w->deps.loop));
 	ask(w);
@@ -141,6 +143,7 @@ static bool on_request(void *ctx, const char *path, struct http_answer *a)
 		.http_requests = http_requests(w->http), .now_ms = uv_now(w->deps.loop)};
 
 	w->deps.vitals(w->deps.ctx, &v);
+	v.devices = w->devices;
 	health_judge(&v, view.plugin, view.now_ms, &health);
 	if (strcmp(path, "/") == 0) {
 		a->type = "text/html; charset=utf-8";

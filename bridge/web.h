@@ -19,7 +19,8 @@ struct web_deps {
 	const struct settings *settings; /* must outlive it, as must the log */
 	const struct log_sink *log;
 	struct redis_link *link;
-	void (*vitals)(void *ctx, struct vitals *out);
+	void (*vitals)(void *ctx, struct vitals *out); /* all but its devices */
+	void (*devices)(void *ctx, struct vitals_devices *out);
 	void *ctx;
 };
 

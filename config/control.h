@@ -42,9 +42,9 @@ enum control_result {
 	CONTROL_UNSUBSCRIBED = 4, /* replay: none of its subscriptions covers the filter */
 	CONTROL_UNGRANTED = 5, /* replay: no grant for the filter */
 	CONTROL_BUSY = 6, /* replay: one is under way, or something else is owed; later */
-	CONTROL_UNDER_WAY = 7, /* batch: as fast as the device takes it; the answer follows */
+	CONTROL_LATER = 7, /* batch: under way, as fast as the device takes it; the answer follows */
 };
-#define CONTROL_RESULT_LAST CONTROL_UNDER_WAY
+#define CONTROL_RESULT_LAST CONTROL_LATER
 
 /* BATCH: every message up to `upto` that matches one of `filters` is now delivered; messages may be none (progress only).
  * REPLAY: everything that matches `filter` and is newer than `from`, or the newest `last` (if not 0), is to be given to the

@@ -214,9 +214,17 @@ start_broker() {
 	started "$broker_pid" Mosquitto listening "$broker_port"
 }
 
+# greeted N: has the plugin accepted a bridge for the n-th time?
+greeted() {
+	[ "$(grep -c 'bridge: connected' "$dir/mosquitto.log")" -ge "$1" ]
+}
+
+# The plugin has accepted the bridge when this returns.
 start_bridge() {
+	greetings=$(grep -c 'bridge: connected' "$dir/mosquitto.log" || true)
 	spawn bridge "$build/bridge/mosquitto-redis-bridge" -c "$dir/mosquitto-redis.conf"
 	bridge_pid=$spawned
+	started "$bridge_pid" "the bridge" greeted "$((greetings + 1))"
 }
 
 # publish CLIENT TOPIC PAYLOAD: QoS 1; fails when the broker does not acknowledge.
@@ -229,7 +237,8 @@ publish_lines() {
 	mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -l || die "publish to $2"
 }
 
-# events OPERATION N: does the plugin's event stream tell of that operation at least N times?
+# events OPERATION N: does the plugin's event stream tell of that operation at least N times? (A bridge that comes back is
+# told again of those that still wait for something.)
 events() {
 	[ "$(redis --raw XRANGE "mqtt:events:$example" - + | grep -cx "$1")" -ge "$2" ]
 }

@@ -78,6 +78,7 @@ static enum status outlet_deliver(void *ctx, const char *client, const struct me
 
 	(void)ctx; /* the broker is one */
 	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, &list);
+	else if (BROKER_HAS_EVENTS) st = properties_mark(m, &list); /* not sent; on_message_out sees it */
 	if (st == ST_END) return ST_END; /* expired while it waited */
 	buf_clear(&attached.topic);
 	buf_append_slice(&attached.topic, m->topic);
@@ -348,12 +349,14 @@ static int on_connect(int event, void *event_data, void *userdata)
 static int on_message_out(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_message *ed = event_data;
-	const char *id = mosquitto_client_id(ed->client);
+	const char *client = mosquitto_client_id(ed->client);
+	struct entry_id id = ENTRY_ID_ZERO;
 
 	(void)event;
 	(void)userdata;
-	if (attached.core && id && ed->topic)
-		core_sent(attached.core, id, slice_str(ed->topic), slice_of(ed->payload ? ed->payload : "", ed->payloadlen));
+	if (!attached.core || !client || !ed->topic || !core_awaits(attached.core, client)) return MOSQ_ERR_SUCCESS;
+	(void)properties_id(ed->properties, &id);
+	core_sent(attached.core, client, id, slice_str(ed->topic), slice_of(ed->payload ? ed->payload : "", ed->payloadlen));
 	return MOSQ_ERR_SUCCESS;
 }
 

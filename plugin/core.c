@@ -205,10 +205,15 @@ void core_connected(struct core *core, const struct client_info *client, int sub
 	if (core->booted) devices_connected(core->devices, client, subscriptions);
 }
 
-/* Comes in the middle of a publish's deliveries too, so nothing is settled or over. */
-void core_sent(struct core *core, const char *client, struct slice topic, struct slice payload)
+/* These two come in the middle of a publish's deliveries too, so nothing is settled or over. */
+bool core_awaits(struct core *core, const char *client)
 {
-	devices_sent(core->devices, client, topic, payload);
+	return devices_await(core->devices, client);
+}
+
+void core_sent(struct core *core, const char *client, struct entry_id id, struct slice topic, struct slice payload)
+{
+	devices_sent(core->devices, client, id, topic, payload);
 }
 
 void core_goodbye(struct core *core, const char *client)

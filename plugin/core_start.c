@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config/settings_reload.h"
+#include "config/settings_text.h"
 #include "plugin/core_state.h"
 
 #define RULES_TEXT_MAX 32768
@@ -199,6 +200,7 @@ enum status core_start(const struct core_broker *broker, const struct setting_ov
 	struct core **out, char *why, size_t size)
 {
 	struct core *core = calloc(1, sizeof *core);
+	char promise[SETTINGS_PROMISE_MAX];
 	enum status st;
 
 	if (size > 0) why[0] = 0;
@@ -218,10 +220,9 @@ enum status core_start(const struct core_broker *broker, const struct setting_ov
 		core_stop(core);
 		return st;
 	}
-	log_to(&broker->outlet->log, LOG_LEVEL_NOTICE,
-		"version %s: %zu mirror rules, %zu grants, journal %s (%llu bytes), node %s", MQR_VERSION,
-		core->settings->mirror_count, core->settings->grant_count, core->settings->journal,
-		(unsigned long long)journal_size(core->journal), core->settings->node);
+	log_to(&broker->outlet->log, LOG_LEVEL_NOTICE, "version %s starts: node %s, redis %s, journal %s (%llu bytes); %s",
+		MQR_VERSION, core->settings->node, core->settings->redis_url, core->settings->journal,
+		(unsigned long long)journal_size(core->journal), settings_promise(core->settings, promise));
 	*out = core;
 	return ST_OK;
 }

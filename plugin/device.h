@@ -134,7 +134,7 @@ bool device_give(struct devices *d, struct device *dev, const struct message *m,
 	enum delivery kind) MUST_CHECK;
 /* The same, but with a window it is not handed over before device_feed. False: out of memory. */
 bool device_put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos) MUST_CHECK;
-/* A batch of the bridge. CONTROL_UNDER_WAY: it is answered when the last of it is handed over. */
+/* A batch of the bridge. CONTROL_LATER: it is answered when the last of it is handed over. */
 enum control_result device_take_batch(struct devices *d, struct device *dev, const struct control_command *c);
 /* Hands over what there is room for. */
 void device_feed(struct devices *d, struct device *dev, bool at_once);
@@ -144,6 +144,8 @@ void device_feed_turn(struct devices *d, struct device *dev);
 void device_settle(struct devices *d, struct device *dev);
 void device_forget_batches(struct devices *d, struct device *dev);
 void device_window_free(struct devices *d, struct device *dev);
+/* Frees it when the device is live and nothing is in it. */
+void device_window_tidy(struct devices *d, struct device *dev);
 /* The oldest message for this filter that the device will not get any more if its connection ends now; a cursor must
  * stand before it. */
 struct entry_id device_cursor_within(const struct device *dev, const struct device_filter *f, struct entry_id cursor);

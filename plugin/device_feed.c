@@ -13,11 +13,15 @@ struct feeding {
 	struct device *dev;
 };
 
-static enum status deliver(struct devices *d, const struct device *dev, const struct message *m, int subscribed_qos,
+static uint8_t lower(uint8_t a, int b)
+{
+	return a < b ? a : (uint8_t)b;
+}
+
+static enum status deliver(struct devices *d, const struct device *dev, const struct message *m, uint8_t qos,
 	enum delivery kind)
 {
 	const struct outlet *out = d->deps.outlet;
-	uint8_t qos = m->qos < subscribed_qos ? m->qos : (uint8_t)subscribed_qos;
 	enum status st = out->deliver(out->ctx, dev->client, m, qos, kind, dev->v5);
 
 	if (st == ST_OK && kind == DELIVERY_BACKLOG) report_add(d->deps.report, redelivered, 1);
@@ -49,13 +53,20 @@ static void progress(struct devices *d, struct device *dev, struct slice filters
 
 /* --- with a window ------------------------------------------------------------------------------------------------ */
 
-static enum status hand(void *ctx, const struct message *m, enum delivery kind)
+static int qos_now(void *ctx, const struct message *m, enum delivery kind)
 {
 	struct feeding *x = ctx;
 	int qos = device_covers(x->d, x->dev, m->topic);
 
 	/* Unsubscribed, forbidden or delivered live while it waited. */
-	if (qos < 0 || (kind == DELIVERY_BACKLOG && !device_owed(x->dev, m))) return ST_END;
+	if (qos < 0 || (kind == DELIVERY_BACKLOG && !device_owed(x->dev, m))) return -1;
+	return lower(m->qos, qos);
+}
+
+static enum status hand(void *ctx, const struct message *m, uint8_t qos, enum delivery kind)
+{
+	struct feeding *x = ctx;
+
 	return deliver(x->d, x->dev, m, qos, kind);
 }
 
@@ -94,7 +105,7 @@ void device_window_free(struct devices *d, struct device *dev)
 static void feed(struct devices *d, struct device *dev, enum window_moment moment)
 {
 	struct feeding x = {d, dev};
-	const struct window_calls calls = {hand, marked, &x};
+	const struct window_calls calls = {qos_now, hand, marked, &x};
 
 	if (window_feed(dev->window, &calls, d->turn, moment)) dev->waiting_since_ms = d->deps.now_ms();
 }
@@ -104,18 +115,28 @@ void device_feed(struct devices *d, struct device *dev, bool at_once)
 	feed(d, dev, at_once ? WINDOW_AT_ONCE_TURN : WINDOW_TURN);
 }
 
-static bool put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos, enum delivery kind)
+/* Is it behind what its subscriptions have had? If not, it is history that was asked for. */
+static bool is_extra(const struct device *dev, const struct message *m)
+{
+	if (!dev->replay) return false;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied || !topic_matches(slice_str(f->filter), m->topic)) continue;
+		if (!f->positioned || entry_id_compare(m->id, f->pos) > 0) return false;
+	}
+	return true;
+}
+
+static bool put(struct devices *d, struct device *dev, const struct message *m, enum delivery kind)
 {
 	struct window *w = window_of(d, dev);
-	uint8_t qos = m->qos < subscribed_qos ? m->qos : (uint8_t)subscribed_qos;
 
-	return w && window_put(w, m, qos, kind) == ST_OK;
+	return w && window_put(w, m, kind, is_extra(dev, m)) == ST_OK;
 }
 
 bool device_put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos)
 {
-	if (d->deps.outlet->tells_sent) return put(d, dev, m, subscribed_qos, DELIVERY_HELD);
-	(void)deliver(d, dev, m, subscribed_qos, DELIVERY_HELD); /* out of memory: said by the outlet */
+	if (d->deps.outlet->tells_sent) return put(d, dev, m, DELIVERY_HELD);
+	(void)deliver(d, dev, m, lower(m->qos, subscribed_qos), DELIVERY_HELD); /* out of memory: said by the outlet */
 	return true;
 }
 
@@ -128,10 +149,7 @@ static bool put_batch(struct devices *d, struct device *dev, const struct contro
 
 	if (!w || window_bytes(w) > WINDOW_HELD_MAX) return false;
 	while (control_message_next(&rest, &m)) {
-		int qos = device_covers(d, dev, m.topic);
-
-		if (qos < 0 || !device_owed(dev, &m)) continue;
-		if (!put(d, dev, &m, qos, DELIVERY_BACKLOG)) return false;
+		if (!put(d, dev, &m, DELIVERY_BACKLOG)) return false;
 	}
 	return window_put_mark(w, &mark) == ST_OK;
 }
@@ -145,7 +163,7 @@ enum control_result device_take_batch(struct devices *d, struct device *dev, con
 		if (put_batch(d, dev, c)) {
 			device_feed(d, dev, false);
 			device_keep_positions(d, dev);
-			return CONTROL_UNDER_WAY;
+			return CONTROL_LATER;
 		}
 		(void)device_announce_all(d, dev); /* no memory: from where it stands, anew; else at a later tick */
 		return CONTROL_GONE;
@@ -153,7 +171,8 @@ enum control_result device_take_batch(struct devices *d, struct device *dev, con
 	while (control_message_next(&rest, &m)) {
 		int qos = device_covers(d, dev, m.topic);
 
-		if (qos >= 0 && device_owed(dev, &m)) (void)deliver(d, dev, &m, qos, DELIVERY_BACKLOG); /* said by the outlet */
+		if (qos < 0 || !device_owed(dev, &m)) continue;
+		(void)deliver(d, dev, &m, lower(m.qos, qos), DELIVERY_BACKLOG); /* out of memory: said by the outlet */
 	}
 	progress(d, dev, c->filters, c->upto);
 	dev->waiting_since_ms = d->deps.now_ms();
@@ -166,25 +185,22 @@ bool device_give(struct devices *d, struct device *dev, const struct message *m,
 	enum status st;
 
 	if (!d->deps.outlet->tells_sent) {
-		st = deliver(d, dev, m, subscribed_qos, kind);
+		st = deliver(d, dev, m, lower(m->qos, subscribed_qos), kind);
 		return st == ST_OK || st == ST_END;
 	}
-	if (!put(d, dev, m, subscribed_qos, kind)) return false;
+	if (!put(d, dev, m, kind)) return false;
 	device_feed(d, dev, true);
 	return true;
 }
 
 bool device_passed(const struct device *dev)
 {
-	const void *at = NULL;
-	struct message m;
-	uint8_t qos;
-	bool handed;
+	struct window_view v = {0};
 
 	if (!dev->window) return true;
 	if (window_waiting(dev->window) > 0) return false;
 	/* The broker may yet drop what is QoS 0, and then it is handed over again. */
-	return !window_each(dev->window, &at, &m, &qos, &handed) || qos > 0;
+	return !window_each(dev->window, &v) || v.qos > 0;
 }
 
 void device_feed_turn(struct devices *d, struct device *dev)
@@ -198,19 +214,32 @@ void device_feed_turn(struct devices *d, struct device *dev)
 	if (dev->state == DEVICE_CATCHING || dev->late) device_keep_positions(d, dev);
 	if (now - dev->told_busy_ms < BUSY_GAP_MS) return;
 	dev->told_busy_ms = now;
-	if (window_first_mark(dev->window, &mark)) answer(d, dev, &mark, CONTROL_UNDER_WAY);
+	if (window_first_mark(dev->window, &mark)) answer(d, dev, &mark, CONTROL_LATER);
 }
 
-void devices_sent(struct devices *d, const char *client, struct slice topic, struct slice payload)
+bool devices_await(struct devices *d, const char *client)
 {
 	struct device *dev;
 
-	if (d->window_count == 0) return;
+	if (d->window_count == 0) return false;
 	dev = device_find(d, client);
+	return dev && dev->window;
+}
+
+void devices_sent(struct devices *d, const char *client, struct entry_id id, struct slice topic, struct slice payload)
+{
+	struct device *dev = device_find(d, client);
+
 	if (!dev || !dev->window) return;
-	(void)window_sent(dev->window, topic, payload);
+	(void)window_sent(dev->window, id, topic, payload);
 	if (window_waiting(dev->window) > 0) feed(d, dev, WINDOW_SENDING);
-	else if (window_unsent(dev->window) == 0 && dev->state == DEVICE_LIVE && !dev->late) device_window_free(d, dev);
+	else device_window_tidy(d, dev);
+}
+
+void device_window_tidy(struct devices *d, struct device *dev)
+{
+	if (!dev->window || dev->state != DEVICE_LIVE || dev->late) return;
+	if (window_unsent(dev->window) + window_waiting(dev->window) == 0) device_window_free(d, dev);
 }
 
 void device_settle(struct devices *d, struct device *dev)
@@ -229,14 +258,12 @@ void device_forget_batches(struct devices *d, struct device *dev)
 
 struct entry_id device_cursor_within(const struct device *dev, const struct device_filter *f, struct entry_id cursor)
 {
-	const void *at = NULL;
-	struct message m;
-	uint8_t qos;
-	bool handed;
+	struct window_view v = {0};
 
-	while (dev->window && window_each(dev->window, &at, &m, &qos, &handed)) {
-		if (handed && qos > 0 && dev->broker_keeps) continue;
-		if (entry_id_compare(m.id, cursor) <= 0 && topic_matches(slice_str(f->filter), m.topic)) cursor = entry_id_before(m.id);
+	while (dev->window && window_each(dev->window, &v)) {
+		if (v.extra || (v.handed && v.qos > 0 && dev->broker_keeps)) continue;
+		if (entry_id_compare(v.m.id, cursor) <= 0 && topic_matches(slice_str(f->filter), v.m.topic))
+			cursor = entry_id_before(v.m.id);
 	}
 	return cursor;
 }

@@ -39,14 +39,6 @@ static void filters_forget(struct device *dev)
 	dev->filter_count = 0;
 }
 
-void device_replay_over(struct device *dev)
-{
-	if (!dev->replay) return;
-	free(dev->replay->filter);
-	free(dev->replay);
-	dev->replay = NULL;
-}
-
 /* Are its messages held back while it is away? */
 static void keep(struct devices *d, struct device *dev, bool on)
 {
@@ -54,6 +46,14 @@ static void keep(struct devices *d, struct device *dev, bool on)
 	dev->kept = on;
 	if (on) d->kept_count++;
 	else d->kept_count--;
+}
+
+void device_replay_over(struct device *dev)
+{
+	if (!dev->replay) return;
+	free(dev->replay->filter);
+	free(dev->replay);
+	dev->replay = NULL;
 }
 
 static void device_free(struct devices *d, struct device *dev)

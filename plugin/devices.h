@@ -76,15 +76,18 @@ bool devices_hold(struct devices *d, const char *client, const struct current_me
 /* The same for a QoS 2 message published earlier and released now. */
 bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id);
 
-/* Commands of the bridge. CONTROL_UNDER_WAY: the answer comes later, through devices_answer_by; until then it is told every few
+/* Commands of the bridge. CONTROL_LATER: the answer comes later, through devices_answer_by; until then it is told every few
  * seconds. */
 typedef void devices_answer_fn(void *ctx, const char *client, struct entry_id generation, uint32_t sequence,
 	enum control_result result);
 void devices_answer_by(struct devices *d, devices_answer_fn *fn, void *ctx);
 enum control_result devices_batch(struct devices *d, const struct control_command *c);
 enum control_result devices_switch(struct devices *d, const struct control_command *c);
-/* The broker sends a message to a client (2.1, outlet->tells_sent): room for the next. */
-void devices_sent(struct devices *d, const char *client, struct slice topic, struct slice payload);
+/* The broker sends a message to a client (2.1, outlet->tells_sent): room for the next. `id`: the outlet was given it with
+ * that; zero: it was not. */
+void devices_sent(struct devices *d, const char *client, struct entry_id id, struct slice topic, struct slice payload);
+/* Would devices_sent make a difference? */
+bool devices_await(struct devices *d, const char *client);
 /* A bridge has come: every device that is owed something is told again, in a new generation. */
 void devices_announce(struct devices *d);
 

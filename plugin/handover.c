@@ -26,14 +26,13 @@ bool devices_busy(const struct devices *d)
 /* What waits to be handed over grows: back to catching up, from before it. */
 static void relapse(struct devices *d, struct device *dev)
 {
-	const void *at = NULL;
-	struct message m;
-	uint8_t qos;
-	bool handed = true;
+	struct window_view v = {0};
 
-	while (handed && window_each(dev->window, &at, &m, &qos, &handed)) continue;
-	for (struct device_filter *f = dev->filters; f && !handed; f = f->next) {
-		if (!f->implied && entry_id_compare(f->pos, m.id) >= 0) f->pos = entry_id_before(m.id);
+	do { /* something waits, or there would be no relapse */
+		if (!window_each(dev->window, &v)) return;
+	} while (v.handed);
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && entry_id_compare(f->pos, v.m.id) >= 0) f->pos = entry_id_before(v.m.id);
 	}
 	window_take_back(dev->window, 0);
 	device_move(d, dev, DEVICE_CATCHING, false);
@@ -234,6 +233,7 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 	if (dev->late) { /* has been live for long; now it owes nothing any more */
 		dev->live_since_ms = d->deps.now_ms();
 		device_move(d, dev, DEVICE_LIVE, false);
+		device_window_tidy(d, dev);
 		write_live(d, dev);
 		return CONTROL_DONE;
 	}
@@ -285,6 +285,7 @@ void devices_tick(struct devices *d, bool away)
 			if (!device_passed(dev)) continue;
 			dev->live_since_ms = now;
 			device_move(d, dev, DEVICE_LIVE, false);
+			device_window_tidy(d, dev);
 			continue;
 		}
 		if (entry_id_is_zero(dev->generation)) (void)device_announce_all(d, dev); /* else at the next one */

@@ -204,7 +204,7 @@ enum status peer_command(struct peer *p, const char *client, struct slice payloa
 		tell_refused(p, client, "not a command for the plugin");
 		return ST_DENIED;
 	}
-	if (result == CONTROL_UNDER_WAY) return ST_OK; /* answered when it is done */
+	if (result == CONTROL_LATER) return ST_OK; /* answered when it is done */
 	control_ack(&p->reply, c.device, c.generation, c.sequence, result, append_head(p->append));
 	send(p, client);
 	return ST_OK;

@@ -13,6 +13,7 @@ struct place {
 	size_t at, len;
 };
 
+#define PROPERTY_ID "redis-id"
 #define PLACES_MAX 4
 
 static void keep(struct buf *scratch, struct place *place, struct slice *target, const void *data, size_t len)
@@ -132,15 +133,21 @@ static int add_own(mosquitto_property **list, const struct message *m)
 	return rc;
 }
 
+static int add_id(mosquitto_property **list, const struct message *m)
+{
+	char id[ENTRY_ID_TEXT_MAX];
+
+	entry_id_format(m->id, id);
+	return mosquitto_property_add_string_pair(list, MQTT_PROP_USER_PROPERTY, PROPERTY_ID, id);
+}
+
 static int add_user(mosquitto_property **list, const struct message *m, bool repeat)
 {
 	struct slice rest = m->user_properties, name, value;
-	char id[ENTRY_ID_TEXT_MAX];
 	int rc = MOSQ_ERR_SUCCESS;
 
 	while (!rc && user_property_next(&rest, &name, &value)) rc = add_pair(list, name, value);
-	entry_id_format(m->id, id);
-	if (!rc) rc = mosquitto_property_add_string_pair(list, MQTT_PROP_USER_PROPERTY, "redis-id", id);
+	if (!rc) rc = add_id(list, m);
 	if (!rc && repeat) rc = mosquitto_property_add_string_pair(list, MQTT_PROP_USER_PROPERTY, "redelivered", "1");
 	return rc;
 }
@@ -165,4 +172,30 @@ enum status properties_write(const struct message *m, uint64_t now_ms, bool repe
 	}
 	*out = list;
 	return ST_OK;
+}
+
+enum status properties_mark(const struct message *m, mosquitto_property **out)
+{
+	mosquitto_property *list = NULL;
+
+	if (add_id(&list, m) != MOSQ_ERR_SUCCESS) return ST_NOMEM;
+	*out = list;
+	return ST_OK;
+}
+
+bool properties_id(const mosquitto_property *list, struct entry_id *id)
+{
+	bool found = false;
+
+	/* A publisher may have sent one of that name; ours stands behind it. */
+	for (; list; list = mosquitto_property_next(list)) {
+		char *name = NULL, *value = NULL;
+
+		if (mosquitto_property_identifier(list) != MQTT_PROP_USER_PROPERTY) continue;
+		if (!mosquitto_property_read_string_pair(list, MQTT_PROP_USER_PROPERTY, &name, &value, false)) continue;
+		if (strcmp(name, PROPERTY_ID) == 0) found = entry_id_parse(slice_str(value), id) == ST_OK;
+		free(name);
+		free(value);
+	}
+	return found;
 }

@@ -19,7 +19,8 @@ struct item {
 	struct item *prev, *next;
 	bool mark;
 	bool handed, once;          /* the broker has it; had it */
-	uint8_t qos;
+	bool extra;
+	uint8_t qos;                /* as handed over; before, as it would be now */
 	enum delivery kind;
 	struct entry_id id;         /* mark: upto */
 	struct entry_id generation; /* mark */
@@ -38,6 +39,7 @@ struct window {
 	uint64_t last_turn;         /* of what was handed over last */
 	struct entry_id part;       /* handed over of the batch under way; zero: nothing */
 	uint64_t not_before_ms, now_ms;
+	bool idle;                  /* in window_feed: nothing was unsent when it began */
 	unsigned others;            /* sent to the device since the last of ours */
 };
 
@@ -73,14 +75,14 @@ static struct item *put(struct window *w, size_t len)
 	return i;
 }
 
-enum status window_put(struct window *w, const struct message *m, uint8_t qos, enum delivery kind)
+enum status window_put(struct window *w, const struct message *m, enum delivery kind, bool extra)
 {
 	struct item *i = put(w, message_packed_size(m));
 
 	if (!i) return ST_NOMEM;
 	message_pack(m, i->data);
-	i->qos = qos;
 	i->kind = kind;
+	i->extra = extra;
 	i->id = m->id;
 	i->has_expiry = m->has_expiry;
 	i->expiry_ms = m->expiry_ms;
@@ -129,20 +131,29 @@ static bool fits(const struct window *w, const struct item *i, uint64_t turn, en
 	return w->unsent < WINDOW_MESSAGES && w->unsent_bytes + i->len <= WINDOW_BYTES;
 }
 
-static enum status hand(struct window *w, struct item *i, const struct window_calls *calls, uint64_t turn)
+/* ST_FULL: there is no room; others: later. */
+static enum status hand(struct window *w, struct item *i, const struct window_calls *calls, uint64_t turn,
+	enum window_moment moment)
 {
 	struct message m;
-	enum status st = unpack(i, &m) ? calls->hand(calls->ctx, &m, i->kind) : ST_END;
+	int qos = unpack(i, &m) ? calls->qos(calls->ctx, &m, i->kind) : -1;
+	enum status st = ST_END;
 
+	if (qos >= 0) {
+		i->qos = (uint8_t)qos;
+		if (!fits(w, i, turn, moment)) return ST_FULL;
+		st = calls->hand(calls->ctx, &m, i->qos, i->kind);
+	}
 	if (st != ST_OK && st != ST_END) return st;
-	if (i->kind == DELIVERY_BACKLOG && !i->once) w->part = i->id;
+	if (i->kind == DELIVERY_BACKLOG && !i->once && !i->extra) w->part = i->id;
 	w->waiting--;
 	if (st == ST_END) {
 		drop(w, i);
 		return ST_OK;
 	}
 	i->hash = hash_of(m.topic, m.payload);
-	i->turn = w->last_turn = turn;
+	/* While it is sending the last, the broker takes up what is new in its next turn. */
+	i->turn = w->last_turn = turn + (moment == WINDOW_SENDING && w->idle);
 	i->handed = i->once = true;
 	w->next = i->next;
 	w->unsent++;
@@ -154,9 +165,9 @@ static enum status hand(struct window *w, struct item *i, const struct window_ca
 bool window_feed(struct window *w, const struct window_calls *calls, uint64_t turn, enum window_moment moment)
 {
 	bool went = false;
-	uint64_t taken_up = turn + (moment == WINDOW_SENDING && w->unsent == 0);
 
 	if (w->now_ms < w->not_before_ms) return false;
+	w->idle = w->unsent == 0;
 	while (w->next) {
 		struct item *i = w->next;
 
@@ -169,7 +180,7 @@ bool window_feed(struct window *w, const struct window_calls *calls, uint64_t tu
 			went = true;
 			continue;
 		}
-		if (!fits(w, i, turn, moment) || hand(w, i, calls, taken_up) != ST_OK) break;
+		if (hand(w, i, calls, turn, moment) != ST_OK) break;
 		went = true;
 	}
 	return went;
@@ -205,15 +216,14 @@ static void wait_again(struct window *w, const struct item *end, bool qos0)
 	if (first) w->next = first;
 }
 
-bool window_sent(struct window *w, struct slice topic, struct slice payload)
+bool window_sent(struct window *w, struct entry_id id, struct slice topic, struct slice payload)
 {
-	uint64_t hash;
 	struct item *i = w->items;
 
 	if (w->unsent == 0) return false;
-	hash = hash_of(topic, payload);
-	while (i && i->handed && i->hash != hash) i = i->next;
-	if (!i || !i->handed) {
+	while (i && i->handed && entry_id_compare(i->id, id) != 0) i = i->next;
+	/* A publisher may have sent such an id with a message of its own. */
+	if (!i || !i->handed || i->hash != hash_of(topic, payload)) {
 		if (++w->others >= OTHERS_MAX) wait_again(w, NULL, false); /* its queue was full of others */
 		return false;
 	}
@@ -317,15 +327,16 @@ size_t window_bytes(const struct window *w)
 	return w->bytes;
 }
 
-bool window_each(const struct window *w, const void **at, struct message *m, uint8_t *qos, bool *handed)
+bool window_each(const struct window *w, struct window_view *v)
 {
-	const struct item *i = *at ? ((const struct item *)*at)->next : w->items;
+	const struct item *i = v->at ? ((const struct item *)v->at)->next : w->items;
 
 	for (; i; i = i->next) {
-		if (i->mark || !unpack(i, m)) continue;
-		*at = i;
-		*qos = i->qos;
-		*handed = i->handed;
+		if (i->mark || !unpack(i, &v->m)) continue;
+		v->at = i;
+		v->qos = i->qos;
+		v->extra = i->extra;
+		v->handed = i->handed;
 		return true;
 	}
 	return false;

@@ -30,8 +30,10 @@ struct window_mark {
 };
 
 struct window_calls {
-	/* Hands one message to the broker. ST_OK; ST_END: there is nothing to send any more; others: later. */
-	enum status (*hand)(void *ctx, const struct message *m, enum delivery kind);
+	/* With which QoS is it sent, as things are now? -1: not at all any more. */
+	int (*qos)(void *ctx, const struct message *m, enum delivery kind);
+	/* Hands it to the broker. ST_OK; ST_END: there is nothing to send any more; others: later. */
+	enum status (*hand)(void *ctx, const struct message *m, uint8_t qos, enum delivery kind);
 	/* Everything before the mark is handed over; borrowed. */
 	void (*marked)(void *ctx, const struct window_mark *mark);
 	void *ctx;
@@ -41,8 +43,8 @@ struct window_calls {
 struct window *window_new(void);
 void window_free(struct window *w); /* bears NULL */
 
-/* Both copy, at the end. ST_NOMEM. `qos`: with which it will be sent. */
-enum status window_put(struct window *w, const struct message *m, uint8_t qos, enum delivery kind) MUST_CHECK;
+/* Both copy, at the end. ST_NOMEM. `extra`: given once more, so no cursor depends on it. */
+enum status window_put(struct window *w, const struct message *m, enum delivery kind, bool extra) MUST_CHECK;
 enum status window_put_mark(struct window *w, const struct window_mark *mark) MUST_CHECK;
 /* When is it handed over? The broker takes up what it was handed at the start of its next turn, before the tick, one after
  * the other; what comes meanwhile, while it is sending, in the same go unless it was sending the last. */
@@ -50,8 +52,8 @@ enum window_moment { WINDOW_TURN, WINDOW_AT_ONCE_TURN, WINDOW_SENDING };
 /* Hands over what there is room for, in WINDOW_AT_ONCE_TURN as much as WINDOW_AT_ONCE allows. `turn`: of the broker's loop, counted
  * by the ticks. True when something went. */
 bool window_feed(struct window *w, const struct window_calls *calls, uint64_t turn, enum window_moment moment);
-/* The broker sends a message to the device. True when it was one of these. */
-bool window_sent(struct window *w, struct slice topic, struct slice payload);
+/* The broker sends a message to the device, with that id if it was handed over with one. True when it was one of these. */
+bool window_sent(struct window *w, struct entry_id id, struct slice topic, struct slice payload);
 /* A turn has begun: QoS 0 messages handed over before it and not sent were dropped by the broker, whose queue is full of
  * unread ones; they wait again. Messages that expired are forgotten. */
 void window_turn(struct window *w, uint64_t turn, uint64_t now_ms, uint64_t wall_ms);
@@ -67,8 +69,15 @@ void window_take_back(struct window *w, size_t waiting);
 size_t window_waiting(const struct window *w);
 size_t window_unsent(const struct window *w);
 size_t window_bytes(const struct window *w);
-/* Steps through all messages, oldest first: *at starts as NULL. `handed`: the broker has it. */
-bool window_each(const struct window *w, const void **at, struct message *m, uint8_t *qos, bool *handed);
+/* Steps through all messages, oldest first; begins with a view of zeros. */
+struct window_view {
+	const void *at;
+	struct message m;
+	bool extra;
+	bool handed; /* the broker has it, with this QoS */
+	uint8_t qos;
+};
+bool window_each(const struct window *w, struct window_view *v);
 /* The oldest mark not reached. */
 bool window_first_mark(const struct window *w, struct window_mark *mark);
 

@@ -106,6 +106,13 @@ if build build ""; then
 	run_tests build 2 -L scenario
 	step "tests with Redis as it is run in production"
 	run_tests build 2 -L redis
+	if command -v valkey-server >/dev/null; then
+		step "the same with Valkey in Redis' place"
+		MQR_REDIS_SERVER=valkey-server
+		export MQR_REDIS_SERVER
+		run_tests build 2 -R '^test_(redis_link|redis_settings|writer|mirror|redeliver|fsync|tls|sentinel)$'
+		unset MQR_REDIS_SERVER
+	fi
 	if [ "$quick" != 1 ]; then
 		step "metrics, alerts and dashboard with promtool, the status page with chromium"
 		sh tests/packages.sh prometheus chromium

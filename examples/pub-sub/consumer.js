@@ -1,7 +1,7 @@
 "use strict";
 // One of several consumers of a group: each entry goes to one of them. Claims what a dead one left.
 // usage: consumer.js PORT GROUP NAME [MS]    MS: how long an entry takes
-const { createClient, commandOptions } = require("redis");
+const { createClient } = require("redis");
 
 const IDLE_MS = 1000;   // longer than the longest entry takes
 const [port, group, name, ms = "0"] = process.argv.slice(2);
@@ -27,7 +27,7 @@ async function main() {
 		if (entries.length > 0) {
 			console.log(`${name} claimed ${entries.length}`);
 		} else {
-			const got = await redis.xReadGroup(commandOptions({ isolated: true }), group, name,
+			const got = await redis.xReadGroup(group, name,
 				{ key: stream, id: ">" }, { COUNT: 5, BLOCK: 250 });
 			entries = got ? got[0].messages : [];
 		}

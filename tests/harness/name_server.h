@@ -1,6 +1,6 @@
 /*
- * A name server of the test's own, which may be silent. Needs the right to unshare name spaces (root, or a kernel that lets
- * users): the process then has a network and an /etc/resolv.conf of its own.
+ * A name server of the test's own, which may be silent. Needs the right to a network name space of its own (root, or a kernel
+ * that lets users), in which the addresses of /etc/resolv.conf, IPv4, are the process's own.
  */
 #ifndef MQR_TESTS_HARNESS_NAME_SERVER_H
 #define MQR_TESTS_HARNESS_NAME_SERVER_H

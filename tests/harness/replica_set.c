@@ -14,7 +14,7 @@ static struct server *make_sentinel(struct replica_set *r, int n)
 	static const char name[] = REPLICA_SET_MASTER;
 	struct scene *s = r->scene;
 	return sentinel_new(s, scene_text(s, "sentinel%d", n), scene_text(s,
-		"sentinel monitor %s 127.0.0.1 %u 2\nsentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 4000\n"
+		"sentinel monitor %s 127.0.0.1 %u 2\nsentinel down-after-milliseconds %s 2500\nsentinel failover-timeout %s 4000\n"
 		"sentinel parallel-syncs %s 2\n", name, server_port(r->redis[0]), name, name, name));
 }
 
@@ -77,12 +77,34 @@ static int replicas_of(struct server *v)
 	return n;
 }
 
-struct server *replica_set_wait_other(struct replica_set *r, const struct server *old, unsigned timeout_ms)
+/* Its master as the sentinels say, if it is another one, runs and has that many replicas. On a busy machine the sentinels
+ * may change it again meanwhile. */
+static struct server *settled(struct replica_set *r, const struct server *old, int n)
+{
+	struct server *now = replica_set_master(r);
+	return now && now != old && server_running(now) && replicas_of(now) >= n ? now : NULL;
+}
+
+struct server *replica_set_wait_other(struct replica_set *r, const struct server *old, int n, unsigned timeout_ms)
 {
 	struct server *now = NULL;
-	wait_until((now = replica_set_master(r)) && now != old && server_running(now) && replicas_of(now) >= 0, timeout_ms,
-		"another master");
+	wait_until((now = settled(r, old, n)) != NULL, timeout_ms, "a master with its replicas");
 	return now;
+}
+
+/* Asks one sentinel after the other, until one leads a failover or there has been one without being asked. */
+static bool asked(struct replica_set *r, const struct server *old)
+{
+	if (replica_set_master(r) != old) return true;
+	for (int i = 0; i < 3; i++) {
+		if (store_try(r->ask[i], "SENTINEL", "failover", REPLICA_SET_MASTER, NULL)->type != REDIS_REPLY_ERROR) return true;
+	}
+	return false;
+}
+
+void replica_set_demote(struct replica_set *r, const struct server *old, unsigned timeout_ms)
+{
+	wait_until(asked(r, old), timeout_ms, "a failover that begins");
 }
 
 void replica_set_wait_replicas(struct replica_set *r, struct server *master, int n, unsigned timeout_ms)

@@ -20,8 +20,11 @@ struct replica_set {
 void replica_set_start(struct replica_set *r, struct scene *s, const char *options);
 /* Whom a sentinel that runs names now; NULL when it is none of ours. */
 struct server *replica_set_master(struct replica_set *r);
-/* Waits until they name another than `old`, and that one says it is a master. Returns it. */
-struct server *replica_set_wait_other(struct replica_set *r, const struct server *old, unsigned timeout_ms);
+/* Waits until they name another than `old` (NULL: any), and that one says it is a master and has `n` replicas. Returns it. On
+ * a busy machine they may elect another one at any time. */
+struct server *replica_set_wait_other(struct replica_set *r, const struct server *old, int n, unsigned timeout_ms);
+/* A failover away from `old`, which lives, begins. */
+void replica_set_demote(struct replica_set *r, const struct server *old, unsigned timeout_ms);
 /* Waits until `n` replicas are connected to the master. */
 void replica_set_wait_replicas(struct replica_set *r, struct server *master, int n, unsigned timeout_ms);
 

@@ -16,7 +16,7 @@
 #include "tests/harness/store.h"
 
 #define WAIT_MS 30000
-/* A look-up would hang for 20 seconds (options of resolv.conf). */
+/* A look-up would hang for 20 seconds (RES_OPTIONS). */
 #define SOON_MS 10000
 
 static bool allowed;
@@ -81,6 +81,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {scene_test(test_silent_name_server)};
 
 	allowed = name_server_prepare();
-	if (!allowed) printf("no right to have a name space of its own\n");
+	if (!allowed) printf("no right to a network of its own\n");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

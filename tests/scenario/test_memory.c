@@ -47,7 +47,7 @@ static void rig_start(struct rig *r, struct scene *s, const char *lines, bool br
 	const char *settings = scene_path(s, "settings.conf");
 	r->broker = broker_new(s, "broker", settings, BROKER_LINES);
 	(void)scene_write(s, "settings.conf", scene_text(s, "redis_url redis://127.0.0.1:%u/0\njournal %s/journal\n"
-		"journal_size 64M\nnode test\nbroker_url mqtt://127.0.0.1:%u\n%s\n", proxy_port(r->proxy), scene_dir(s),
+		"journal_size 64M\nnode test\nlisten none\nbroker_url mqtt://127.0.0.1:%u\n%s\n", proxy_port(r->proxy), scene_dir(s),
 		server_port(r->broker), lines));
 	server_start(r->redis);
 	r->db = store_open(r->redis);

@@ -251,6 +251,28 @@ static void test_rewrite_refused(void **state)
 	scene_end(r.scene);
 }
 
+/* --- a replica that stays one ------------------------------------------------------------------------------------ */
+
+/* Its name may lead to the master by now: a new connection is made now and then, and nothing is lost meanwhile. */
+static void test_replica_for_long(void **state)
+{
+	struct rig r;
+
+	rig_start(&r, *state, "appendonly yes\n", "journal_size 1M\n" RULES);
+	publish(&r, 0, 10, 100);
+	wait_last(&r, 9);
+	store_query(r.db, "REPLICAOF", "127.0.0.1", "1", NULL);
+	publish(&r, 10, 20, 100);
+	server_log_wait(r.broker, 0, "redis_url must lead to the master; messages wait", WAIT_MS);
+	server_log_wait(r.broker, 0, "(plugin): READONLY", WAIT_MS);
+	server_log_wait(r.broker, 0, "connected again", WAIT_MS);
+	store_query(r.db, "REPLICAOF", "NO", "ONE", NULL);
+	publish(&r, 20, 30, 100);
+	wait_last(&r, 29);
+	assert_int_equal(check_numbers(&r, -1, 30), 0);
+	scene_end(r.scene);
+}
+
 /* --- too large -------------------------------------------------------------------------------------------------- */
 
 static void publish_large(struct rig *r, const char *topic, size_t len)
@@ -326,6 +348,7 @@ int main(int argc, char **argv)
 		scene_test(test_flushed),
 		scene_test(test_cut_within_a_transaction),
 		scene_test(test_rewrite_refused),
+		scene_test(test_replica_for_long),
 		scene_test(test_too_large),
 		scene_test(test_too_large_found_out),
 	};

@@ -44,14 +44,26 @@ static void end(void *ctx)
 	(void)program_run(t->scene, argv, WAIT_MS, NULL); /* it may be gone */
 }
 
+/* Looked at often, so nothing of it is kept. */
 static const char *screen(struct terminal *t)
 {
-	return tmux(t, "capture-pane", "-p", "-t", "x", NULL);
+	static char text[65536];
+	char command[512];
+	FILE *p;
+	size_t len;
+
+	(void)snprintf(command, sizeof(command), "tmux -f /dev/null -S '%s' capture-pane -p -t x 2>&1", t->socket);
+	p = popen(command, "r");
+	scene_require(p, "no shell");
+	len = fread(text, 1, sizeof(text) - 1, p);
+	text[len] = '\0';
+	scene_require(pclose(p) == 0, "tmux: %s", text);
+	return text;
 }
 
 static void keys(struct terminal *t, const char *literal)
 {
-	(void)tmux(t, "send-keys", "-t", "x", "-l", literal, NULL);
+	(void)tmux(t, "send-keys", "-t", "x", "-l", "--", literal, NULL);
 }
 
 static void enter(struct terminal *t, const char *line)
@@ -78,6 +90,13 @@ static bool at_prompt(struct terminal *t)
 
 	while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == ' ')) len--;
 	return len >= size && memcmp(text + len - size, PROMPT, size) == 0 && (len == size || text[len - size - 1] == '\n');
+}
+
+/* Nothing is on the screen that a later step might take for its own, and the shell waits. */
+static void fresh(struct terminal *t)
+{
+	enter(t, "clear; echo clean");
+	wait_until(strncmp(screen(t), "clean\n" PROMPT, strlen("clean\n" PROMPT) - 1) == 0, WAIT_MS, "an empty screen");
 }
 
 static void terminal_open(struct terminal *t, struct world *w)
@@ -115,7 +134,8 @@ static void check_top(struct world *w, struct terminal *t)
 	enter(t, "stty -a | grep -o ' icanon'; echo cursor $?"); /* and so is the terminal's mode */
 	wait_screen(t, "cursor 0");
 
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf top");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf top");
 	wait_screen(t, "(q quits)");
 	(void)tmux(t, "send-keys", "-t", "x", "C-c", NULL);
 	wait_until(at_prompt(t), WAIT_MS, "the prompt, after Ctrl-C");
@@ -123,19 +143,22 @@ static void check_top(struct world *w, struct terminal *t)
 
 static void check_question(struct world *w, struct terminal *t)
 {
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
 	wait_screen(t, "Go on? [y/N]");
 	enter(t, "n");
 	wait_screen(t, "nothing was changed");
 	wait_screen(t, "code 1");
 	assert_string_equal(store_query(w->db, "HGET", "mqtt:session:dev", "f:a/#", NULL)->str, "1-0");
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf purge dev; echo code $?");
 	wait_screen(t, "Go on? [y/N]");
 	enter(t, "y");
 	wait_screen(t, "code 0");
 	assert_true(strcmp(store_query(w->db, "HGET", "mqtt:session:dev", "f:a/#", NULL)->str, "1-0") != 0);
 	/* A hostile name is asked about without harm. */
-	enter(t, "clear; mosquitto-redis-ctl -c mosquitto-redis.conf purge $'e\\e[2Jx'; echo code $?");
+	fresh(t);
+	enter(t, "mosquitto-redis-ctl -c mosquitto-redis.conf purge $'e\\e[2Jx'; echo code $?");
 	wait_screen(t, "device e\\x1b[2Jx would");
 	(void)tmux(t, "send-keys", "-t", "x", "Enter", NULL);
 	wait_screen(t, "code 1");
@@ -148,19 +171,19 @@ static void tab(struct terminal *t)
 
 static void check_completion(struct terminal *t)
 {
-	enter(t, "clear");
+	fresh(t);
 	keys(t, "mosquitto-redis-ctl -c mosq");
 	tab(t);
 	wait_screen(t, "-c mosquitto-redis.conf");
-	keys(t, " rew");
+	keys(t, "rew"); /* each completion has put a blank behind itself */
 	tab(t);
-	wait_screen(t, "mosquitto-redis.conf rewind ");
+	wait_screen(t, "mosquitto-redis.conf rewind");
 	keys(t, "de");
 	tab(t);
-	wait_screen(t, "rewind dev ");
+	wait_screen(t, "rewind dev");
 	keys(t, "--t");
 	tab(t);
-	wait_screen(t, "rewind dev --to ");
+	wait_screen(t, "rewind dev --to");
 	keys(t, "-1h --y");
 	tab(t);
 	wait_screen(t, "--to -1h --yes");
@@ -172,7 +195,7 @@ static void check_completion(struct terminal *t)
 static void test_terminal(void **state)
 {
 	struct scene *s = *state;
-	struct terminal t;
+	static struct terminal t; /* a failed test is cleaned up behind its end */
 	struct world w;
 
 	world_start(&w, s, "mirror a/# stream a:%t\nredeliver a/#\n", 0);

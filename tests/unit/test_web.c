@@ -323,7 +323,8 @@ static bool has_line(const struct buf *out, const char *line)
 
 static void write_at(const struct plugin_status *s, uint64_t now, struct buf *out)
 {
-	struct vitals v = {.redis_ready = true, .redis_connects = 3, .redelivery = {.delivered = 12, .oversize = 2, .gaps = 1}, .events_trimmed = 4};
+	struct vitals v = {.redis_ready = true, .redis_connects = 3, .redelivery = {.delivered = 12, .oversize = 2, .gaps = 1}, .events_trimmed = 4,
+		.outbox = {.published = 6, .pending = 7}};
 	struct health h;
 	struct metrics_view view = {.node = "a\"b\\c", .vitals = &v, .plugin = s, .health = &h, .now_ms = now};
 
@@ -355,6 +356,8 @@ static void old_numbers_are_left_out(void **state)
 	assert_true(has_line(&out, "mosquitto_redis_rule_in_total{rule=\"1\",text=\"b/# stream \\\"b\\\\\\\\x0a\"} 4"));
 	assert_true(has_line(&out, "mosquitto_redis_redelivery_skipped_total{reason=\"oversize\"} 2"));
 	assert_true(has_line(&out, "mosquitto_redis_redelivery_gaps_total 1"));
+	assert_true(has_line(&out, "mosquitto_redis_outbox_published_total 6"));
+	assert_true(has_line(&out, "mosquitto_redis_outbox_pending 7"));
 	assert_true(has_line(&out, "mosquitto_redis_redelivery_events_trimmed_total 4"));
 	write_at(&s, PLUGIN_STATUS_OLD_MS + 1, &out);
 	assert_true(has_line(&out, "mosquitto_redis_plugin_up 0"));
@@ -371,7 +374,7 @@ static void status_is_json(void **state)
 {
 	struct plugin_status s = {0};
 	struct samples *samples = calloc(1, sizeof(*samples));
-	struct vitals v = {.slowest = {{.client = "</script>\"\\", .sent = 5}}, .slowest_count = 1};
+	struct vitals v = {.devices = {.slowest = {{.client = "</script>\"\\", .sent = 5}}, .slowest_count = 1}};
 	struct health h;
 	struct metrics_view view = {.node = "n\"", .vitals = &v, .plugin = &s, .health = &h, .has_counts = true};
 	struct buf out = {0};

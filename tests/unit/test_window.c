@@ -42,7 +42,14 @@ static const char *text_of(int number)
 	return text;
 }
 
-static enum status take_message(void *ctx, const struct message *m, enum delivery kind)
+static int qos_now(void *ctx, const struct message *m, enum delivery kind)
+{
+	(void)ctx;
+	(void)kind;
+	return m->qos;
+}
+
+static enum status take_message(void *ctx, const struct message *m, uint8_t qos, enum delivery kind)
 {
 	char text[16];
 
@@ -52,7 +59,7 @@ static enum status take_message(void *ctx, const struct message *m, enum deliver
 	if (m->payload.len == 7 && memcmp(m->payload.data, "expired", 7) == 0) return ST_END;
 	snprintf(text, sizeof text, "%.*s", (int)m->payload.len, m->payload.data);
 	assert_true(b.handed_count < QUEUE_MAX);
-	b.handed_qos[b.handed_count] = m->qos;
+	b.handed_qos[b.handed_count] = qos;
 	b.handed[b.handed_count++] = atoi(text);
 	if (b.handed_count + b.queue_count > b.most) b.most = b.handed_count + b.queue_count;
 	return ST_OK;
@@ -64,14 +71,14 @@ static void take_mark(void *ctx, const struct window_mark *mark)
 	b.marks[b.mark_count++] = mark->sequence;
 }
 
-static const struct window_calls calls = {take_message, take_mark, NULL};
+static const struct window_calls calls = {qos_now, take_message, take_mark, NULL};
 
 static void put(int number, uint8_t qos, enum delivery kind)
 {
 	struct message m = {.id = {1, (uint64_t)number + 1}, .topic = slice_str("t"), .payload = slice_str(text_of(number)),
 		.client = slice_str("p"), .qos = qos, .payload_format = -1};
 
-	assert_int_equal(window_put(b.window, &m, qos, kind), ST_OK);
+	assert_int_equal(window_put(b.window, &m, kind, false), ST_OK);
 }
 
 static void put_mark(uint32_t sequence, uint64_t upto)
@@ -85,7 +92,7 @@ static void send_to_client(int number)
 {
 	assert_true(b.seen_count < SEEN_MAX);
 	b.seen[b.seen_count++] = number;
-	(void)window_sent(b.window, slice_str("t"), slice_str(text_of(number)));
+	(void)window_sent(b.window, (struct entry_id){1, (uint64_t)number + 1}, slice_str("t"), slice_str(text_of(number)));
 	(void)window_feed(b.window, &calls, b.turn, WINDOW_SENDING);
 }
 
@@ -273,7 +280,7 @@ static void test_expired_and_refused(void **state)
 		.qos = 1, .payload_format = -1, .has_expiry = true, .expiry_ms = 5};
 
 	(void)state;
-	assert_int_equal(window_put(b.window, &m, 1, DELIVERY_BACKLOG), ST_OK);
+	assert_int_equal(window_put(b.window, &m, DELIVERY_BACKLOG, false), ST_OK);
 	put(0, 1, DELIVERY_BACKLOG);
 	b.refuse = true;
 	assert_false(window_feed(b.window, &calls, b.turn, WINDOW_TURN));
@@ -285,7 +292,7 @@ static void test_expired_and_refused(void **state)
 	expect_in_order(1);
 	/* One that expires in the broker's queue is never sent. */
 	m.payload = slice_str("1");
-	assert_int_equal(window_put(b.window, &m, 1, DELIVERY_BACKLOG), ST_OK);
+	assert_int_equal(window_put(b.window, &m, DELIVERY_BACKLOG, false), ST_OK);
 	(void)window_feed(b.window, &calls, b.turn, WINDOW_TURN);
 	assert_int_equal(window_unsent(b.window), 1);
 	window_turn(b.window, b.turn + 1, b.now_ms, 2000);
