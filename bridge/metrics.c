@@ -254,22 +254,6 @@ static void write_housekeeping(const struct vitals *v, struct buf *out)
 	labelled(out, "housekeeping_removed_total", "what", "boots", v->housekeeping.boots);
 }
 
-static void write_outbox(const struct vitals *v, struct buf *out)
-{
-	const struct outbox_counts *c = &v->outbox;
-
-	family(out, "outbox_total", "counter", "Entries of outboxes that came to their end, by outcome.");
-	labelled(out, "outbox_total", "outcome", "published", c->published - c->no_subscribers);
-	labelled(out, "outbox_total", "outcome", "no-subscribers", c->no_subscribers);
-	labelled(out, "outbox_total", "outcome", "expired", c->expired);
-	labelled(out, "outbox_total", "outcome", "dead", c->dead);
-	single(out, "outbox_delayed_total", "counter", "Pushes put aside until their time.", c->delayed);
-	single(out, "outbox_due_total", "counter", "Pushes taken back into their outbox as their time had come.", c->due);
-	single(out, "outbox_claimed_total", "counter", "Entries taken over from the bridge of another node.", c->claimed);
-	single(out, "outbox_results_lost_total", "counter", "Results that Redis would not take.", c->results_lost);
-	single(out, "outbox_pending", "gauge", "Entries of outboxes read and not yet finished.", c->pending);
-}
-
 static void write_process(struct buf *out)
 {
 	struct process_stats p;
@@ -299,6 +283,5 @@ void metrics_write(const struct metrics_view *view, struct buf *out)
 	write_redelivery(view->vitals, out);
 	write_outbox(view->vitals, out);
 	write_housekeeping(view->vitals, out);
-	write_outbox(view->vitals, out);
 	write_process(out);
 }

@@ -491,9 +491,13 @@ static void test_refusals(void **state)
 	const char *const outcomes[] = {"dead: the broker refuses it: not authorized",
 		"dead: the broker refuses it: not authorized", "no-subscribers", "published", "dead: it is larger than the broker takes",
 		"published"};
-	for (size_t i = 0; i < 6; i++) {
+	bool taken[6] = {false};
+	for (size_t i = 0; i < 6; i++) { /* in the order in which they came to their end */
 		const char *outcome = stored_field(results->element[i], "outcome")->str;
-		scene_require(strncmp(outcome, outcomes[i], strlen(outcomes[i])) == 0, "result %zu is %s", i, outcome);
+		size_t k = 0;
+		while (k < 6 && (taken[k] || strncmp(outcome, outcomes[k], strlen(outcomes[k])) != 0)) k++;
+		scene_require(k < 6, "result %zu is %s", i, outcome);
+		taken[k] = true;
 	}
 	assert_int_equal(store_stream_len(w.db, "mqtt:dead"), 3);
 	scene_end(s);
