@@ -223,25 +223,6 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 		v->events_trimmed);
 }
 
-static void write_outbox(const struct vitals *v, struct buf *out)
-{
-	const struct outbox_counts *c = &v->outbox;
-
-	single(out, "outbox_published_total", "counter", "Outbox entries published, those without subscribers included.",
-		c->published);
-	single(out, "outbox_no_subscribers_total", "counter", "Outbox entries that nobody was subscribed to.",
-		c->no_subscribers);
-	single(out, "outbox_expired_total", "counter", "Outbox entries that had expired.", c->expired);
-	single(out, "outbox_dead_total", "counter", "Outbox entries written to the dead letters.", c->dead);
-	single(out, "outbox_delayed_total", "counter", "Outbox entries put aside until their time.", c->delayed);
-	single(out, "outbox_due_total", "counter", "Outbox entries taken back since their time had come.", c->due);
-	single(out, "outbox_claimed_total", "counter", "Outbox entries taken over from another bridge.", c->claimed);
-	single(out, "outbox_unknown_fields_total", "counter", "Outbox entries with fields that mean nothing.",
-		c->unknown_fields);
-	single(out, "outbox_results_lost_total", "counter", "Results that Redis would not take.", c->results_lost);
-	single(out, "outbox_pending", "gauge", "Outbox entries read and not yet settled.", c->pending);
-}
-
 static void write_housekeeping(const struct vitals *v, struct buf *out)
 {
 	single(out, "housekeeping_rounds_total", "counter", "Rounds of housekeeping that came to their end.",
@@ -252,6 +233,23 @@ static void write_housekeeping(const struct vitals *v, struct buf *out)
 	labelled(out, "housekeeping_removed_total", "what", "members", v->housekeeping.members);
 	labelled(out, "housekeeping_removed_total", "what", "devices", v->housekeeping.devices);
 	labelled(out, "housekeeping_removed_total", "what", "boots", v->housekeeping.boots);
+}
+
+static void write_outbox(const struct vitals *v, struct buf *out)
+{
+	const struct outbox_counts *c = &v->outbox;
+
+	family(out, "outbox_total", "counter", "Entries of outboxes that came to their end, by outcome.");
+	labelled(out, "outbox_total", "outcome", "published", c->published - c->no_subscribers);
+	labelled(out, "outbox_total", "outcome", "no-subscribers", c->no_subscribers);
+	labelled(out, "outbox_total", "outcome", "expired", c->expired);
+	labelled(out, "outbox_total", "outcome", "dead", c->dead);
+	single(out, "outbox_delayed_total", "counter", "Pushes put aside until their time.", c->delayed);
+	single(out, "outbox_due_total", "counter", "Pushes taken back into their outbox as their time had come.", c->due);
+	single(out, "outbox_claimed_total", "counter", "Entries taken over from the bridge of another node.", c->claimed);
+	single(out, "outbox_unknown_fields_total", "counter", "Entries with fields that mean nothing.", c->unknown_fields);
+	single(out, "outbox_results_lost_total", "counter", "Results that Redis would not take.", c->results_lost);
+	single(out, "outbox_pending", "gauge", "Entries of outboxes read and not yet finished.", c->pending);
 }
 
 static void write_process(struct buf *out)

@@ -356,7 +356,7 @@ static void old_numbers_are_left_out(void **state)
 	assert_true(has_line(&out, "mosquitto_redis_rule_in_total{rule=\"1\",text=\"b/# stream \\\"b\\\\\\\\x0a\"} 4"));
 	assert_true(has_line(&out, "mosquitto_redis_redelivery_skipped_total{reason=\"oversize\"} 2"));
 	assert_true(has_line(&out, "mosquitto_redis_redelivery_gaps_total 1"));
-	assert_true(has_line(&out, "mosquitto_redis_outbox_published_total 6"));
+	assert_true(has_line(&out, "mosquitto_redis_outbox_total{outcome=\"published\"} 6"));
 	assert_true(has_line(&out, "mosquitto_redis_outbox_pending 7"));
 	assert_true(has_line(&out, "mosquitto_redis_redelivery_events_trimmed_total 4"));
 	write_at(&s, PLUGIN_STATUS_OLD_MS + 1, &out);
