@@ -117,7 +117,7 @@ forget() {
 
 # kill_now PID: SIGKILL, and gone when this returns.
 kill_now() {
-	kill -9 "$1"
+	kill -9 "$1" || die "a program that was to be killed had ended by itself"
 	wait "$1" 2>/dev/null || true
 	forget "$1"
 }
@@ -232,9 +232,13 @@ publish() {
 	mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -m "$3" || die "publish to $2"
 }
 
-# publish_lines CLIENT TOPIC: a message for each line of standard input, over one connection.
+# publish_lines CLIENT TOPIC: a message for each line of standard input, over one connection. mosquitto_pub 2.1 goes at the end
+# of its input, whether or not everything was acknowledged, so that is put off for it.
 publish_lines() {
-	mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -l || die "publish to $2"
+	{
+		cat
+		case $(mosquitto_pub --version) in *"version 2.0"*) ;; *) sleep 2 ;; esac
+	} | mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -l || die "publish to $2"
 }
 
 # events OPERATION N: does the plugin's event stream tell of that operation at least N times? (A bridge that comes back is

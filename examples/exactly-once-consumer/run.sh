@@ -92,6 +92,21 @@ for meter in 1 2 3; do
 	publishers="$publishers $!"
 done
 
+say "One of the script's consumers stands still with entries in hand, until others have claimed them, and goes on"
+holds_4() { [ -n "$(redis --raw XPENDING readings sums - + 1 consumer-4)" ]; }
+wait_for 30 "it to hold entries" holds_4
+until kill -STOP "$slot_4" && sleep 0.01 && holds_4; do
+	alive "$slot_4" "consumer 4"
+	kill -CONT "$slot_4"
+	sleep 0.01
+done
+claimed() { ! holds_4; }
+wait_for 30 "the other to claim them" claimed
+kill -CONT "$slot_4"
+applied_by_another() { grep -q "applied by another" "$dir"/script-*.log; }
+wait_for 30 "one of them to be refused" applied_by_another
+echo "  entries that two tried to apply: $(cat "$dir"/script-*.log | grep -c "applied by another")"
+
 say "One after the other is killed (SIGKILL) and started again"
 for kill in 1 2 3 4 5 6 7 8; do
 	random_moment "$kill"
