@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bridge/ctl_command.h"
+#include "bridge/std_files.h"
 
 static void usage(void)
 {
@@ -43,6 +44,7 @@ int main(int argc, char **argv)
 	bool help = false, over = false; /* over: behind "--" nothing is ours */
 	int kept = 0;
 
+	std_files_open();
 	(void)signal(SIGPIPE, SIG_IGN);
 	for (int i = 1; i < argc; i++) {
 		if (over) {

@@ -20,6 +20,8 @@ static void print_summary(const char *path, const struct settings *s)
 	for (size_t i = 0; i < s->mirror_count; i++) printf("             %s\n", s->mirrors[i].text);
 	printf("  redeliver  %zu grant%s\n", s->grant_count, s->grant_count == 1 ? "" : "s");
 	for (size_t i = 0; i < s->grant_count; i++) printf("             %s\n", s->grants[i].text);
+	if (s->outbox_count > 0) printf("  outbox     %zu line%s\n", s->outbox_count, s->outbox_count == 1 ? "" : "s");
+	for (size_t i = 0; i < s->outbox_count; i++) printf("             %s\n", s->outboxes[i].text);
 }
 
 int ctl_check(const char *path)

@@ -19,8 +19,12 @@ static const struct ctl_command commands[] = {
 	{"rewind", "rewind DEVICE --to TIME|ID [--yes] [--json]", "give an absent device everything from then on again",
 		ctl_rewind_run},
 	{"purge", "purge DEVICE [--yes] [--json]", "let an absent device get nothing of what is stored now", ctl_purge_run},
+	{"replay", "replay DEVICE FILTER --since TIME|DURATION | --last N | --id ID",
+		"give a connected device history once more, of what it is subscribed to", ctl_replay_run},
 	{"tail", "tail FILTER [--since TIME|ID] [--json]", "mirrored messages as they are stored; Ctrl-C ends it", ctl_tail_run},
 	{"check", "check [FILE]", "read the settings, say what is in them or what is wrong", ctl_check_run},
+	{"push", "push TOPIC PAYLOAD [--qos N] [--retain] [--at TIME] [--expiry SECONDS] [--result KEY] [--outbox KEY]",
+		"add a message for devices to an outbox; prints its id", ctl_push_run},
 	{NULL, NULL, NULL, NULL},
 };
 

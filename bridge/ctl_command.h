@@ -43,11 +43,13 @@ void ctl_help(const struct ctl_command *command);
 
 int ctl_status_run(const struct ctl_call *call);
 int ctl_check_run(const struct ctl_call *call);
+int ctl_push_run(const struct ctl_call *call);
 int ctl_sessions_run(const struct ctl_call *call);
 int ctl_backlog_run(const struct ctl_call *call);
 int ctl_peek_run(const struct ctl_call *call);
 int ctl_rewind_run(const struct ctl_call *call);
 int ctl_purge_run(const struct ctl_call *call);
+int ctl_replay_run(const struct ctl_call *call);
 int ctl_tail_run(const struct ctl_call *call);
 int ctl_top_run(const struct ctl_call *call);
 

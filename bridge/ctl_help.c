@@ -42,6 +42,13 @@ static const struct {
 		"  --since  " CTL_TIME_ACCEPTED "\n"
 		"  --json   a JSON document a line\n\n"
 		"Shows what streams and JSON lists hold. What consumers take from a list at once may not be seen.\n"},
+	{"push",
+		"  PAYLOAD   - reads it from the standard input\n"
+		"  --qos     0, 1 (default) or 2\n"
+		"  --at      not before: +30s, 2026-01-31T12:00:00Z or milliseconds since 1970\n"
+		"  --expiry  not later than so many seconds after that\n"
+		"  --result  stream for what became of it\n"
+		"  --outbox  its key, where the settings have several (default: the first)\n"},
 	{"check",
 		"  FILE     instead of that of -c\n"},
 };

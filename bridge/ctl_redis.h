@@ -14,7 +14,7 @@
 #include "config/slice.h"
 
 #define CTL_REDIS_TIMEOUT_MS 2000
-#define CTL_ARGS_MAX 8
+#define CTL_ARGS_MAX 16
 
 struct ctl_redis;
 

@@ -7,11 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bridge/ctl_books.h"
 #include "bridge/ctl_check.h"
 #include "bridge/ctl_redis.h"
+#include "bridge/ctl_terminal.h"
+#include "bridge/ctl_time.h"
 #include "config/keys.h"
 #include "config/log.h"
 
@@ -30,6 +31,7 @@ struct report_view {
 	uint64_t status_ms; /* 0: none */
 	char mark[64];
 	uint64_t sessions, dead;
+	char bridge[384], fence[24]; /* who works, with which number; empty: nobody */
 	char warnings[WARNINGS_MAX][TEXT_MAX];
 	size_t warning_count;
 };
@@ -44,14 +46,6 @@ static void warn(struct report_view *v, const char *fmt, ...)
 	va_start(args, fmt);
 	(void)vsnprintf(v->warnings[v->warning_count++], TEXT_MAX, fmt, args);
 	va_end(args);
-}
-
-static uint64_t wall_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* --- gathering ------------------------------------------------------------------------------------------------- */
@@ -121,7 +115,7 @@ static void gather_plugin(struct report_view *v)
 {
 	struct slice node = slice_str(v->settings->node);
 	redisReply *reply = ask(v, "GET", KEY_MARK, node);
-	uint64_t now = wall_ms();
+	uint64_t now = ctl_time_now();
 
 	if (reply && reply->type == REDIS_REPLY_STRING) {
 		(void)log_printable(reply->str, (size_t)reply->len, v->mark, sizeof(v->mark));
@@ -135,6 +129,25 @@ static void gather_plugin(struct report_view *v)
 	} else if (now > v->status_ms + STATUS_OLD_MS) {
 		warn(v, "the plugin has not reported for %" PRIu64 " s", (now - v->status_ms) / 1000);
 	}
+}
+
+/* "<fence> <host>/<pid>/..."; a bridge that stands by leaves no trace in Redis. */
+static void gather_bridge(struct report_view *v)
+{
+	redisReply *reply = ask(v, "GET", KEY_LOCK, slice_str(v->settings->node));
+
+	if (reply && reply->type == REDIS_REPLY_STRING) {
+		size_t fence = strcspn(reply->str, " "), who = fence + (reply->str[fence] == ' ');
+		const char *slash = strchr(reply->str + who, '/');
+		size_t len = slash ? (size_t)(slash - (reply->str + who)) + 1 + strcspn(slash + 1, "/") : strlen(reply->str + who);
+
+		(void)log_printable(reply->str, fence, v->fence, sizeof(v->fence));
+		(void)log_printable(reply->str + who, len, v->bridge, sizeof(v->bridge));
+	} else if (reply) {
+		warn(v, "no bridge works for node %s: devices that come back get nothing of what they missed until one does",
+			v->settings->node);
+	}
+	if (reply) freeReplyObject(reply);
 }
 
 static void gather_counts(struct report_view *v)
@@ -155,12 +168,13 @@ static void gather_counts(struct report_view *v)
 
 static void print_text(const struct report_view *v)
 {
-	uint64_t now = wall_ms();
+	uint64_t now = ctl_time_now();
 
 	printf("redis      %s %s%s, %s%s\n", v->settings->redis_url, v->version[0] ? v->version : "unknown version",
 		v->loading ? ", loading" : "", v->role[0] ? v->role : "unknown role", v->aof ? ", append-only file" : "");
 	printf("node       %s, prefix %s\n", v->settings->node, v->settings->prefix);
 	printf("mark       %s\n", v->mark[0] ? v->mark : "none");
+	printf("bridge     %s%s%s\n", v->bridge[0] ? v->bridge : "none works", v->bridge[0] ? ", fence " : "", v->fence);
 	printf("sessions   %" PRIu64 "\n", v->sessions);
 	printf("dead       %" PRIu64 "\n", v->dead);
 	if (v->status_ms) {
@@ -189,13 +203,21 @@ static void print_json(const struct report_view *v)
 		(void)cJSON_AddBoolToObject(redis, "append_only_file", v->aof);
 		if (v->mark[0]) (void)cJSON_AddStringToObject(root, "mark", v->mark);
 		else (void)cJSON_AddNullToObject(root, "mark");
+		if (v->bridge[0]) {
+			cJSON *bridge = cJSON_AddObjectToObject(root, "bridge");
+
+			(void)cJSON_AddStringToObject(bridge, "holder", v->bridge);
+			(void)cJSON_AddStringToObject(bridge, "fence", v->fence);
+		} else {
+			(void)cJSON_AddNullToObject(root, "bridge");
+		}
 		(void)cJSON_AddNumberToObject(root, "sessions", (double)v->sessions);
 		(void)cJSON_AddNumberToObject(root, "dead_letters", (double)v->dead);
 	}
 	plugin = cJSON_AddObjectToObject(root, "plugin");
 	ctl_books_json(plugin, v->status);
 	if (v->status_ms) {
-		uint64_t now = wall_ms();
+		uint64_t now = ctl_time_now();
 
 		(void)cJSON_AddNumberToObject(plugin, "age_ms", now > v->status_ms ? (double)(now - v->status_ms) : 0);
 	}
@@ -204,7 +226,11 @@ static void print_json(const struct report_view *v)
 		(void)cJSON_AddItemToArray(warnings, cJSON_CreateString(v->warnings[i]));
 	}
 	text = cJSON_Print(root);
-	if (text) puts(text);
+	if (text) {
+		struct buf json = {.data = text, .len = strlen(text)};
+
+		(void)ctl_json_print(&json);
+	}
 	free(text);
 	cJSON_Delete(root);
 }
@@ -224,6 +250,7 @@ int ctl_status(const struct settings *settings, bool json)
 	}
 	gather_redis(v);
 	gather_plugin(v);
+	gather_bridge(v);
 	gather_counts(v);
 	if (json) print_json(v);
 	else print_text(v);

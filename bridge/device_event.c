@@ -68,6 +68,8 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 		e->qos = (uint8_t)n;
 	} else if (is(name, EVENT_USER)) {
 		e->user = value;
+	} else if (is(name, EVENT_RULES)) {
+		e->rules = value;
 	} else if (is(name, EVENT_RATE)) {
 		if (!number_parse(value, UINT32_MAX, &n)) return "bad rate";
 		e->rate = (uint32_t)n;

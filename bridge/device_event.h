@@ -29,6 +29,7 @@ struct device_event {
 	bool replay;                /* history once more, up to `upto`: behind `replay_from`, or the newest `replay_last` */
 	struct entry_id replay_from;
 	uint64_t replay_last;       /* 0: by replay_from */
+	struct slice rules;         /* BOOT, RELOADED: mirror rules, a line each; absent when not told */
 	bool has_upto;
 	struct entry_id upto;
 };

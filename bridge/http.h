@@ -18,7 +18,7 @@
 
 #define HTTP_CONNECTIONS_MAX 64
 #define HTTP_CONNECTIONS_IP_MAX 32 /* of one address */
-#define HTTP_DEADLINE_MS 15000
+#define HTTP_DEADLINE_MS 8000
 #define HTTP_HEAD_MAX 8192         /* memory of a connection for what the client sends; bytes */
 
 struct http;

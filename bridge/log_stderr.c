@@ -4,12 +4,37 @@
  */
 #include "bridge/log_stderr.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define LINE_MAX_BYTES 2048
+
+static enum log_level log_limit = LOG_LEVEL_INFO;
+
+/* "device:inode" of what systemd made our stderr; whoever inherited the variable but writes elsewhere is not meant
+ * (systemd.exec(5), $JOURNAL_STREAM). */
+static bool to_journal(void)
+{
+	static int known = -1;
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	if (known >= 0) return known;
+	known = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0
+		&& st.st_dev == device && st.st_ino == inode;
+	return known;
+}
+
+void log_stderr_limit(enum log_level limit)
+{
+	log_limit = limit;
+}
 
 static void write_line(void *ctx, enum log_level level, const char *line)
 {
@@ -20,9 +45,9 @@ static void write_line(void *ctx, enum log_level level, const char *line)
 	struct tm utc;
 
 	(void)ctx;
-	if (level >= LOG_LEVEL_DEBUG) return;
+	if (level > log_limit) return;
 	(void)log_printable(line, strlen(line), text, sizeof(text));
-	if (getenv("JOURNAL_STREAM")) {
+	if (to_journal()) {
 		fprintf(stderr, "<%d>%s\n", priorities[level], text);
 		return;
 	}

@@ -4,7 +4,9 @@
 
 #include "config/log.h"
 
-/* Debug lines are left out. The sink may be used until the program ends. */
+/* The sink may be used until the program ends. */
 struct log_sink log_stderr(void);
+/* Lines above this level are left out; LOG_LEVEL_INFO at first. Before the first line. */
+void log_stderr_limit(enum log_level limit);
 
 #endif

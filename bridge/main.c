@@ -11,8 +11,10 @@
 #include "bridge/service.h"
 #include "bridge/ctl_check.h"
 #include "bridge/log_stderr.h"
+#include "bridge/std_files.h"
 #include "bridge/notify.h"
 #include "config/settings_reload.h"
+#include "config/settings_text.h"
 
 #define PROGRAM "mosquitto-redis-bridge"
 
@@ -32,6 +34,8 @@ static void usage(void)
 		"Gives MQTT devices what they missed, out of Redis, through the mosquitto-redis plugin.\n"
 		"\n"
 		"  -c FILE     settings, the plugin's own file (default " CTL_CONFIG_DEFAULT ")\n"
+		"  -q          log warnings and errors only\n"
+		"  -v          log everything\n"
 		"  --check     read the settings, say what is in them or what is wrong, and exit: 0 good, 1 not\n"
 		"  --version   print the version and exit\n"
 		"  --help      print this and exit\n"
@@ -83,9 +87,12 @@ static void on_hangup(uv_signal_t *handle, int number)
 	reload(handle->data, true);
 }
 
-static void on_broker_reload(void *ctx)
+static void on_broker_settings(void *ctx, struct slice rules)
 {
-	reload(ctx, false);
+	struct process *p = ctx;
+
+	settings_remember(p->settings, rules);
+	reload(p, false);
 }
 
 static int watch_signals(struct process *p)
@@ -103,10 +110,11 @@ static int serve(const char *path)
 	static char why[CTL_WHY_MAX];
 	struct process p = {.path = path, .log = log_stderr()};
 	struct settings *settings = NULL;
+	char promise[SETTINGS_PROMISE_MAX];
 	enum status st;
 
 	if (settings_load(path, NULL, 0, &p.log, &settings, why, sizeof(why)) != ST_OK) {
-		fprintf(stderr, "%s\n", why);
+		log_lines_to(&p.log, LOG_LEVEL_ERROR, why);
 		return 1;
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -117,11 +125,11 @@ static int serve(const char *path)
 	st = service_new(&p.loop, settings, &p.log, &p.bridge);
 	if (st == ST_OK) st = notify_new(&p.loop, &p.notify);
 	if (st == ST_OK && watch_signals(&p) == 0) {
-		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s",
-			settings->node,
-			settings->redis_url, settings->broker_url);
+		log_to(&p.log, LOG_LEVEL_NOTICE, PROGRAM " " MQR_VERSION " starts: node %s, redis %s, broker %s, listen %s; %s; what a "
+			"device missed it gets at least once", settings->node, settings->redis_url, settings->broker_url,
+			settings->listen, settings_promise(settings, promise));
 		p.settings = settings;
-		service_on_settings(p.bridge, on_broker_reload, &p);
+		service_on_settings(p.bridge, on_broker_settings, &p);
 		service_start(p.bridge);
 		notify_ready(p.notify, "serving");
 		(void)uv_run(&p.loop, UV_RUN_DEFAULT);
@@ -143,7 +151,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"check", no_argument, NULL, 'k'},
-		{"version", no_argument, NULL, 'v'},
+		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{"config", required_argument, NULL, 'c'},
 		{NULL, 0, NULL, 0},
@@ -152,7 +160,8 @@ int main(int argc, char **argv)
 	bool check = false;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+	std_files_open();
+	while ((option = getopt_long(argc, argv, "c:hqv", options, NULL)) != -1) {
 		switch (option) {
 		case 'c':
 			path = optarg;
@@ -160,7 +169,13 @@ int main(int argc, char **argv)
 		case 'k':
 			check = true;
 			break;
+		case 'q':
+			log_stderr_limit(LOG_LEVEL_WARNING);
+			break;
 		case 'v':
+			log_stderr_limit(LOG_LEVEL_DEBUG);
+			break;
+		case 'V':
 			printf(PROGRAM " " MQR_VERSION "\n");
 			return 0;
 		case 'h':

@@ -113,8 +113,10 @@ static void write_plugin(const struct plugin_status *s, struct buf *out)
 {
 	uint64_t value;
 
-	family(out, "plugin_info", "gauge", "The plugin's version.");
-	labelled(out, "plugin_info", "version", s->version, 1);
+	if (s->version[0]) {
+		family(out, "plugin_info", "gauge", "The plugin's version.");
+		labelled(out, "plugin_info", "version", s->version, 1);
+	}
 	for (size_t i = 0; i < sizeof(plugin_metrics) / sizeof(plugin_metrics[0]); i++) {
 		if (!plugin_status_get(s, plugin_metrics[i].field, &value)) continue;
 		single(out, plugin_metrics[i].name, plugin_metrics[i].type, plugin_metrics[i].help, value);
@@ -200,7 +202,7 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 
 	single(out, "redelivery_devices", "gauge", "Devices that catch up.", c->catching_up);
 	single(out, "redelivery_reading_devices", "gauge", "Devices whose backlog is being read.", c->fetching);
-	seconds(out, "redelivery_lag_seconds", "How far back in time the device is that is furthest behind.", v->lag_ms);
+	seconds(out, "redelivery_lag_seconds", "How far back in time the device is that is furthest behind.", v->devices.lag_ms);
 	single(out, "redelivery_sent_total", "counter", "Messages sent to devices that catch up.", c->delivered);
 	single(out, "redelivery_batches_total", "counter", "Batches they were sent in.", c->batches);
 	single(out, "redelivery_switches_total", "counter", "Attempts to set a device live.", c->switches);
@@ -212,8 +214,13 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 	labelled(out, "redelivery_skipped_total", "reason", "oversize", c->oversize);
 	single(out, "redelivery_unacked_bytes", "gauge", "Bytes sent that the plugin has not acknowledged.",
 		c->unacked_bytes);
-	single(out, "redelivery_gaps_total", "counter",
-		"Times session events were trimmed before they were read; everything was then asked for again.", v->gaps);
+	single(out, "redelivery_gaps_total", "counter", "Catch-ups that found messages removed by retention.", c->gaps);
+	single(out, "redelivery_gap_messages_total", "counter", "Messages they missed by that, at most.", c->gap_messages);
+	single(out, "redelivery_gaps_unknown_total", "counter", "Those of them that miss an unknown number more.",
+		c->gaps_unknown);
+	single(out, "redelivery_events_trimmed_total", "counter",
+		"Times session events were trimmed before they were read; everything was then asked for again.",
+		v->events_trimmed);
 }
 
 static void write_housekeeping(const struct vitals *v, struct buf *out)
@@ -226,6 +233,23 @@ static void write_housekeeping(const struct vitals *v, struct buf *out)
 	labelled(out, "housekeeping_removed_total", "what", "members", v->housekeeping.members);
 	labelled(out, "housekeeping_removed_total", "what", "devices", v->housekeeping.devices);
 	labelled(out, "housekeeping_removed_total", "what", "boots", v->housekeeping.boots);
+}
+
+static void write_outbox(const struct vitals *v, struct buf *out)
+{
+	const struct outbox_counts *c = &v->outbox;
+
+	family(out, "outbox_total", "counter", "Entries of outboxes that came to their end, by outcome.");
+	labelled(out, "outbox_total", "outcome", "published", c->published - c->no_subscribers);
+	labelled(out, "outbox_total", "outcome", "no-subscribers", c->no_subscribers);
+	labelled(out, "outbox_total", "outcome", "expired", c->expired);
+	labelled(out, "outbox_total", "outcome", "dead", c->dead);
+	single(out, "outbox_delayed_total", "counter", "Pushes put aside until their time.", c->delayed);
+	single(out, "outbox_due_total", "counter", "Pushes taken back into their outbox as their time had come.", c->due);
+	single(out, "outbox_claimed_total", "counter", "Entries taken over from the bridge of another node.", c->claimed);
+	single(out, "outbox_unknown_fields_total", "counter", "Entries with fields that mean nothing.", c->unknown_fields);
+	single(out, "outbox_results_lost_total", "counter", "Results that Redis would not take.", c->results_lost);
+	single(out, "outbox_pending", "gauge", "Entries of outboxes read and not yet finished.", c->pending);
 }
 
 static void write_process(struct buf *out)
@@ -255,6 +279,7 @@ void metrics_write(const struct metrics_view *view, struct buf *out)
 	write_redis(view, fresh, out);
 	if (fresh) write_plugin(view->plugin, out);
 	write_redelivery(view->vitals, out);
+	write_outbox(view->vitals, out);
 	write_housekeeping(view->vitals, out);
 	write_process(out);
 }

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/buf.h"
+#include "config/message.h"
 #include "config/resolve.h"
 #include "config/tls.h"
 
@@ -43,6 +45,11 @@ struct mqtt {
 	struct watch *watch;
 	uv_timer_t misc, retry;
 	unsigned backoff_ms;
+	const char *role; /* NULL: the one for control */
+	unsigned receive_maximum;
+	struct buf texts;  /* of the message being sent */
+	int early;         /* number that was acknowledged while it was being sent */
+	bool sending;
 	unsigned random;
 	uint64_t connecting_since;
 	bool running;
@@ -133,7 +140,8 @@ static void tell(struct mqtt *m, const char *why)
 {
 	if (m->told) return;
 	m->told = true;
-	log_to(m->log, LOG_LEVEL_WARNING, "broker %s: %s%s%s; trying again until it is there", m->settings->broker_url, why,
+	log_to(m->log, LOG_LEVEL_WARNING, "broker %s%s%s: %s%s%s; trying again until it is there", m->settings->broker_url,
+		m->role ? ", " : "", m->role ? m->role : "", why,
 		m->peer.refused ? ": its certificate is refused: " : "",
 		m->peer.refused ? X509_verify_cert_error_string(m->peer.refused) : "");
 }
@@ -225,6 +233,11 @@ static void on_retry(uv_timer_t *timer)
 	char why[256];
 
 	if (!may_go_on(m)) return;
+	/* libmosquitto would send what was not acknowledged again by itself, and a half finished QoS 2 publish not at all. */
+	if (m->events.published) {
+		mosquitto_destroy(m->client);
+		m->client = NULL;
+	}
 	if (!m->client && client_make(m) != ST_OK) {
 		down(m, "out of memory");
 		return;
@@ -257,11 +270,13 @@ static void on_misc(uv_timer_t *timer)
 	turn(m);
 }
 
-static void on_connect(struct mosquitto *client, void *ctx, int reason)
+static void on_connect(struct mosquitto *client, void *ctx, int reason, int flags, const mosquitto_property *properties)
 {
 	struct mqtt *m = ctx;
+	uint16_t receive_maximum = UINT16_MAX; /* when it is not sent */
 
 	(void)client;
+	(void)flags;
 	if (m->closing) return;
 	if (reason != 0) {
 		char why[96];
@@ -271,10 +286,13 @@ static void on_connect(struct mosquitto *client, void *ctx, int reason)
 		tell(m, why);
 		return; /* the broker closes it, or the time-out does */
 	}
+	(void)mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_maximum, false);
+	m->receive_maximum = receive_maximum > 0 ? receive_maximum : 1;
 	m->connected = true;
 	m->told = false;
 	m->backoff_ms = MQTT_BACKOFF_MS_MIN;
-	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s: connected", m->settings->broker_url);
+	log_to(m->log, LOG_LEVEL_NOTICE, "broker %s%s%s: connected", m->settings->broker_url, m->role ? ", " : "",
+		m->role ? m->role : "");
 	m->events.connected(m->events.ctx);
 }
 
@@ -288,6 +306,17 @@ static void on_message(struct mosquitto *client, void *ctx, const struct mosquit
 		slice_of(message->payload ? message->payload : "", (size_t)message->payloadlen));
 }
 
+static void on_publish(struct mosquitto *client, void *ctx, int mid, int reason, const mosquitto_property *properties)
+{
+	struct mqtt *m = ctx;
+
+	(void)client;
+	(void)properties;
+	if (m->closing) return;
+	if (m->sending) m->early = mid;
+	else m->events.published(m->events.ctx, mid, reason);
+}
+
 /* --- outside --------------------------------------------------------------------------------------------------- */
 
 /* Every bridge of a node has the same id: the broker itself ends the connection of the one before, with whatever that one
@@ -296,13 +325,18 @@ static enum status client_make(struct mqtt *m)
 {
 	char id[300];
 
-	snprintf(id, sizeof(id), "mosquitto-redis-bridge-%s", m->settings->node);
+	snprintf(id, sizeof(id), "mosquitto-redis-%s-%s", m->role ? m->role : "bridge", m->settings->node);
 	m->client = mosquitto_new(id, true, m);
 	if (!m->client) return ST_NOMEM;
 	if (mosquitto_int_option(m->client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5) != MOSQ_ERR_SUCCESS
 		|| mosquitto_int_option(m->client, MOSQ_OPT_TCP_NODELAY, 1) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
-	mosquitto_connect_callback_set(m->client, on_connect);
+	mosquitto_connect_v5_callback_set(m->client, on_connect);
 	mosquitto_message_callback_set(m->client, on_message);
+	if (m->events.published) {
+		mosquitto_publish_v5_callback_set(m->client, on_publish);
+		/* Who publishes keeps to the broker's receive maximum; libmosquitto's own limit is lower. */
+		if (mosquitto_int_option(m->client, MOSQ_OPT_SEND_MAXIMUM, UINT16_MAX) != MOSQ_ERR_SUCCESS) return ST_UNSUPPORTED;
+	}
 	if (!m->settings->broker.tls) return ST_OK;
 	SSL_CTX_free(m->tls); /* the client before is gone */
 	m->tls = tls_context_new();
@@ -317,10 +351,17 @@ static enum status client_make(struct mqtt *m)
 enum status mqtt_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	const struct mqtt_events *events, struct mqtt **out)
 {
+	return mqtt_new_role(loop, settings, NULL, log, events, out);
+}
+
+enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, const char *role, const struct log_sink *log,
+	const struct mqtt_events *events, struct mqtt **out)
+{
 	struct mqtt *m = calloc(1, sizeof(*m));
 	enum status st;
 
 	if (!m) return ST_NOMEM;
+	m->role = role;
 	m->loop = loop;
 	m->settings = settings;
 	m->log = log;
@@ -374,6 +415,14 @@ bool mqtt_is_connected(const struct mqtt *m)
 	return m->connected;
 }
 
+enum status mqtt_subscribe(struct mqtt *m, const char *filter)
+{
+	if (!m->connected) return ST_LOST;
+	if (mosquitto_subscribe(m->client, NULL, filter, 0) != MOSQ_ERR_SUCCESS) return ST_LOST;
+	turn(m);
+	return ST_OK;
+}
+
 enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload)
 {
 	int rc;
@@ -395,11 +444,108 @@ enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload
 	}
 }
 
+/* --- messages with all their properties ------------------------------------------------------------------------ */
+
+/* A text with a NUL behind it, for libmosquitto. */
+static const char *text_of(struct mqtt *m, struct slice s)
+{
+	const char *text = m->texts.data + m->texts.len;
+
+	buf_append_slice(&m->texts, s);
+	buf_append(&m->texts, "", 1);
+	return text;
+}
+
+static int user_properties_add(struct mqtt *m, mosquitto_property **p, struct slice rest)
+{
+	struct slice name, value;
+	int rc = MOSQ_ERR_SUCCESS;
+
+	while (rc == MOSQ_ERR_SUCCESS && user_property_next(&rest, &name, &value)) {
+		const char *name_text = text_of(m, name);
+		rc = mosquitto_property_add_string_pair(p, MQTT_PROP_USER_PROPERTY, name_text, text_of(m, value));
+	}
+	return rc;
+}
+
+static int properties_make(struct mqtt *m, const struct mqtt_message *message, mosquitto_property **p)
+{
+	int rc = MOSQ_ERR_SUCCESS;
+
+	if (message->has_expiry) {
+		rc = mosquitto_property_add_int32(p, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, message->expiry_s);
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->payload_format >= 0) {
+		rc = mosquitto_property_add_byte(p, MQTT_PROP_PAYLOAD_FORMAT_INDICATOR, (uint8_t)message->payload_format);
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->content_type.data) {
+		rc = mosquitto_property_add_string(p, MQTT_PROP_CONTENT_TYPE, text_of(m, message->content_type));
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->response_topic.data) {
+		rc = mosquitto_property_add_string(p, MQTT_PROP_RESPONSE_TOPIC, text_of(m, message->response_topic));
+	}
+	if (rc == MOSQ_ERR_SUCCESS && message->correlation.data) {
+		rc = mosquitto_property_add_binary(p, MQTT_PROP_CORRELATION_DATA, message->correlation.data,
+			(uint16_t)message->correlation.len);
+	}
+	if (rc == MOSQ_ERR_SUCCESS) rc = user_properties_add(m, p, message->user_properties);
+	return rc;
+}
+
+static enum status send_status(int rc)
+{
+	switch (rc) {
+	case MOSQ_ERR_SUCCESS: return ST_OK;
+	case MOSQ_ERR_OVERSIZE_PACKET:
+	case MOSQ_ERR_PAYLOAD_SIZE: return ST_TOO_LARGE;
+	case MOSQ_ERR_NOMEM: return ST_NOMEM;
+	case MOSQ_ERR_INVAL:
+	case MOSQ_ERR_MALFORMED_UTF8:
+	case MOSQ_ERR_QOS_NOT_SUPPORTED:
+	case MOSQ_ERR_DUPLICATE_PROPERTY:
+	case MOSQ_ERR_PROTOCOL: return ST_INVALID;
+	default: return ST_LOST; /* the next read meets the same and ends the connection */
+	}
+}
+
+enum status mqtt_send(struct mqtt *m, const struct mqtt_message *message, int *mid, bool *done)
+{
+	size_t texts = message->topic.len + message->content_type.len + message->response_topic.len +
+		2 * message->user_properties.len + 8;
+	mosquitto_property *properties = NULL;
+	const char *topic;
+	int rc;
+
+	if (!m->connected || m->closing) return ST_LOST;
+	if (message->payload.len > INT_MAX) return ST_TOO_LARGE;
+	buf_clear(&m->texts);
+	if (!buf_reserve(&m->texts, texts)) return ST_NOMEM; /* so that it does not move */
+	topic = text_of(m, message->topic);
+	rc = properties_make(m, message, &properties);
+	if (rc == MOSQ_ERR_SUCCESS) {
+		m->sending = true;
+		m->early = 0;
+		rc = mosquitto_publish_v5(m->client, mid, topic, (int)message->payload.len, message->payload.data, message->qos,
+			message->retain, properties);
+		m->sending = false;
+	}
+	mosquitto_property_free_all(&properties);
+	*done = rc == MOSQ_ERR_SUCCESS && m->early == *mid;
+	if (m->watch && !m->in_library && mosquitto_want_write(m->client)) turn(m);
+	return send_status(rc);
+}
+
+unsigned mqtt_receive_maximum(const struct mqtt *m)
+{
+	return m->receive_maximum;
+}
+
 static void part_gone(void *ctx)
 {
 	struct mqtt *m = ctx;
 
 	if (--m->closing > 0) return;
+	buf_free(&m->texts);
 	SSL_CTX_free(m->tls);
 	if (m->closed) m->closed(m->closed_ctx);
 	free(m);

@@ -34,6 +34,12 @@ static bool number_read(struct slice text, uint64_t *out)
 	return true;
 }
 
+static void rule_name(struct plugin_rule *r, uint64_t number)
+{
+	if (number == RULE_UNKNOWN) (void)snprintf(r->number, sizeof(r->number), "unknown");
+	else (void)snprintf(r->number, sizeof(r->number), "%u", (unsigned)(number % RULE_UNKNOWN));
+}
+
 static struct plugin_rule *rule_at(struct finding *f, size_t number)
 {
 	if (f->index[number] > 0) return &f->rules[f->index[number] - 1];
@@ -47,33 +53,48 @@ static struct plugin_rule *rule_at(struct finding *f, size_t number)
 	}
 	struct plugin_rule *r = &f->rules[f->count];
 	memset(r, 0, sizeof(*r));
-	if (number == RULE_UNKNOWN) (void)snprintf(r->number, sizeof(r->number), "unknown");
-	else (void)snprintf(r->number, sizeof(r->number), "%u", (unsigned)(number % RULE_UNKNOWN));
+	rule_name(r, number);
 	f->index[number] = (uint16_t)++f->count;
 	return r;
+}
+
+static void column_take(struct plugin_rule *r, struct slice column, struct slice value)
+{
+	uint64_t *const columns[] = {&r->in, &r->stored, &r->queued, &r->dropped, &r->dead};
+	static const char *const names[] = {"in", "stored", "queued", "dropped", "dead"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (slice_equal(column, slice_str(names[i]))) (void)number_read(value, columns[i]); /* else it stays as it was */
+	}
+	if (slice_equal(column, slice_str("text"))) (void)log_printable(value.data, value.len, r->text, sizeof(r->text));
+}
+
+/* "<n>" + `mark` + "<column>" */
+static bool rule_parse(struct slice text, char mark, uint64_t *number, struct slice *column)
+{
+	const char *at = memchr(text.data, mark, text.len);
+	struct slice digits;
+
+	if (!at) return false;
+	digits = slice_of(text.data, (size_t)(at - text.data));
+	*column = slice_of(at + 1, text.len - digits.len - 1);
+	*number = RULE_UNKNOWN;
+	if (slice_equal(digits, slice_str("unknown"))) return true;
+	return number_read(digits, number) && *number < RULE_UNKNOWN;
 }
 
 /* "rule:<n>:<column>". False: no memory. */
 static bool rule_take(struct finding *f, struct slice name, struct slice value)
 {
-	const char *begin = name.data + strlen(RULE_PREFIX), *end = name.data + name.len;
-	const char *colon = memchr(begin, ':', (size_t)(end - begin));
 	struct slice column;
-	uint64_t number = RULE_UNKNOWN;
+	uint64_t number;
 	struct plugin_rule *r;
 
-	if (!colon) return true;
-	column = slice_of(colon + 1, (size_t)(end - colon - 1));
-	if (!slice_equal(slice_of(begin, (size_t)(colon - begin)), slice_str("unknown"))
-		&& (!number_read(slice_of(begin, (size_t)(colon - begin)), &number) || number >= RULE_UNKNOWN)) return true;
+	name = slice_of(name.data + strlen(RULE_PREFIX), name.len - strlen(RULE_PREFIX));
+	if (!rule_parse(name, ':', &number, &column)) return true;
 	r = rule_at(f, (size_t)number);
 	if (!r) return false;
-	uint64_t *const columns[] = {&r->in, &r->stored, &r->queued, &r->dropped, &r->dead};
-	static const char *const names[] = {"in", "stored", "queued", "dropped", "dead"};
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (slice_equal(column, slice_str(names[i]))) (void)number_read(value, columns[i]); /* else it stays 0 */
-	}
-	if (slice_equal(column, slice_str("text"))) (void)log_printable(value.data, value.len, r->text, sizeof(r->text));
+	column_take(r, column, value);
 	return true;
 }
 
@@ -153,6 +174,73 @@ enum status plugin_status_take(struct plugin_status *s, const redisReply *reply,
 	s->changed_ms = now_ms;
 	return ST_OK;
 }
+
+/* --- $SYS ------------------------------------------------------------------------------------------------------ */
+
+static struct plugin_number *number_named(struct plugin_status *s, const char *name)
+{
+	for (size_t i = 0; i < s->number_count; i++) {
+		if (strcmp(s->numbers[i].name, name) == 0) return &s->numbers[i];
+	}
+	if (s->number_count == PLUGIN_STATUS_FIELDS_MAX) return NULL;
+	(void)snprintf(s->numbers[s->number_count].name, sizeof(s->numbers[0].name), "%s", name);
+	return &s->numbers[s->number_count++];
+}
+
+static struct plugin_rule *rule_named(struct plugin_status *s, uint64_t number)
+{
+	struct plugin_rule one = {0}, *rules;
+
+	rule_name(&one, number);
+	for (size_t i = 0; i < s->rule_count; i++) {
+		if (strcmp(s->rules[i].number, one.number) == 0) return &s->rules[i];
+	}
+	rules = realloc(s->rules, (s->rule_count + 1) * sizeof(*rules)); /* bounded: a number below RULE_UNKNOWN, or it */
+	if (!rules) return NULL;
+	s->rules = rules;
+	rules[s->rule_count] = one;
+	return &rules[s->rule_count++];
+}
+
+/* As the hash calls it: '_' for '/', and two names that differ. */
+static bool name_of_topic(struct slice topic, char *out, size_t size)
+{
+	if (topic.len == 0 || topic.len >= size) return false;
+	(void)log_printable(topic.data, topic.len, out, size);
+	for (char *p = out; *p; p++) {
+		if (*p == '/') *p = '_';
+	}
+	if (strcmp(out, "connected") == 0) (void)snprintf(out, size, "redis_ready");
+	return true;
+}
+
+enum status plugin_status_sys(struct plugin_status *s, struct slice name, struct slice value, uint64_t now_ms,
+	uint64_t wall_ms)
+{
+	static const char rules[] = "rules/";
+	char text[sizeof(s->numbers[0].name)];
+	struct plugin_number *found;
+	struct plugin_rule *r;
+	struct slice column;
+	uint64_t number;
+
+	s->seen = s->from_broker = true;
+	s->changed_ms = now_ms;
+	if (slice_equal(name, slice_str("in"))) s->time_ms = wall_ms; /* the first one of a round */
+	if (name.len > sizeof(rules) - 1 && memcmp(name.data, rules, sizeof(rules) - 1) == 0) {
+		name = slice_of(name.data + sizeof(rules) - 1, name.len - (sizeof(rules) - 1));
+		if (!rule_parse(name, '/', &number, &column)) return ST_OK;
+		r = rule_named(s, number);
+		if (!r) return ST_NOMEM;
+		column_take(r, column, value);
+	} else if (number_read(value, &number) && name_of_topic(name, text, sizeof(text))) {
+		found = number_named(s, text);
+		if (found) found->value = number;
+	}
+	return ST_OK;
+}
+
+/* --- asking ---------------------------------------------------------------------------------------------------- */
 
 void plugin_status_free(struct plugin_status *s)
 {

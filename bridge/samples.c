@@ -24,16 +24,27 @@ static void add_plugin(struct samples *s, const struct plugin_status *plugin, ui
 {
 	uint64_t in = 0, stored = 0, value;
 
+	if (!plugin->from_broker && age_ms > QUIET_MS) {
+		s->has_before = false;
+		return; /* it cannot be written */
+	}
 	(void)plugin_status_get(plugin, "in", &in); /* absent: 0 */
 	(void)plugin_status_get(plugin, "stored", &stored);
 	if (plugin_status_get(plugin, "queued", &value)) one->queued = bounded(value);
 	if (plugin_status_get(plugin, "queued_age", &value)) one->queue_age_ms = bounded(value);
-	/* Not written anew: nothing has changed, or it cannot be written. */
-	if (s->has_before && plugin->time_ms == s->plugin_time_ms && age_ms <= QUIET_MS) one->in = one->stored = 0;
+	if (s->from_broker != plugin->from_broker) s->has_before = false; /* another clock */
+	s->from_broker = plugin->from_broker;
+	/* Not written anew: nothing has changed, or it is not time yet. */
+	if (s->has_before && plugin->time_ms == s->plugin_time_ms) {
+		one->in = s->from_broker ? s->in_rate : 0;
+		one->stored = s->from_broker ? s->stored_rate : 0;
+	}
 	if (s->has_before && plugin->time_ms > s->plugin_time_ms) {
 		one->in = rate(s->in, in, plugin->time_ms - s->plugin_time_ms);
 		one->stored = rate(s->stored, stored, plugin->time_ms - s->plugin_time_ms);
 	}
+	s->in_rate = one->in;
+	s->stored_rate = one->stored;
 	s->has_before = true;
 	s->plugin_time_ms = plugin->time_ms;
 	s->in = in;
@@ -48,7 +59,7 @@ void samples_add(struct samples *s, const struct plugin_status *plugin, const st
 #undef X
 	};
 
-	if (plugin_status_fresh(plugin, now_ms) && v->redis_ready) {
+	if (plugin_status_fresh(plugin, now_ms)) {
 		add_plugin(s, plugin, plugin_status_age_ms(plugin, now_ms), &one);
 	} else {
 		s->has_before = false;

@@ -34,7 +34,9 @@ struct samples {
 	size_t first, count;
 	/* what rates are made from */
 	bool has_before;
+	bool from_broker;
 	uint64_t plugin_time_ms, in, stored;
+	int64_t in_rate, stored_rate;
 	bool has_sent;
 	uint64_t sent_ms, sent;
 };

@@ -30,6 +30,7 @@
 #define SHARE_LEAST 6
 #define SHARE_COUNT_MIN 8
 #define SHARE_BYTES_MIN 4096
+#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 
 enum queue {
 	QUEUE_NONE,    /* waits for a reply or an acknowledgement */
@@ -52,6 +53,7 @@ struct device {
 	struct device_read *read; /* cursor or mark under way */
 	struct fetch *fetch;
 	bool fetching;
+	unsigned slice; /* batches sent since it has its place */
 	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
 	uint64_t sent_at_ms[CATCH_UP_WINDOW + 2];
@@ -289,7 +291,8 @@ static void on_cursor(void *ctx, const struct device_read_answer *answer)
 	move(d, QUEUE_READY);
 }
 
-/* What is known by session events is as good as the mark: everything before an event is in Redis with it. */
+/* What is known by session events is as good as the mark: everything before an event is in Redis with it. Not during a
+ * failover, when events may come from the new master already, and messages still from the one that was. */
 static void give_mark(struct device *d)
 {
 	struct scheduler *s = d->scheduler;
@@ -299,7 +302,7 @@ static void give_mark(struct device *d)
 		move(d, QUEUE_HELD);
 		return;
 	}
-	if (entry_id_compare(position, mark) > 0) mark = position;
+	if (s->env.settings->redis.form != REDIS_SENTINEL && entry_id_compare(position, mark) > 0) mark = position;
 	catch_up_mark(d->machine, mark, now_ms(s));
 	move(d, QUEUE_READY);
 }
@@ -317,6 +320,19 @@ static void on_mark(void *ctx, const struct device_read_answer *answer)
 	d->held_mark = answer->id;
 	d->held_event = answer->event;
 	give_mark(d);
+}
+
+/* A long backlog gives its place to those who wait for one, and goes on behind them. */
+static void give_way(struct device *d)
+{
+	struct scheduler *s = d->scheduler;
+
+	if (!d->fetch || ++d->slice < SLICE_BATCHES) return;
+	if (!s->queues[QUEUE_STALLED] || s->fetches < SCHEDULER_FETCHES_MAX) return;
+	catch_up_rewind(d->machine);
+	move(d, QUEUE_NONE);
+	fetch_drop(d);
+	move(d, QUEUE_READY); /* behind the one that has the place now */
 }
 
 static void tell_gap(struct device *d, const struct gap *gap)
@@ -354,6 +370,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 		if (a.verb == CATCH_UP_SEND_BATCH) send_batch(d, &a, chunk);
 	}
 	if (chunk->finished) fetch_drop(d);
+	else give_way(d);
 }
 
 static void start_read(struct device *d, const struct catch_up_action *a)
@@ -405,6 +422,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 			return;
 		}
 		s->fetches++;
+		d->slice = 0;
 		s->counts.passes++;
 	}
 	move(d, QUEUE_NONE);

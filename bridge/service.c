@@ -11,6 +11,7 @@
 #include "bridge/housekeeping.h"
 #include "bridge/lock.h"
 #include "bridge/mqtt.h"
+#include "bridge/outbox.h"
 #include "bridge/requests.h"
 #include "bridge/scheduler.h"
 #include "bridge/web.h"
@@ -25,14 +26,16 @@ struct service {
 	struct control_client *control;
 	struct scheduler *scheduler;
 	struct housekeeping *housekeeping;
-	void (*read_again)(void *ctx);
+	struct outbox *outbox;
+	void (*read_again)(void *ctx, struct slice rules);
 	void *read_again_ctx;
 	struct lock *lock;
 	struct requests *requests;
 	uint64_t fence;
 	bool active;
+	bool was_ready;
 	struct web *web; /* NULL: listen none */
-	uint64_t gaps;
+	uint64_t events_trimmed; /* times events were lost to trimming */
 	bool closing;
 	void (*changed)(void *ctx, enum service_state state);
 	void *changed_ctx;
@@ -54,6 +57,7 @@ static void on_lock_held(void *ctx, uint64_t fence)
 	b->fence = fence;
 	mqtt_start(b->mqtt);
 	housekeeping_work(b->housekeeping, true);
+	outbox_active(b->outbox, true);
 	allow_control(b);
 	if (b->changed) b->changed(b->changed_ctx, SERVICE_ACTIVE);
 }
@@ -67,6 +71,7 @@ static void on_lock_lost(void *ctx)
 	mqtt_stop(b->mqtt);
 	scheduler_reset(b->scheduler);
 	housekeeping_work(b->housekeeping, false);
+	outbox_active(b->outbox, false);
 	if (b->changed) b->changed(b->changed_ctx, SERVICE_STANDING_BY);
 }
 
@@ -78,7 +83,11 @@ static void on_redis_ready(void *ctx, struct redis_link *link)
 
 	(void)link;
 	lock_ready(b->lock);
-	control_client_ready(b->control);
+	/* What is there now may be another server, or know less than it did: how far Redis was is void, and with it how far the
+	 * devices under way may be read. */
+	if (b->was_ready) control_client_again(b->control);
+	else control_client_ready(b->control);
+	b->was_ready = true;
 	scheduler_ready(b->scheduler);
 }
 
@@ -99,16 +108,16 @@ static void on_positioned(void *ctx)
 	allow_control(ctx);
 }
 
-static void settings_changed(struct service *b)
+static void settings_changed(struct service *b, struct slice rules)
 {
-	if (!b->closing && b->read_again) b->read_again(b->read_again_ctx);
+	if (!b->closing && b->read_again) b->read_again(b->read_again_ctx, rules);
 }
 
 static void on_event(void *ctx, const struct device_event *e)
 {
 	struct service *b = ctx;
 
-	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) settings_changed(b);
+	if (e->op == DEVICE_OP_BOOT || e->op == DEVICE_OP_RELOADED) settings_changed(b, e->rules);
 	if (b->active) scheduler_event(b->scheduler, e); /* else it is told again when this bridge is */
 }
 
@@ -130,8 +139,8 @@ static void on_gap(void *ctx)
 {
 	struct service *b = ctx;
 
-	b->gaps++;
-	settings_changed(b); /* it may have been among the events that are gone */
+	b->events_trimmed++;
+	settings_changed(b, (struct slice){0}); /* it may have been among the events that are gone */
 	control_client_again(b->control);
 }
 
@@ -293,18 +302,26 @@ static void vitals(void *ctx, struct vitals *out)
 		.redis_latency = *redis_link_latency(b->link),
 		.broker_connected = mqtt_is_connected(b->mqtt),
 		.plugin_open = control_client_is_open(b->control),
-		.gaps = b->gaps,
+		.events_trimmed = b->events_trimmed,
 		.redelivery = scheduler_count(b->scheduler),
+		.outbox = outbox_counts(b->outbox),
 		.housekeeping_rounds = housekeeping_rounds(b->housekeeping),
 		.housekeeping = *housekeeping_totals(b->housekeeping),
 	};
+}
+
+static void vitals_devices(void *ctx, struct vitals_devices *out)
+{
+	struct service *b = ctx;
+
 	out->slowest_count = scheduler_slowest(b->scheduler, out->slowest, VITALS_SLOWEST_MAX, &out->lag_ms);
 }
 
 static enum status make_web(struct service *b, uv_loop_t *loop)
 {
 	struct web_deps deps = {
-		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals, .ctx = b,
+		.loop = loop, .settings = b->settings, .log = b->log, .link = b->link, .vitals = vitals,
+		.devices = vitals_devices, .ctx = b,
 	};
 
 	return web_new(&deps, &b->web);
@@ -334,6 +351,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
+	if (st == ST_OK) st = outbox_new(loop, settings, log, may_connect, b, &b->outbox);
 	if (st == ST_OK) st = make_requests(b);
 	if (st == ST_OK) st = make_lock(b, loop);
 	if (st == ST_OK) st = make_web(b, loop);
@@ -345,7 +363,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	return st;
 }
 
-void service_on_settings(struct service *b, void (*read_again)(void *ctx), void *ctx)
+void service_on_settings(struct service *b, void (*read_again)(void *ctx, struct slice rules), void *ctx)
 {
 	b->read_again = read_again;
 	b->read_again_ctx = ctx;
@@ -362,6 +380,7 @@ void service_start(struct service *b)
 	events_start(b->events);
 	housekeeping_start(b->housekeeping);
 	housekeeping_work(b->housekeeping, false);
+	outbox_start(b->outbox);
 	lock_start(b->lock);
 	if (b->web) web_start(b->web);
 }
@@ -383,6 +402,7 @@ void service_close(struct service *b)
 	b->closing = true;
 	if (b->lock) lock_close(b->lock, NULL, NULL);
 	if (b->web) web_close(b->web);
+	if (b->outbox) outbox_close(b->outbox, NULL, NULL);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);

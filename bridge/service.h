@@ -20,8 +20,9 @@ enum service_state { SERVICE_STANDING_BY, SERVICE_ACTIVE };
 enum status service_new(uv_loop_t *loop, const struct settings *settings, const struct log_sink *log,
 	struct service **out) MUST_CHECK;
 /* Whom to tell that the broker has read its settings (at its start, at SIGHUP), or may have. Called before anything is
- * read from Redis that was written by them, so that by then the bridge knows the same rules. */
-void service_on_settings(struct service *b, void (*read_again)(void *ctx), void *ctx);
+ * read from Redis that was written by them, so that by then the bridge knows the same rules. `rules`: those of the
+ * broker, a line each (its mosquitto.conf may have some of its own), absent when it did not tell. */
+void service_on_settings(struct service *b, void (*read_again)(void *ctx, struct slice rules), void *ctx);
 /* The settings were exchanged in place (config/settings_reload.h). */
 void service_reloaded(struct service *b);
 void service_start(struct service *b);

@@ -60,16 +60,17 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 
 	buf_printf(out, ",\"redelivery\":{\"devices\":%" PRIu64 ",\"sent\":%" PRIu64 ",\"done\":%" PRIu64 ",\"lag_ms\":%"
 		PRIu64 ",\"skipped\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"slowest\":[", c->catching_up, c->delivered, c->done,
-		v->lag_ms, c->malformed + c->expired + c->oversize, v->gaps);
-	for (size_t i = 0; i < v->slowest_count; i++) {
-		const struct scheduler_device *d = &v->slowest[i];
+		v->devices.lag_ms, c->malformed + c->expired + c->oversize, c->gaps);
+	for (size_t i = 0; i < v->devices.slowest_count; i++) {
+		const struct scheduler_device *d = &v->devices.slowest[i];
 
 		buf_append_str(out, i > 0 ? ",{" : "{");
 		text(out, "client", d->client);
 		buf_printf(out, ",\"age_ms\":%" PRIu64 ",\"behind_ms\":%" PRIu64 ",\"sent\":%" PRIu64 "}", d->age_ms,
 			d->behind_ms, d->sent);
 	}
-	buf_append_str(out, "]}");
+	buf_printf(out, "]},\"outbox\":{\"published\":%" PRIu64 ",\"pending\":%" PRIu64 ",\"dead\":%" PRIu64 "}",
+		v->outbox.published, v->outbox.pending, v->outbox.dead);
 }
 
 void status_json_write(const struct metrics_view *view, const struct samples *samples, const char *redis_url,

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bridge/broker_report.h"
 #include "bridge/health.h"
 #include "bridge/http.h"
 #include "bridge/metrics.h"
@@ -22,6 +23,7 @@
 
 #define POLICY_MAX 400
 #define HASH_TEXT_MAX 64
+#define QUIET_MS 7500 /* the plugin writes its report every five seconds at least */
 #define JSON "application/json; charset=utf-8"
 
 enum asked { ASKED_STATUS, ASKED_SESSIONS, ASKED_DEAD, ASKED_COUNT };
@@ -33,10 +35,13 @@ struct web {
 	char *prefix, *node, *redis_url, *broker_url;
 	char policy[POLICY_MAX]; /* of the page */
 	struct buf commands;
+	uint64_t began_ms;
 	bool asking;
-	struct plugin_status plugin;
+	struct plugin_status plugin; /* from Redis */
+	struct broker_report *broker; /* while Redis does not tell */
 	uint64_t counts[ASKED_COUNT];
 	bool has_counts;
+	struct vitals_devices devices;
 	struct samples samples;
 	unsigned closing;
 };
@@ -73,6 +78,22 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 	if (w->has_counts) w->counts[index] = (uint64_t)reply->integer;
 }
 
+/* Nothing new in Redis for longer than the plugin would let pass. */
+static bool quiet(const struct web *w)
+{
+	return !w->plugin.seen || plugin_status_age_ms(&w->plugin, uv_now(w->deps.loop)) > QUIET_MS;
+}
+
+/* The report in Redis is newer and says more; while there is none, what the broker says. */
+static const struct plugin_status *best(const struct web *w)
+{
+	const struct plugin_status *sys = broker_report_status(w->broker);
+	uint64_t now = uv_now(w->deps.loop);
+
+	if (!sys->seen || !plugin_status_fresh(sys, now)) return &w->plugin;
+	return quiet(w) ? sys : &w->plugin;
+}
+
 static void ask(struct web *w)
 {
 	struct buf key = {0};
@@ -103,9 +124,11 @@ static void on_timer(uv_timer_t *timer)
 	struct vitals v = {0};
 
 	w->deps.vitals(w->deps.ctx, &v);
+	w->deps.devices(w->deps.ctx, &w->devices);
 	if (!v.redis_ready) w->has_counts = false;
-	samples_add(&w->samples, &w->plugin, &v, uv_now(w->deps.loop));
+	samples_add(&w->samples, best(w), &v, uv_now(w->deps.loop));
 	ask(w);
+	if (uv_now(w->deps.loop) - w->began_ms > QUIET_MS) broker_report_want(w->broker, quiet(w));
 }
 
 /* --- pages ----------------------------------------------------------------------------------------------------- */
@@ -115,12 +138,13 @@ static bool on_request(void *ctx, const char *path, struct http_answer *a)
 	struct web *w = ctx;
 	struct vitals v = {0};
 	struct health health;
-	struct metrics_view view = {.node = w->node, .vitals = &v, .plugin = &w->plugin, .health = &health,
+	struct metrics_view view = {.node = w->node, .vitals = &v, .plugin = best(w), .health = &health,
 		.has_counts = w->has_counts, .sessions = w->counts[ASKED_SESSIONS], .dead_letters = w->counts[ASKED_DEAD],
 		.http_requests = http_requests(w->http), .now_ms = uv_now(w->deps.loop)};
 
 	w->deps.vitals(w->deps.ctx, &v);
-	health_judge(&v, &w->plugin, view.now_ms, &health);
+	v.devices = w->devices;
+	health_judge(&v, view.plugin, view.now_ms, &health);
 	if (strcmp(path, "/") == 0) {
 		a->type = "text/html; charset=utf-8";
 		a->policy = w->policy;
@@ -187,6 +211,11 @@ static void web_free(struct web *w)
 	free(w);
 }
 
+static void free_behind(void *ctx)
+{
+	web_free(ctx);
+}
+
 enum status web_new(const struct web_deps *deps, struct web **out)
 {
 	const struct settings *s = deps->settings;
@@ -198,15 +227,16 @@ enum status web_new(const struct web_deps *deps, struct web **out)
 	w = calloc(1, sizeof(*w));
 	if (!w) return ST_NOMEM;
 	w->deps = *deps;
-	w->deps.settings = NULL;
 	w->prefix = strdup(s->prefix);
 	w->node = strdup(s->node);
 	w->redis_url = strdup(s->redis_url);
 	w->broker_url = strdup(s->broker_url);
 	st = w->prefix && w->node && w->redis_url && w->broker_url ? ST_OK : ST_NOMEM;
+	if (st == ST_OK) st = broker_report_new(deps->loop, s, deps->log, &w->broker);
 	if (st == ST_OK) st = http_new(deps->loop, &s->listen_at, deps->log, on_request, w, &w->http);
 	if (st != ST_OK) {
-		web_free(w);
+		if (w->broker) broker_report_close(w->broker, free_behind, w); /* in the loop's next turns */
+		else web_free(w);
 		return st;
 	}
 	policy_make(w);
@@ -218,6 +248,7 @@ enum status web_new(const struct web_deps *deps, struct web **out)
 
 void web_start(struct web *w)
 {
+	w->began_ms = uv_now(w->deps.loop);
 	(void)uv_timer_start(&w->timer, on_timer, 0, SAMPLES_EVERY_MS); /* fails only without a callback */
 	http_start(w->http);
 }
@@ -237,7 +268,8 @@ static void timer_closed(uv_handle_t *handle)
 void web_close(struct web *w)
 {
 	if (w->closing) return;
-	w->closing = 2;
+	w->closing = 3;
+	broker_report_close(w->broker, part_closed, w);
 	http_close(w->http, part_closed, w);
 	uv_close((uv_handle_t *)&w->timer, timer_closed);
 }

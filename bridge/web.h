@@ -1,6 +1,6 @@
 /*
  * What the bridge shows over HTTP: /metrics, /health, the status page and what feeds it. Asks Redis every two seconds
- * for what the plugin reports, and keeps the last ten minutes. Loop thread.
+ * for what the plugin reports, and the broker while Redis does not tell; keeps the last ten minutes. Loop thread.
  */
 #ifndef MQR_BRIDGE_WEB_H
 #define MQR_BRIDGE_WEB_H
@@ -16,10 +16,11 @@ struct web;
 
 struct web_deps {
 	uv_loop_t *loop;
-	const struct settings *settings; /* borrowed until web_new returns */
+	const struct settings *settings; /* must outlive it, as must the log */
 	const struct log_sink *log;
 	struct redis_link *link;
-	void (*vitals)(void *ctx, struct vitals *out);
+	void (*vitals)(void *ctx, struct vitals *out); /* all but its devices */
+	void (*devices)(void *ctx, struct vitals_devices *out);
 	void *ctx;
 };
 

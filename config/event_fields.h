@@ -14,6 +14,7 @@
  *   from        already handed over up to this id          subscribed, with again
  *   replay      this is no subscription but history asked for again: what lies behind this cursor ("last=N@<id>", too),
  *               up to upto, whether the device had it or not  subscribed, with again
+ *   rules       all mirror rules, past ones too, a line each; a line that is none stands for too many  boot, reloaded
  *   upto        what is owed ends here (went live without it)  subscribed, live
  */
 #ifndef MQR_CONFIG_EVENT_FIELDS_H
@@ -37,6 +38,7 @@
 #define EVENT_FROM "from"
 #define EVENT_UPTO "upto"
 #define EVENT_REPLAY "replay"
+#define EVENT_RULES "rules"
 
 #define EVENT_STREAM_MAXLEN 100000
 

@@ -44,6 +44,7 @@ bool key_reserved(const char *prefix, struct slice key)
 {
 	static const char *const own[] = {
 		":mark:", ":index", ":session:", ":sessions", ":boots:", ":events:", ":token:", ":status:", ":dead",
+		":delayed:", ":outbox:processing:", ":outbox:settled:",
 		":lock:", ":fence:", ":requests:", ":answer:",
 	};
 	size_t head = strlen(prefix);

@@ -3,6 +3,7 @@
  * no braces. Names that end in a node or client id carry it last, as it is.
  *   <prefix>:mark:<node>      string  id of the last message of that node that is in Redis with all its keys
  *   <prefix>:mark:<node>:dead string  id of the last message whose dead letters are written (plugin/pipeline.h)
+ *   <prefix>:mark:<node>:journal  string  which journal file the mark is of, in hexadecimal
  *   <prefix>:index            zset    stored keys by the milliseconds of their last id (see index_member)
  *   <prefix>:session:<client> hash    what is known of a device (DEVICE FIELDS below)
  *   <prefix>:sessions         zset    client ids by the milliseconds at which they were last seen
@@ -14,6 +15,9 @@
  *   <prefix>:answer:<node>:<id> string what became of that, for a minute
  *   <prefix>:fence:<node>     string  the fencing number last given out with the lock
  *   <prefix>:status:<node>    hash    the plugin's counters, about once a second
+ *   <prefix>:delayed:<key>    zset    pushes of that outbox that wait for their time, by milliseconds (bridge/outbox_script.h)
+ *   <prefix>:outbox:processing:<node>:<key> list   what that node's bridge has taken from a list outbox and not finished
+ *   <prefix>:outbox:settled:<node>:<key>    string name of the last group of elements that it finished there
  *   <prefix>:dead             stream  dead letters, about DEAD_STREAM_MAXLEN of them
  */
 #ifndef MQR_CONFIG_KEYS_H
@@ -26,7 +30,8 @@
 
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
-	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER
+	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER,
+	KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED
 };
 
 /* Writes the key into `out` (cleared first). `last` is the node or client id, absent for kinds that have none. */

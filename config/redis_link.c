@@ -656,6 +656,7 @@ enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, con
 void redis_link_rewire(struct redis_link *link, const struct settings *settings)
 {
 	link->settings = settings;
+	if (link->sentinel) redis_sentinel_rewire(link->sentinel, settings);
 }
 
 void redis_link_start(struct redis_link *link)

@@ -16,7 +16,7 @@
 
 struct redis_sentinel {
 	const struct settings *settings;
-	struct settings view; /* as `settings`, but leading to one sentinel; owns nothing */
+	struct settings view; /* as `settings`, but leading to one sentinel; owns what view_renew copies */
 	const struct log_sink *log;
 	struct redis_sentinel_events events;
 	struct redis_link *link;
@@ -83,6 +83,43 @@ static void on_ready(void *ctx, struct redis_link *link)
 	ask(ctx);
 }
 
+/* Copies of what can change live, since the settings may be read again while a connection is being made. */
+static void view_renew(struct redis_sentinel *s, bool show_password)
+{
+	const struct settings *from = s->settings;
+	const struct {
+		char **slot;
+		const char *value;
+	} texts[] = {
+		{&s->view.redis_password_file, show_password ? from->redis_password_file : NULL},
+		{&s->view.redis_username, show_password ? from->redis_username : NULL},
+		{&s->view.redis_tls_ca, from->redis_tls_ca},
+		{&s->view.redis_tls_cert, from->redis_tls_cert},
+		{&s->view.redis_tls_key, from->redis_tls_key},
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		free(*texts[i].slot);
+		*texts[i].slot = texts[i].value ? strdup(texts[i].value) : NULL; /* without memory: found by Redis' refusal */
+	}
+}
+
+static void view_forget(struct redis_sentinel *s)
+{
+	free(s->view.redis_password_file);
+	free(s->view.redis_username);
+	free(s->view.redis_tls_ca);
+	free(s->view.redis_tls_cert);
+	free(s->view.redis_tls_key);
+}
+
+void redis_sentinel_rewire(struct redis_sentinel *s, const struct settings *settings)
+{
+	s->settings = settings;
+	view_renew(s, s->view.redis_password_file != NULL);
+	lead_to(s, s->at);
+}
+
 /* Another sentinel next time, unless this one only wants to see a password, or none. */
 static void on_lost(void *ctx, struct redis_link *link, enum status st, const char *text)
 {
@@ -90,14 +127,14 @@ static void on_lost(void *ctx, struct redis_link *link, enum status st, const ch
 	bool shown = s->view.redis_password_file != NULL;
 	(void)link;
 	if (st == ST_DENIED && !shown && s->settings->redis_password_file) {
-		s->view.redis_password_file = s->settings->redis_password_file;
-		s->view.redis_username = s->settings->redis_username;
+		view_renew(s, true);
 		return;
 	}
 	if (st == ST_DENIED && shown && strstr(text, "without any password")) {
-		s->view.redis_password_file = s->view.redis_username = NULL;
+		view_renew(s, false);
 		return;
 	}
+	view_renew(s, shown); /* they may be others by now */
 	lead_to(s, (s->at + 1) % s->settings->redis.sentinel_count);
 }
 
@@ -121,7 +158,9 @@ enum status redis_sentinel_new(uv_loop_t *loop, const struct settings *settings,
 	if (!s) return ST_NOMEM;
 	s->settings = settings;
 	s->view = *settings;
-	s->view.redis_password_file = s->view.redis_username = NULL;
+	s->view.redis_password_file = s->view.redis_username = s->view.redis_tls_ca = s->view.redis_tls_cert =
+		s->view.redis_tls_key = NULL;
+	view_renew(s, false);
 	s->log = log;
 	s->events = *events;
 	lead_to(s, 0);
@@ -130,6 +169,7 @@ enum status redis_sentinel_new(uv_loop_t *loop, const struct settings *settings,
 	struct redis_link_events calls = {on_ready, on_lost, s};
 	enum status st = redis_link_new(loop, &s->view, own_name, log, &calls, &s->link);
 	if (st != ST_OK) {
+		view_forget(s);
 		free(s);
 		return st;
 	}
@@ -159,6 +199,7 @@ static void part_gone(struct redis_sentinel *s)
 	if (--s->handles > 0) return;
 	void (*closed)(void *ctx) = s->closed;
 	void *ctx = s->closed_ctx;
+	view_forget(s);
 	free(s);
 	if (closed) closed(ctx);
 }

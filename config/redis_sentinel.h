@@ -29,6 +29,8 @@ struct redis_sentinel_events {
 /* `settings` (of form REDIS_SENTINEL) and `log` must outlive it. */
 enum status redis_sentinel_new(uv_loop_t *loop, const struct settings *settings, const char *name,
 	const struct log_sink *log, const struct redis_sentinel_events *events, struct redis_sentinel **out) MUST_CHECK;
+/* The settings were read again; the same sentinels and master. As redis_link_rewire. */
+void redis_sentinel_rewire(struct redis_sentinel *s, const struct settings *settings);
 void redis_sentinel_start(struct redis_sentinel *s);
 /* Asks now; `other`: another sentinel than before. Answers later, from the loop. */
 void redis_sentinel_ask(struct redis_sentinel *s, bool other);

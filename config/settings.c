@@ -137,6 +137,33 @@ static void grant_add(struct settings_load *l, struct place where, const char *v
 	s->grants[s->grant_count++] = grant;
 }
 
+static void outbox_add(struct settings_load *l, struct place where, const char *value)
+{
+	struct settings *s = l->s;
+	struct outbox_setting outbox;
+	char why[ERROR_MAX / 2], other[PLACE_MAX];
+	enum status st = outbox_setting_parse(value, &outbox, why, sizeof(why));
+
+	if (st != ST_OK) {
+		load_error(l, where, st, "outbox: %s", why);
+		return;
+	}
+	for (size_t i = 0; i < s->outbox_count; i++) {
+		if (strcmp(s->outboxes[i].key, outbox.key) != 0) continue;
+		load_error(l, where, ST_INVALID, "outbox: the same key stands in %s",
+			place_text(l, l->outbox_places[i], other));
+		outbox_setting_free(&outbox);
+		return;
+	}
+	if (s->outbox_count == OUTBOX_COUNT_MAX) {
+		load_error(l, where, ST_INVALID, "outbox: more than %d lines", OUTBOX_COUNT_MAX);
+		outbox_setting_free(&outbox);
+		return;
+	}
+	l->outbox_places[s->outbox_count] = where;
+	s->outboxes[s->outbox_count++] = outbox;
+}
+
 /* Only letters and the like of it: what stands there may be a mistyped line with a password. */
 static void unknown_name(struct settings_load *l, struct place where, const char *name)
 {
@@ -169,6 +196,8 @@ static void apply(struct settings_load *l, struct place where, const char *name,
 		mirror_add(l, where, value);
 	} else if (row->supported && row->type == SETTING_REDELIVER) {
 		grant_add(l, where, value);
+	} else if (row->supported && row->type == SETTING_OUTBOX) {
+		outbox_add(l, where, value);
 	} else {
 		st = setting_set(l->s, row, value, why, sizeof(why));
 		if (st != ST_OK) load_error(l, where, st, "%s", why);
@@ -261,7 +290,8 @@ static struct settings *settings_new(void)
 	s->mirrors = calloc(RULE_COUNT_MAX, sizeof(*s->mirrors));
 	s->grants = calloc(GRANT_COUNT_MAX, sizeof(*s->grants));
 	s->retired = calloc(RULE_COUNT_MAX, sizeof(*s->retired));
-	if (s->mirrors && s->grants && s->retired) return s;
+	s->outboxes = calloc(OUTBOX_COUNT_MAX, sizeof(*s->outboxes));
+	if (s->mirrors && s->grants && s->retired && s->outboxes) return s;
 	settings_free(s);
 	return NULL;
 }
@@ -305,8 +335,10 @@ void settings_free(struct settings *s)
 	for (size_t i = 0; i < s->retired_count; i++) mirror_rule_free(&s->retired[i]);
 	for (size_t i = 0; i < s->mirror_count; i++) mirror_rule_free(&s->mirrors[i]);
 	for (size_t i = 0; i < s->grant_count; i++) grant_free(&s->grants[i]);
+	for (size_t i = 0; i < s->outbox_count; i++) outbox_setting_free(&s->outboxes[i]);
 	free(s->mirrors);
 	free(s->grants);
+	free(s->outboxes);
 	free(s->retired);
 	setting_values_free(s);
 	free(s);

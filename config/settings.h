@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "config/log.h"
+#include "config/outbox.h"
 #include "config/rule.h"
 #include "config/status.h"
 
@@ -66,7 +67,7 @@ struct settings {
 	char *node;
 	struct mirror_rule *mirrors;
 	size_t mirror_count;
-	struct mirror_rule *retired; /* were mirror rules until a reload; what they wrote may still be read */
+	struct mirror_rule *retired; /* not ours, but read by: rules until a reload, or of the plugin alone */
 	size_t retired_count;
 	bool retired_lost;           /* there were too many to remember all */
 	char *journal;
@@ -82,6 +83,8 @@ struct settings {
 	struct broker_address broker;
 	char *broker_username, *broker_password_file;
 	char *broker_tls_ca, *broker_tls_cert, *broker_tls_key;
+	struct outbox_setting *outboxes;
+	size_t outbox_count;
 	char *listen;
 	struct listen_address listen_at;
 };

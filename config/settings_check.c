@@ -200,6 +200,35 @@ static void grant_check(struct settings_load *l, size_t index)
 	buf_free(&widest);
 }
 
+static void own_key_check(struct settings_load *l, size_t index, const char *key)
+{
+	char text[SHOWN_MAX];
+
+	if (!key || !key_reserved(l->s->prefix, slice_str(key))) return;
+	load_error(l, l->outbox_places[index], ST_INVALID, "outbox: the key \"%s\" begins like the keys that this software "
+		"keeps for itself (prefix %s); choose another key or prefix", shown(key, text), l->s->prefix);
+}
+
+static void outbox_check(struct settings_load *l, size_t index)
+{
+	const struct settings *s = l->s;
+	const struct outbox_setting *outbox = &s->outboxes[index];
+	char text[SHOWN_MAX];
+
+	own_key_check(l, index, outbox->key);
+	own_key_check(l, index, outbox->result);
+	for (size_t i = 0; i < s->outbox_count; i++) {
+		if (!outbox->result || strcmp(outbox->result, s->outboxes[i].key) != 0) continue;
+		load_error(l, l->outbox_places[index], ST_INVALID, "outbox: results cannot go to the outbox \"%s\"",
+			shown(s->outboxes[i].key, text));
+	}
+	for (size_t i = 0; i < s->mirror_count; i++) {
+		if (strcmp(s->mirrors[i].key, outbox->key) != 0) continue;
+		load_error(l, l->outbox_places[index], ST_INVALID, "outbox: the rule \"%s\" mirrors to this key; what it "
+			"publishes would come back for ever", shown(s->mirrors[i].text, text));
+	}
+}
+
 void settings_check(struct settings_load *l)
 {
 	const struct settings *s = l->s;
@@ -209,9 +238,12 @@ void settings_check(struct settings_load *l)
 	acl_check(l);
 	if (s->prefix) {
 		for (size_t i = 0; i < s->mirror_count; i++) mirror_check(l, i);
+		for (size_t i = 0; i < s->outbox_count; i++) outbox_check(l, i);
 	}
 	/* Judged only when no line is missing for another error. */
 	if (l->errors > 0) return;
 	for (size_t i = 0; i < s->grant_count; i++) grant_check(l, i);
-	if (s->mirror_count == 0) load_warning(l, (struct place){0}, "no mirror rule: nothing will be written to Redis");
+	if (s->mirror_count == 0 && s->outbox_count == 0) {
+		load_warning(l, (struct place){0}, "no mirror rule: nothing will be written to Redis");
+	}
 }

@@ -17,6 +17,7 @@ struct settings_load {
 	struct place places[SETTING_ROWS_MAX]; /* by row */
 	struct place mirror_places[RULE_COUNT_MAX];
 	struct place grant_places[GRANT_COUNT_MAX];
+	struct place outbox_places[OUTBOX_COUNT_MAX];
 	char *why;
 	size_t why_size, why_len;
 	size_t errors, errors_unshown;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "config/settings_values.h"
+#include "config/text_file.h"
 
 static const void *member(const struct settings *s, const struct setting_row *row)
 {
@@ -51,11 +52,21 @@ static bool same_grants(const struct settings *a, const struct settings *b)
 	return true;
 }
 
+static bool same_outboxes(const struct settings *a, const struct settings *b)
+{
+	if (a->outbox_count != b->outbox_count) return false;
+	for (size_t i = 0; i < a->outbox_count; i++) {
+		if (strcmp(a->outboxes[i].text, b->outboxes[i].text) != 0) return false;
+	}
+	return true;
+}
+
 static bool same(const struct settings *a, const struct settings *b, const struct setting_row *row)
 {
 	if (!row->supported) return true;
 	if (row->type == SETTING_MIRROR) return same_mirrors(a, b);
 	if (row->type == SETTING_REDELIVER) return same_grants(a, b);
+	if (row->type == SETTING_OUTBOX) return same_outboxes(a, b);
 	if (row->repeatable) return true;
 	if (is_number(row)) return memcmp(member(a, row), member(b, row), sizeof(uint64_t)) == 0;
 	if (row->type == SETTING_ENUM) return memcmp(member(a, row), member(b, row), sizeof(int)) == 0;
@@ -151,6 +162,35 @@ static void retire(struct settings *live, struct settings *old)
 		}
 	}
 	old->mirror_count = kept;
+}
+
+/* Takes the rule in any case. */
+static void remember(struct settings *live, struct mirror_rule *rule)
+{
+	bool known = !mirror_rule_readable(rule) || among(live->mirrors, live->mirror_count, rule)
+		|| among(live->retired, live->retired_count, rule);
+
+	if (!known && live->retired_count < RULE_COUNT_MAX) {
+		live->retired[live->retired_count++] = *rule;
+		return;
+	}
+	if (!known) live->retired_lost = true;
+	mirror_rule_free(rule);
+}
+
+void settings_remember(struct settings *live, struct slice rules)
+{
+	struct mirror_rule rule;
+	struct slice line;
+	char why[256];
+
+	while (text_line_next(&rules, &line)) {
+		char *text = strndup(line.data, line.len);
+
+		if (text && mirror_rule_parse(text, &rule, why, sizeof(why)) == ST_OK) remember(live, &rule);
+		else live->retired_lost = true; /* one more that is not known */
+		free(text);
+	}
 }
 
 static void swap_bytes(void *a, void *b, size_t len)

@@ -21,4 +21,7 @@ bool settings_live_changes(const struct settings *live, const struct settings *f
  */
 void settings_exchange(struct settings *live, struct settings *fresh);
 
+/* Rules, a line each, that somebody else writes by: they are read by as well (kept as live->retired). */
+void settings_remember(struct settings *live, struct slice rules);
+
 #endif

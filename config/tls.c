@@ -57,7 +57,10 @@ static enum status file_error(const char *path, char *why, size_t size)
 
 enum status tls_context_load(SSL_CTX *context, const struct tls_files *files, char *why, size_t size)
 {
+	X509_STORE *store = X509_STORE_new();
 	ERR_clear_error();
+	if (!store) return file_error("certificates to trust", why, size);
+	SSL_CTX_set_cert_store(context, store); /* takes it; what was trusted before is no longer */
 	if (files->ca) {
 		if (SSL_CTX_load_verify_locations(context, files->ca, NULL) != 1) return file_error(files->ca, why, size);
 	} else if (SSL_CTX_set_default_verify_paths(context) != 1) {

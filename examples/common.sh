@@ -67,6 +67,21 @@ wait_for() {
 	done
 }
 
+# started PID NAME COMMAND...: waits for the command to succeed, as long as the program lives.
+started() {
+	started_pid=$1
+	started_name=$2
+	shift 2
+	tries=300
+	until "$@" >/dev/null 2>&1; do
+		alive "$started_pid" "$started_name"
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || die "waited in vain for $started_name"
+		sleep 0.05
+	done
+	alive "$started_pid" "$started_name"
+}
+
 # alive PID NAME: a program started here may have ended by itself.
 alive() {
 	if ended "$1"; then die "$2 ended by itself"; fi
@@ -190,20 +205,26 @@ start_redis() {
 	# shellcheck disable=SC2086
 	spawn redis redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$dir/redis" --save "" $redis_mode
 	redis_pid=$spawned
-	wait_for 10 Redis reads PING = PONG
-	alive "$redis_pid" Redis
+	started "$redis_pid" Redis reads PING = PONG
 }
 
 start_broker() {
 	spawn mosquitto mosquitto -c "$dir/mosquitto.conf"
 	broker_pid=$spawned
-	wait_for 10 Mosquitto listening "$broker_port"
-	alive "$broker_pid" Mosquitto
+	started "$broker_pid" Mosquitto listening "$broker_port"
 }
 
+# greeted N: has the plugin accepted a bridge for the n-th time?
+greeted() {
+	[ "$(grep -c 'bridge: connected' "$dir/mosquitto.log")" -ge "$1" ]
+}
+
+# The plugin has accepted the bridge when this returns.
 start_bridge() {
+	greetings=$(grep -c 'bridge: connected' "$dir/mosquitto.log" || true)
 	spawn bridge "$build/bridge/mosquitto-redis-bridge" -c "$dir/mosquitto-redis.conf"
 	bridge_pid=$spawned
+	started "$bridge_pid" "the bridge" greeted "$((greetings + 1))"
 }
 
 # publish CLIENT TOPIC PAYLOAD: QoS 1; fails when the broker does not acknowledge.
@@ -216,7 +237,8 @@ publish_lines() {
 	mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -l || die "publish to $2"
 }
 
-# events OPERATION N: does the plugin's event stream tell of that operation at least N times?
+# events OPERATION N: does the plugin's event stream tell of that operation at least N times? (A bridge that comes back is
+# told again of those that still wait for something.)
 events() {
 	[ "$(redis --raw XRANGE "mqtt:events:$example" - + | grep -cx "$1")" -ge "$2" ]
 }

@@ -20,7 +20,7 @@ struct aof_rewrite {
 	char asked[48]; /* run id of the Redis that was asked last */
 };
 
-/* Is it to be asked now? `oldest_ms`: when the oldest unsent record came, 0 for none. `lost`: it has lost what it had
+/* Is it to be asked now? `oldest_ms`: when the oldest record came that may have been under way, 0 for none. `lost`: it has lost what it had
  * confirmed. True once for each run of Redis. */
 bool aof_rewrite_due(struct aof_rewrite *rewrite, const struct redis_facts *facts, uint64_t oldest_ms, uint64_t now_ms,
 	bool lost);

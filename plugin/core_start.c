@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "config/settings_reload.h"
+#include "config/settings_text.h"
 #include "plugin/core_state.h"
 
+#define RULES_TEXT_MAX 32768
 #define DRAIN_MS 1000 /* at a clean stop; what is left is in the journal */
 
 static void wake_writer(void *ctx)
@@ -83,14 +85,46 @@ static enum status open_journal(struct core *core, char *why, size_t size)
 	return ST_OK;
 }
 
+/* All rules that the journal knows, for the bridge, which may have another file or know nothing of mosquitto.conf; those of
+ * earlier runs too, since what they wrote is still owed. In place of too many for an event stands a line that is no rule. */
+static struct slice rules_text(const struct core *core, struct buf *out)
+{
+	for (unsigned i = 0; i < JOURNAL_RULES_MAX; i++) {
+		const char *text = journal_rule_text(core->journal, (uint16_t)i);
+
+		if (!text) continue;
+		buf_append_str(out, text);
+		buf_append_str(out, "\n");
+	}
+	return out->failed || out->len > RULES_TEXT_MAX ? slice_str("?\n") : slice_of(out->data, out->len);
+}
+
+static void tell_rules(void *ctx)
+{
+	struct core *core = ctx;
+	struct session_event e = {0};
+	struct buf rules = {0};
+
+	e.filter = rules_text(core, &rules);
+	if (append_event(core->append, JOURNAL_RELOADED, &e) != ST_OK)
+		log_to(&core->broker.outlet->log, LOG_LEVEL_WARNING,
+			"settings: the journal is full, the bridge is not told of the rules; send it SIGHUP");
+	buf_free(&rules);
+}
+
 void core_boot(struct core *core)
 {
 	struct session_event e = {.previous_boot = core->previous_boot, .previous_last = core->previous_last};
+	struct buf rules = {0};
 	struct entry_id id;
 
-	if (core->booted || append_event_now(core->append, JOURNAL_BOOT, &e, &id) != ST_OK) return;
-	journal_boot_set(core->journal, id);
-	core->booted = true;
+	if (core->booted) return;
+	e.filter = rules_text(core, &rules);
+	if (append_event_now(core->append, JOURNAL_BOOT, &e, &id) == ST_OK) {
+		journal_boot_set(core->journal, id);
+		core->booted = true;
+	}
+	buf_free(&rules);
 }
 
 static enum status make_routes(struct core *core, const struct settings *s, struct routes **out, char *why, size_t size)
@@ -158,6 +192,7 @@ static enum status make_parts(struct core *core, char *why, size_t size)
 	st = devices_new(&deps, &core->devices);
 	if (st == ST_OK)
 		st = peer_new(core->devices, core->append, core->journal, core->broker.outlet, core_monotonic_ms, &core->peer);
+	if (st == ST_OK) peer_on_hello(core->peer, tell_rules, core);
 	return st;
 }
 
@@ -165,6 +200,7 @@ enum status core_start(const struct core_broker *broker, const struct setting_ov
 	struct core **out, char *why, size_t size)
 {
 	struct core *core = calloc(1, sizeof *core);
+	char promise[SETTINGS_PROMISE_MAX];
 	enum status st;
 
 	if (size > 0) why[0] = 0;
@@ -184,10 +220,9 @@ enum status core_start(const struct core_broker *broker, const struct setting_ov
 		core_stop(core);
 		return st;
 	}
-	log_to(&broker->outlet->log, LOG_LEVEL_NOTICE,
-		"version %s: %zu mirror rules, %zu grants, journal %s (%llu bytes), node %s", MQR_VERSION,
-		core->settings->mirror_count, core->settings->grant_count, core->settings->journal,
-		(unsigned long long)journal_size(core->journal), core->settings->node);
+	log_to(&broker->outlet->log, LOG_LEVEL_NOTICE, "version %s starts: node %s, redis %s, journal %s (%llu bytes); %s",
+		MQR_VERSION, core->settings->node, core->settings->redis_url, core->settings->journal,
+		(unsigned long long)journal_size(core->journal), settings_promise(core->settings, promise));
 	*out = core;
 	return ST_OK;
 }
@@ -254,7 +289,6 @@ void core_reload(struct core *core)
 	struct settings *old = core->settings;
 	struct acl_file *old_acl = core->acl;
 	struct routes *old_routes = core->routes;
-	struct session_event event = {0};
 	struct reload r = {0};
 	struct devices_deps deps;
 	char why[4096] = "";
@@ -270,8 +304,7 @@ void core_reload(struct core *core)
 	deps = deps_of(core);
 	devices_rewire(core->devices, &deps);
 	/* Before the first message by the new rules, so that the bridge knows them when it reads that far. */
-	if (append_event(core->append, JOURNAL_RELOADED, &event) != ST_OK)
-		log_to(log, LOG_LEVEL_WARNING, "settings: the journal is full, the bridge is not told; send it SIGHUP too");
+	tell_rules(core);
 	writer_rewire(core->writer, settings_share(r.settings));
 	routes_free(old_routes);
 	acl_file_free(old_acl);

@@ -76,6 +76,7 @@ void core_status(struct core *core, uint64_t now_ms)
 	publish(core, "refused", report_get(r, refused));
 	publish(core, "queued/bytes", journal_used(core->journal));
 	publish(core, "queued/age", report_oldest_age(r));
+	publish(core, "journal/size", journal_size(core->journal));
 	publish(core, "retries", report_get(r, retries));
 	publish(core, "reconnects", report_get(r, reconnects));
 	publish(core, "redelivered", report_get(r, redelivered));

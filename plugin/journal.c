@@ -248,6 +248,11 @@ uint64_t journal_size(const struct journal *j)
 	return j->map.size;
 }
 
+uint32_t journal_tag(const struct journal *j)
+{
+	return j->map.tag;
+}
+
 struct entry_id journal_boot(const struct journal *j)
 {
 	uint64_t ms = atomic_load_explicit(&j->boot_ms, memory_order_acquire);

@@ -139,6 +139,7 @@ const char *journal_rule_text(struct journal *j, uint16_t number);
 /* --- any thread --------------------------------------------------------------------------------------------------- */
 uint64_t journal_used(const struct journal *j); /* bytes between released and head */
 uint64_t journal_size(const struct journal *j);
+uint32_t journal_tag(const struct journal *j); /* random, made with the file; kept when its size changes */
 struct entry_id journal_boot(const struct journal *j); /* id of this boot's JOURNAL_BOOT; zero before it is written */
 void journal_boot_set(struct journal *j, struct entry_id boot); /* producer, once, after the boot record */
 

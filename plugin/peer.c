@@ -18,6 +18,8 @@
 struct peer {
 	struct devices *devices;
 	struct append *append;
+	void (*greeted)(void *ctx);
+	void *greeted_ctx;
 	struct journal *journal;
 	const struct outlet *outlet;
 	uint64_t (*now_ms)(void);
@@ -88,6 +90,12 @@ void peer_free(struct peer *p)
 	free(p);
 }
 
+void peer_on_hello(struct peer *p, void (*greeted)(void *ctx), void *ctx)
+{
+	p->greeted = greeted;
+	p->greeted_ctx = ctx;
+}
+
 const char *peer_token(const struct peer *p)
 {
 	return p->token;
@@ -138,6 +146,7 @@ static enum status hello(struct peer *p, const char *client, const struct contro
 	control_welcome(&p->reply, journal_boot(p->journal));
 	send(p, client);
 	log_to(&p->outlet->log, LOG_LEVEL_NOTICE, "bridge: connected");
+	if (p->greeted) p->greeted(p->greeted_ctx);
 	devices_announce(p->devices);
 	return ST_OK;
 }

@@ -16,6 +16,8 @@ struct peer;
 
 enum status peer_new(struct devices *devices, struct append *append, struct journal *journal,
 	const struct outlet *outlet, uint64_t (*now_ms)(void), struct peer **out) MUST_CHECK;
+/* Called when a bridge was let in, before it is told of any device. */
+void peer_on_hello(struct peer *p, void (*greeted)(void *ctx), void *ctx);
 void peer_free(struct peer *p);
 const char *peer_token(const struct peer *p);
 

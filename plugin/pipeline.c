@@ -45,6 +45,7 @@ struct pipeline {
 	struct entry_id confirmed; /* the highest mark ever confirmed in this run */
 	struct entry_id released;  /* of the last record released in this run */
 	bool unmarked;             /* the last transaction was applied, and its mark refused */
+	bool journal_ours;         /* it is a mark of this journal, as last read or written */
 	bool told_foreign;
 	struct past past;
 	/* the replies of what is under way */
@@ -70,7 +71,7 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	p->config = *config;
 	if (p->config.bytes_max == 0) p->config.bytes_max = TRANSACTION_BYTES_MAX;
 	p->names = (struct transaction_names){config->prefix, config->node, config->rules, p->config.bytes_max,
-		TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX};
+		TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL};
 	p->position = config->position;
 	p->boot = config->boot;
 	p->phase = PHASE_MARK;
@@ -325,6 +326,11 @@ static void build_mark(struct pipeline *p)
 		resp_arg_mark(&p->side, &p->scratch, p->config.prefix, p->config.node, dead == 1);
 	}
 	p->side_replies = 5;
+	if (!p->config.journal) return;
+	resp_begin(&p->side, 2);
+	resp_arg_str(&p->side, "GET");
+	resp_arg_journal(&p->side, &p->scratch, p->config.prefix, p->config.node);
+	p->side_replies++;
 }
 
 const struct buf *pipeline_send(struct pipeline *p, size_t *replies)
@@ -379,15 +385,23 @@ static struct entry_id mark_of(const struct pipeline *p, const redisReply *reply
 	return ENTRY_ID_ZERO;
 }
 
-/* A mark below what was confirmed: Redis has gone back in time. */
+static bool making_good(const struct pipeline *p)
+{
+	return p->past.active || p->current->past || p->next->past;
+}
+
+/* A mark below what was confirmed: Redis has gone back in time. One below what was released is that too, when it is a known
+ * one: between the two there may have been a Redis that knew nothing. */
 static void look_for_loss(struct pipeline *p)
 {
-	if (p->unmarked || entry_id_compare(p->mark, p->confirmed) >= 0) return;
+	bool below = entry_id_compare(p->mark, p->confirmed) < 0;
+	bool released = entry_id_compare(p->mark, p->released) >= 0;
+	const struct past_point *point = released ? NULL : past_find(&p->past, p->mark);
+	if (p->unmarked || (!below && (!point || making_good(p)))) return;
 	log_with_ids(p, "redis has lost writes it had confirmed (failover, restore or flush?); mark now, confirmed",
-		p->mark, p->confirmed);
+		p->mark, below ? p->confirmed : p->released);
 	p->confirmed = p->mark;
-	if (entry_id_compare(p->mark, p->released) >= 0) return; /* what is lost is still under way */
-	const struct past_point *point = past_find(&p->past, p->mark);
+	if (released) return; /* what is lost is still under way */
 	ungather(p);
 	if (!p->past.active) p->past.boot_after = p->boot;
 	p->past.active = point != NULL;
@@ -402,28 +416,54 @@ static void look_for_loss(struct pipeline *p)
 	p->past.records = p->past.gap_bytes = 0;
 }
 
+/* Ends a shorter transaction, made of the same records before these were gathered anew, within this one? */
+static bool ends_within(const struct transaction *t, struct entry_id mark)
+{
+	for (size_t i = 0; i + 1 < t->record_count; i++) {
+		if (entry_id_compare(t->records[i].id, mark) == 0) return true;
+	}
+	return false;
+}
+
 static void mark_read(struct pipeline *p)
 {
 	const struct transaction *t = p->current;
 	look_for_loss(p);
+	if (ends_within(p->current, p->mark)) ungather(p);
+	else if (ends_within(p->next, p->mark)) drop_gathered(p);
 	bool ours = !entry_id_is_zero(p->mark) && ((t->record_count > 0 && entry_id_compare(p->mark, last_id(t)) == 0) ||
 		p->config.has_record(p->config.ctx, p->mark));
 	if (!p->mark_known && !ours) { /* where this run begins */
 		past_note(&p->past, &(struct past_point){p->mark, p->config.boot, p->config.position});
 	}
 	p->applied = ours ? p->mark : ENTRY_ID_ZERO;
+	/* Ids of this run are not looked at: with a clock that was set back they may be below the mark. */
+	if (!ours && p->journal_ours && !entry_id_is_zero(p->mark)) {
+		bool behind = entry_id_compare(p->mark, p->config.left_over) < 0;
+		p->applied = behind ? p->mark : p->config.left_over;
+	}
 	p->mark_known = true;
 	decide(p);
 	if (p->phase == PHASE_DONE) end_episode(p);
+}
+
+/* Whoever finds another journal's name beside the mark must write its own with the next one. */
+static void name_journal(struct pipeline *p)
+{
+	const char *journal = p->journal_ours ? NULL : p->config.journal;
+	if (journal && !p->names.journal) p->outdated = p->current->record_count > 0;
+	p->names.journal = journal;
 }
 
 static void mark_reply(struct pipeline *p, const redisReply *reply, size_t index)
 {
 	if (is_error(reply)) refuse(p, reply);
 	if (index == 3) p->mark = mark_of(p, reply);
-	if (index < 4) return;
-	p->dead_mark = mark_of(p, reply);
+	if (index == 4) p->dead_mark = mark_of(p, reply);
+	if (index == 5) p->journal_ours = reply->type == REDIS_REPLY_STRING && strcmp(reply->str, p->config.journal) == 0;
+	if (index + 1 < p->side_replies) return;
 	if (!p->failed) {
+		name_journal(p);
 		mark_read(p);
 		return;
 	}
@@ -515,6 +555,8 @@ static void main_applied(struct pipeline *p)
 {
 	p->known = true;
 	p->mark = p->applied = last_id(p->current);
+	p->journal_ours = p->config.journal != NULL;
+	p->names.journal = NULL;
 	if (p->config.wait.confirm == REDIS_CONFIRM_REPLY) now_confirmed(p);
 }
 
@@ -749,6 +791,11 @@ void pipeline_go_on(struct pipeline *p, uint64_t released)
 {
 	const struct transaction *t = p->current;
 	p->position = t->record_count > 0 && !t->past ? t->records[t->record_count - 1].next : released;
+}
+
+bool pipeline_in_doubt(const struct pipeline *p)
+{
+	return p->current->record_count > 0 && p->main_sends > 0 && !p->known;
 }
 
 bool pipeline_empty(const struct pipeline *p)

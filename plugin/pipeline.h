@@ -9,8 +9,10 @@
  * Whichever of two copies comes second finds the mark changed and is refused by Redis.
  *
  * Phases of what is being sent:
- *   MARK     MULTI, EXEC, WATCH, GET, GET: may we use transactions, and how far is Redis? After each (re)connect, and
- *            when EXEC found the mark changed
+ *   MARK     MULTI, EXEC, WATCH, GET, GET, GET: may we use transactions, how far is Redis, and is the mark one of this
+ *            journal's? Then all that an earlier run has left up to the mark is there, though the journal may have lost the
+ *            record of the mark itself (the host failed, or it is damaged). After each (re)connect, and when EXEC found the
+ *            mark changed
  *   MAIN     the transaction itself (plugin/transaction.h)
  *   VERIFY   applied, but its replies were lost: plugin/verify.h finds the writes that were refused
  *   LETTERS  MULTI, an XADD to <prefix>:dead for each message and rule refused, XLEN, SET <prefix>:mark:<node>:dead, EXEC,
@@ -49,6 +51,8 @@ struct pipeline_config {
 	uint64_t position;          /* in the journal, of the first record to come */
 	size_t bytes_max;           /* of a transaction; 0: TRANSACTION_BYTES_MAX */
 	struct entry_id boot;       /* run that the first records belong to */
+	struct entry_id left_over;  /* the last record of an earlier run; zero: none */
+	const char *journal;        /* names the journal's file, borrowed; NULL: has no name */
 	struct wait wait;           /* when a transaction counts as stored */
 	/* Is there an unreleased record with exactly this id? */
 	bool (*has_record)(void *ctx, struct entry_id id);
@@ -120,6 +124,8 @@ void pipeline_moved(struct pipeline *p, size_t index, const struct journal_recor
 /* Behind them: what is under way begins at `released` now, and gathering goes on behind it. */
 void pipeline_go_on(struct pipeline *p, uint64_t released);
 
+/* Was something sent of which nobody knows, until the mark is read again, whether it was applied? */
+bool pipeline_in_doubt(const struct pipeline *p);
 bool pipeline_empty(const struct pipeline *p); /* nothing gathered, nothing under way */
 uint64_t pipeline_retries(const struct pipeline *p);
 

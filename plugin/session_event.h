@@ -24,7 +24,7 @@ struct session_event {
 	struct slice user;             /* absent when anonymous */
 	struct entry_id generation;    /* zero: this event's own id */
 	/* SUBSCRIBED, UNSUBSCRIBED */
-	struct slice filter;
+	struct slice filter;           /* BOOT, RELOADED: the mirror rules, a line each */
 	uint8_t qos;
 	bool again;                    /* told again after a bridge came: writes no cursor */
 	bool replay;                   /* with again: history asked for once more, behind `from` or, with `initial` LAST, that

@@ -266,10 +266,10 @@ static void gone(const struct writer_of_events *w, const struct session_event *e
 	seen(w, e);
 }
 
-static void bare_event(const struct writer_of_events *w, const char *op)
+static void broker_event(const struct writer_of_events *w, const struct session_event *e, const char *op)
 {
-	struct event_field field = {EVENT_OP, slice_str(op)};
-	add_event(w, &field, 1);
+	struct event_field fields[] = {{EVENT_OP, slice_str(op)}, {EVENT_RULES, e->filter}};
+	add_event(w, fields, e->filter.len > 0 ? 2 : 1);
 }
 
 static void boot(const struct writer_of_events *w, const struct session_event *e)
@@ -280,7 +280,7 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}
-	bare_event(w, EVENT_OP_BOOT);
+	broker_event(w, e, EVENT_OP_BOOT);
 }
 
 /* Not for a device that is owed its backlog: a crash must not move its cursors past it. */
@@ -323,7 +323,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		cursors(w, e);
 		break;
 	case JOURNAL_RELOADED:
-		bare_event(w, EVENT_OP_RELOADED);
+		broker_event(w, e, EVENT_OP_RELOADED);
 		break;
 	case JOURNAL_MESSAGE:
 		break;

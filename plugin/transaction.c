@@ -85,6 +85,14 @@ void resp_arg_mark(struct buf *out, struct buf *scratch, const char *prefix, con
 	resp_arg(out, slice_of(scratch->data, scratch->len));
 }
 
+void resp_arg_journal(struct buf *out, struct buf *scratch, const char *prefix, const char *node)
+{
+	(void)key_make(scratch, prefix, KEY_MARK, slice_str(node));
+	buf_append_str(scratch, ":journal");
+	if (scratch->failed) out->failed = true;
+	resp_arg(out, slice_of(scratch->data, scratch->len));
+}
+
 void append_watch(struct buf *out, struct buf *scratch, const char *prefix, const char *node)
 {
 	resp_begin(out, 3);
@@ -442,6 +450,13 @@ enum status transaction_seal(struct transaction *t, const struct transaction_nam
 {
 	add_trims(t);
 	add_index(t, names);
+	if (names->journal) {
+		resp_begin(&t->commands, 3);
+		resp_arg_str(&t->commands, "SET");
+		resp_arg_journal(&t->commands, &t->scratch, names->prefix, names->node);
+		resp_arg_str(&t->commands, names->journal);
+		t->command_count++;
+	}
 	resp_begin(&t->commands, 3);
 	resp_arg_str(&t->commands, "SET");
 	resp_arg_mark(&t->commands, &t->scratch, names->prefix, names->node, false);

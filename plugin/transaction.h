@@ -7,6 +7,7 @@
  *   per session record:                    plugin/session_redis.h
  *   XTRIM key MAXLEN ~ n, LTRIM key 0 n-1  once for each key that asks for it
  *   ZADD <prefix>:index GT ms member ...   all index members touched
+ *   SET <prefix>:mark:<node>:journal text  when another journal's is there
  *   SET <prefix>:mark:<node> id            of the last record
  *   EXEC
  *   WATCH mark, dead mark                  for the next transaction (see pipeline.h)
@@ -88,6 +89,7 @@ struct transaction_names {
 	struct rule_cache *rules;
 	size_t bytes_max; /* of a transaction, unless it is a single record */
 	size_t bulk_max, request_max; /* what Redis takes: bytes of a value, of a transaction */
+	const char *journal; /* names the journal in Redis with the mark; NULL: it is named there */
 };
 
 enum status transaction_init(struct transaction *t) MUST_CHECK;
@@ -115,6 +117,7 @@ enum status transaction_message(const struct journal_record *record, struct mess
  * of the dead letters. */
 void resp_arg_key(struct buf *out, struct buf *scratch, const char *prefix, enum key_kind kind);
 void resp_arg_mark(struct buf *out, struct buf *scratch, const char *prefix, const char *node, bool dead);
+void resp_arg_journal(struct buf *out, struct buf *scratch, const char *prefix, const char *node);
 /* WATCH of both marks. */
 void append_watch(struct buf *out, struct buf *scratch, const char *prefix, const char *node);
 

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
@@ -36,6 +37,7 @@ struct writer {
 	struct confirm *confirm;
 	struct log_sink log;
 	char *token;
+	char journal_name[16];
 	pthread_t thread;
 	uv_loop_t loop;
 	uv_async_t async;
@@ -339,8 +341,9 @@ static bool writes_lists(struct writer *w)
 /* Only lists can have something twice. */
 static void rewrite_if_due(struct writer *w, bool lost)
 {
+	bool left_over = report_get(w->report, reconnects) == 0 && report_get(w->report, recovered) > 0;
 	note_oldest(w);
-	uint64_t oldest_ms = report_get(w->report, oldest_ms);
+	uint64_t oldest_ms = left_over || pipeline_in_doubt(w->pipeline) ? report_get(w->report, oldest_ms) : 0;
 	if (!writes_lists(w) || !aof_rewrite_due(&w->rewrite, &w->checks.facts, oldest_ms, journal_clock_ms(), lost)) return;
 	buf_clear(&w->side);
 	aof_rewrite_ask(&w->side);
@@ -484,11 +487,13 @@ static enum status make_parts(struct writer *w)
 		.position = journal_released(w->journal),
 		.bytes_max = transaction_bytes(w->journal),
 		.wait = {w->settings->confirm, w->settings->confirm_replicas},
-		.boot = leftover_enter(w->journal, w->report),
+		.journal = w->journal_name,
 		.has_record = has_record,
 		.now_ms = now_ms,
 		.ctx = w,
 	};
+	config.boot = leftover_enter(w->journal, w->report, &config.left_over);
+	(void)snprintf(w->journal_name, sizeof(w->journal_name), "%08x", journal_tag(w->journal));
 	note_oldest(w);
 	st = pipeline_new(&config, &w->pipeline);
 	if (st != ST_OK) return st;

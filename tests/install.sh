@@ -82,6 +82,7 @@ contents() {
 ./usr/bin/mosquitto-redis-ctl
 ./usr/lib/*/mosquitto/mosquitto_redis.so
 ./usr/lib/systemd/system/mosquitto-redis-bridge.service
+./usr/share/bash-completion/completions/mosquitto-redis-ctl
 ./usr/share/doc/mosquitto-redis/README.md
 ./usr/share/doc/mosquitto-redis/copyright
 ./usr/share/doc/mosquitto-redis/redis.conf

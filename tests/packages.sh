@@ -4,10 +4,10 @@
 set -eu
 
 wanted="gcc libc6-dev cmake ninja-build make pkg-config mosquitto libmosquitto-dev mosquitto-clients redis-server
-	redis-tools libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev
-	libsystemd-dev libmicrohttpd-dev $*"
-# Part of libmosquitto-dev in some releases; installed where the name exists.
-where_known="mosquitto-dev"
+	redis-tools tmux libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev
+	libsystemd-dev libmicrohttpd-dev openssl $*"
+# Installed where the name exists: part of libmosquitto-dev in some releases; not yet packaged in Debian 12.
+where_known="mosquitto-dev valkey-server"
 
 installed() {
 	dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed$'
@@ -21,8 +21,13 @@ list_missing() {
 
 missing=$(list_missing $wanted)
 known_missing=$(list_missing $where_known)
-if [ -n "$known_missing" ] && [ -z "$missing" ] && [ -f /usr/include/mosquitto_plugin.h ]; then
+if [ -z "$missing" ]; then
+	# As far as apt knows already: a release that has one of them not is not asked for it every time.
+	candidates=$known_missing
 	known_missing=""
+	for package in $candidates; do
+		if apt-cache show "$package" >/dev/null 2>&1; then known_missing="$known_missing$package "; fi
+	done
 fi
 [ -n "$missing$known_missing" ] || exit 0
 

@@ -6,8 +6,8 @@ usage() {
 	cat <<'END'
 usage: sh tests/run.sh [--quick] [--matrix] [--help]
   --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no browser, no examples
-  --matrix  then on the other Debian releases (tests/matrix.sh) and the package in clean chroots (tests/install.sh); root,
-            debootstrap
+  --matrix  then the other Debian releases (tests/matrix.sh), the package in clean chroots (tests/install.sh; root, debootstrap)
+            and fuzzing (tests/fuzz.sh)
 With CI=true a skipped test counts as failed.
 END
 }
@@ -103,9 +103,16 @@ if build build ""; then
 	step "unit tests"
 	run_tests build 2 -L unit
 	step "scenario tests"
-	run_tests build 1 -L scenario
+	run_tests build 2 -L scenario
 	step "tests with Redis as it is run in production"
-	run_tests build 1 -L redis
+	run_tests build 2 -L redis
+	if command -v valkey-server >/dev/null; then
+		step "the same with Valkey in Redis' place"
+		MQR_REDIS_SERVER=valkey-server
+		export MQR_REDIS_SERVER
+		run_tests build 2 -R '^test_(redis_link|redis_settings|writer|mirror|redeliver|fsync|tls|sentinel)$'
+		unset MQR_REDIS_SERVER
+	fi
 	if [ "$quick" != 1 ]; then
 		step "metrics, alerts and dashboard with promtool, the status page with chromium"
 		sh tests/packages.sh prometheus chromium
@@ -154,6 +161,8 @@ if [ "$matrix" = 1 ]; then
 	counted tests/matrix.sh
 	step "the package"
 	counted tests/install.sh
+	step "fuzzing, a minute each"
+	counted tests/fuzz.sh
 fi
 
 step result

@@ -46,7 +46,7 @@ static void make_pipeline(struct bench *b)
 {
 	struct pipeline_config config = {.prefix = "p", .node = "n", .rules = b->cache, .wait = b->wait,
 		.log = &b->sink,
-		.position = b->released * 10, .boot = {77, 0}, .has_record = has_record, .now_ms = bench_now, .ctx = b};
+		.position = b->released * 10, .boot = {77, 0}, .journal = b->journal, .left_over = b->left_over, .has_record = has_record, .now_ms = bench_now, .ctx = b};
 	assert_int_equal(pipeline_new(&config, &b->p), ST_OK);
 }
 
@@ -178,11 +178,14 @@ static const char *bulk(const char *text, char *out, size_t size)
 
 void bench_mark(struct bench *b, const char *mark, const char *dead)
 {
-	char texts[2][64];
+	char texts[3][64], expected[256];
 	char *sent = bench_sent(b);
-	assert_string_equal(sent, "MULTI\nEXEC\nWATCH p:mark:n p:mark:n:dead\nGET p:mark:n\nGET p:mark:n:dead\n");
+	snprintf(expected, sizeof(expected), "MULTI\nEXEC\nWATCH p:mark:n p:mark:n:dead\nGET p:mark:n\nGET p:mark:n:dead\n%s",
+		b->journal ? "GET p:mark:n:journal\n" : "");
+	assert_string_equal(sent, expected);
 	free(sent);
 	const char *replies[] = {"+OK", "*0", "+OK", bulk(mark, texts[0], sizeof(texts[0])),
-		bulk(dead, texts[1], sizeof(texts[1]))};
-	bench_replies(b, replies, 5);
+		bulk(dead, texts[1], sizeof(texts[1])),
+		bulk(b->journal_there ? b->journal_there : "", texts[2], sizeof(texts[2]))};
+	bench_replies(b, replies, b->journal ? 6 : 5);
 }

@@ -16,6 +16,8 @@ struct bench {
 	size_t count, released;
 	size_t overwritten; /* released ones before this one are gone */
 	uint64_t clock_ms;
+	const char *journal, *journal_there; /* this journal's name; the one in Redis, "" for none */
+	struct entry_id left_over;
 	struct wait wait; /* from the next bench_restart on */
 	char log[8192]; /* lines, newest last; cleared by the test */
 	struct log_sink sink;

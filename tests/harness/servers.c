@@ -195,12 +195,39 @@ int server_start_refused(struct server *v)
 	return WEXITSTATUS(status);
 }
 
+/* What Redis has refused to the users of config/redis-users.conf, for want of rights, since it started. */
+static void check_rights(struct server *v)
+{
+	struct timeval limit = {5, 0};
+	redisContext *c = redisConnectWithTimeout("127.0.0.1", v->port, limit);
+	redisReply *log = c && !c->err && redisSetTimeout(c, limit) == REDIS_OK ? redisCommand(c, "ACL LOG") : NULL;
+	char what[512] = "";
+
+	/* No answer (its port is closed, its default user has a password now): nothing can be said. */
+	for (size_t i = 0; log && log->type == REDIS_REPLY_ARRAY && i < log->elements; i++) {
+		const redisReply *entry = log->element[i];
+		const char *reason = NULL, *object = NULL, *user = NULL;
+		for (size_t f = 0; f + 1 < entry->elements; f += 2) {
+			const char *name = entry->element[f]->str, *value = entry->element[f + 1]->str;
+			if (strcmp(name, "reason") == 0) reason = value;
+			else if (strcmp(name, "object") == 0) object = value;
+			else if (strcmp(name, "username") == 0) user = value;
+		}
+		if (!user || !reason || strncmp(user, "mosquitto-redis-", 16) != 0 || strcmp(reason, "auth") == 0) continue;
+		(void)snprintf(what, sizeof(what), "%s: %s %s", user, reason, object ? object : "?");
+	}
+	if (log) freeReplyObject(log);
+	if (c) redisFree(c);
+	scene_require(!what[0], "a user of config/redis-users.conf lacks a right: %s", what);
+}
+
 void server_stop(struct server *v)
 {
 	int status;
 
 	server_check_alive(v);
 	if (v->paused) server_continue(v);
+	if (v->kind == SERVER_REDIS && !v->argv[2]) check_rights(v);
 	kill(v->pid, SIGTERM);
 	scene_require(await_end(v->pid, STOP_LIMIT_MS, &status), "%s did not stop", v->name);
 	v->pid = 0;
@@ -343,16 +370,39 @@ static struct server *server_new(struct scene *s, enum server_kind kind, const c
 	return v;
 }
 
+/* MQR_REDIS_SERVER: another program that takes redis-server's place, e.g. valkey-server. */
+static const char *redis_program(void)
+{
+	const char *program = getenv("MQR_REDIS_SERVER");
+
+	return program && program[0] ? program : "redis-server";
+}
+
 struct server *redis_new(struct scene *s, const char *name, const char *options)
+{
+	struct server *v = server_new(s, SERVER_REDIS, name);
+	const char *users = scene_read(s, TEST_SOURCE_DIR "/config/redis-users.conf", NULL);
+
+	scene_require(users, "no config/redis-users.conf");
+
+	v->port = scene_port(s);
+	v->socket_path = scene_text(s, "%s/redis.sock", v->dir);
+	v->argv[0] = redis_program();
+	v->argv[1] = scene_write(s, scene_text(s, "%s.conf", name),
+		scene_text(s, "bind 127.0.0.1\nport %u\nunixsocket %s\ndir %s\nsave \"\"\ndaemonize no\n%s\n%s\n", v->port,
+			v->socket_path, v->dir, options ? options : "", users));
+	return v;
+}
+
+struct server *sentinel_new(struct scene *s, const char *name, const char *options)
 {
 	struct server *v = server_new(s, SERVER_REDIS, name);
 
 	v->port = scene_port(s);
-	v->socket_path = scene_text(s, "%s/redis.sock", v->dir);
-	v->argv[0] = "redis-server";
+	v->argv[0] = redis_program();
 	v->argv[1] = scene_write(s, scene_text(s, "%s.conf", name),
-		scene_text(s, "bind 127.0.0.1\nport %u\nunixsocket %s\ndir %s\nsave \"\"\ndaemonize no\n%s\n", v->port,
-			v->socket_path, v->dir, options ? options : ""));
+		scene_text(s, "bind 127.0.0.1\nport %u\ndir %s\ndaemonize no\n%s\n", v->port, v->dir, options));
+	v->argv[2] = "--sentinel";
 	return v;
 }
 

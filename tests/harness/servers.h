@@ -13,8 +13,11 @@
 struct server;
 
 /* Made, not yet started. `name` distinguishes several of a kind (log file, folder). */
-/* `options`: lines of redis.conf, e.g. "appendonly yes\nappendfsync always\n". Listens on TCP and a unix socket. */
+/* `options`: lines of redis.conf, e.g. "appendonly yes\nappendfsync always\n". Listens on TCP and a unix socket. Has the users
+ * of config/redis-users.conf, passwords as there; the user default may do everything, without a password. */
 struct server *redis_new(struct scene *s, const char *name, const char *options);
+/* A Redis Sentinel; `options`: lines of sentinel.conf. */
+struct server *sentinel_new(struct scene *s, const char *name, const char *options);
 /* `options`: lines of mosquitto.conf behind the listener and common lines. With `settings` (a path) the plugin is
  * loaded with it, before the options. Without an allow_anonymous line in the options anonymous clients are let in. */
 struct server *broker_new(struct scene *s, const char *name, const char *settings, const char *options);
@@ -57,6 +60,13 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 #define WORLD_BRIDGE 1u       /* with a bridge, which has greeted the plugin when world_start returns */
 #define WORLD_NO_START 2u     /* only make them; the test starts them */
 #define WORLD_REDIS_ALWAYS 4u /* appendfsync always */
+#define WORLD_ADMIN 8u        /* plugin and bridge come as Redis' user default, not as those of config/redis-users.conf */
+#define PLUGIN_USER "mosquitto-redis-plugin"
+#define PLUGIN_PASSWORD "plugin-password"
+#define BRIDGE_USER "mosquitto-redis-bridge"
+#define BRIDGE_PASSWORD "bridge-password"
+#define CONSUMER_USER "mosquitto-redis-consumer"
+#define CONSUMER_PASSWORD "consumer-password"
 struct world {
 	struct scene *scene;
 	struct server *redis, *broker, *bridge; /* bridge NULL without WORLD_BRIDGE */

@@ -16,22 +16,35 @@ void world_wait_bridge(struct world *w, size_t from)
 	server_log_wait(w->broker, from, BRIDGE_GREETED, BRIDGE_LIMIT_MS);
 }
 
+/* Two lines of settings; `option`: how they begin. */
+static const char *login(struct scene *s, const char *option, const char *user, const char *password)
+{
+	const char *file = scene_write(s, scene_text(s, "%s.password", user), password);
+
+	return scene_text(s, "%sredis_username %s\n%sredis_password_file %s\n", option, user, option, file);
+}
+
 void world_start_with(struct world *w, struct scene *s, const char *lines, const char *broker_options, unsigned flags)
 {
 	const char *more = broker_options ? broker_options : "";
+	const char *plugin_login = "", *bridge_login = "";
 	uint16_t broker_port;
 
+	if (!(flags & WORLD_ADMIN)) {
+		plugin_login = login(s, "plugin_opt_", PLUGIN_USER, PLUGIN_PASSWORD);
+		bridge_login = login(s, "", BRIDGE_USER, BRIDGE_PASSWORD);
+	}
 	memset(w, 0, sizeof(*w));
 	w->scene = s;
 	w->settings = scene_path(s, "mosquitto-redis.conf");
 	w->redis = redis_new(s, "redis", scene_text(s, "appendonly yes\nappendfsync %s\n",
 		flags & WORLD_REDIS_ALWAYS ? "always" : "everysec"));
 	w->broker = broker_new(s, "broker", w->settings,
-		scene_text(s, "%s%s", strstr(more, "max_queued_messages") ? "" : "max_queued_messages 0\n", more));
+		scene_text(s, "%s%s%s", plugin_login, strstr(more, "max_queued_messages") ? "" : "max_queued_messages 0\n", more));
 	broker_port = server_port(w->broker);
 	scene_write(s, "mosquitto-redis.conf",
 		scene_text(s, "redis_url redis://127.0.0.1:%u/0\njournal %s/journal\njournal_size 4M\nnode test\n"
-			"broker_url mqtt://127.0.0.1:%u\n%s%s\n", server_port(w->redis), scene_dir(s), broker_port,
+			"broker_url mqtt://127.0.0.1:%u\n%s%s%s\n", server_port(w->redis), scene_dir(s), broker_port, bridge_login,
 			lines && strstr(lines, "listen ") ? "" : "listen none\n", lines ? lines : ""));
 	if (flags & WORLD_BRIDGE) w->bridge = bridge_new(s, "bridge", w->settings);
 	if (flags & WORLD_NO_START) return;

@@ -155,6 +155,15 @@ static void test_fsync(void **state)
 
 /* --- journal_full -------------------------------------------------------------------------------------------------------- */
 
+static int lines_with(struct world *w, const char *text)
+{
+	const char *at = scene_read(w->scene, server_log_path(w->broker), NULL);
+	int count = 0;
+
+	for (; at && (at = strstr(at, text)) != NULL; at++) count++;
+	return count;
+}
+
 static void full_refuses(void **state, bool v5, int qos)
 {
 	struct scene *scene = *state;
@@ -186,6 +195,8 @@ static void full_refuses(void **state, bool v5, int qos)
 	assert_int_equal(book(&w, "refused"), 4);
 	assert_int_equal(book(&w, "dropped_full"), 1);
 	server_log_wait(w.broker, 0, "4 publishes were refused, 1 not mirrored", WAIT_MS);
+	assert_int_equal(lines_with(&w, "journal: full ("), 1); /* once an episode */
+	assert_int_equal(lines_with(&w, "journal: has room again"), 1);
 	scene_end(scene);
 }
 

@@ -93,16 +93,14 @@ struct tally {
 	struct publisher *p;
 	unsigned connection;
 	const char *what;
-	long last, gap_from, gap_to; /* acknowledged numbers in [gap_from, gap_to) may be missing */
-	long missing, found;
+	long last, found;
 };
 
 static void tally_missing(struct tally *t, long from, long to)
 {
 	for (long i = from; i < to; i++) {
 		if (!publisher_acked(t->p, t->connection, i)) continue;
-		t->missing++;
-		scene_require(i >= t->gap_from && i < t->gap_to, "%s: %ld was acknowledged and is not there", t->what, i);
+		scene_require(false, "%s: %ld was acknowledged and is not there", t->what, i);
 	}
 }
 
@@ -131,7 +129,7 @@ static long check_stream(struct tally *t, redisContext *db, const char *key)
 
 	t->what = key;
 	t->last = -1;
-	t->missing = t->found = 0;
+	t->found = 0;
 	for (size_t i = 0; i < all->elements; i++) {
 		const char *id = stored_id(all->element[i]);
 		scene_require(stored_before(before, id), "%s: %s follows %s", key, id, before);
@@ -149,7 +147,7 @@ static long check_list(struct tally *t, redisContext *db, const char *key)
 
 	t->what = key;
 	t->last = -1;
-	t->missing = t->found = 0;
+	t->found = 0;
 	for (size_t i = all->elements; i > 0; i--) {
 		const char *payload = strstr(all->element[i - 1]->str, name);
 		scene_require(payload, "%s: no payload", key);
@@ -557,11 +555,10 @@ static void test_failover(void **state)
 	scene_end(r.scene);
 }
 
-/* Replication lags behind when the master dies: that it had confirmed more is said aloud; nothing is there twice, and
- * what is missing lies between the last that was replicated and the change. */
+/* Replication lags behind when the master dies: what it had confirmed and not passed on is still in the journal, and is sent
+ * to the new one. Nothing is missing, nothing there twice, all in order. */
 static void test_failover_with_a_gap(void **state)
 {
-	long from[4], to[4], missing = 0;
 	struct rig r;
 
 	rig_begin(&r, *state, RULES, "4M", true);
@@ -573,7 +570,6 @@ static void test_failover_with_a_gap(void **state)
 	publisher_pace(r.publisher, 1000);
 	wait_until(publisher_acked_total(r.publisher) > 100, WAIT_MS, "acknowledgements");
 	assert_true(publisher_rest(r.publisher, WAIT_MS));
-	for (unsigned n = 0; n < 4; n++) from[n] = publisher_sent(r.publisher, n);
 	wait_written(r.scene, r.broker, r.db, "test");
 	wait_replicated(r.db, replica_db);
 	proxy_hold(between, true);
@@ -581,20 +577,16 @@ static void test_failover_with_a_gap(void **state)
 	sleep_ms(300);
 	assert_true(publisher_rest(r.publisher, WAIT_MS));
 	wait_written(r.scene, r.broker, r.db, "test");
-	for (unsigned n = 0; n < 4; n++) to[n] = publisher_sent(r.publisher, n);
+	long long behind = store_stream_len(r.db, "s:load/0") - store_stream_len(replica_db, "s:load/0");
+	assert_true(behind > 0);
 	fail_over(&r, &replica, &replica_db);
 	publisher_pace(r.publisher, 1000);
 	server_log_wait(r.broker, 0, "redis has lost writes it had confirmed", WAIT_MS);
+	server_log_wait(r.broker, 0, "are sent to it again; 0 bytes of them", WAIT_MS);
 	sleep_ms(300);
-	assert_true(publisher_rest(r.publisher, WAIT_MS));
-	wait_written(r.scene, r.broker, r.db, "test");
-	for (unsigned n = 0; n < 4; n++) {
-		struct tally t = {.p = r.publisher, .connection = n, .gap_from = from[n], .gap_to = to[n]};
-		(void)check_stream(&t, r.db, scene_text(r.scene, "s:load/%u", n));
-		(void)check_list(&t, r.db, scene_text(r.scene, "l:load/%u", n));
-		missing += t.missing;
-	}
-	print_message("%ld messages of the dead master alone\n", missing);
+	finish(&r);
+	print_message("%lld messages and more were with the dead master alone\n", behind);
+	assert_int_equal(store_stream_len(r.db, "mqtt:dead"), 0);
 	proxy_hold(between, false);
 	scene_end(r.scene);
 }

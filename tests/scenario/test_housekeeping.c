@@ -205,6 +205,45 @@ static void test_topics_that_came_and_went(void **state)
 	scene_end(s);
 }
 
+/* A million streams and their index entries as the writer leaves them, made in Redis itself. */
+static void test_a_million_topics(void **state)
+{
+	enum { ALL = 1000000, STEP = 20000 };
+	static const char make[] =
+		"for i = ARGV[1], ARGV[1] + ARGV[2] - 1 do\n"
+		" local topic = 'd/' .. string.format('%d', i)\n"
+		" redis.call('XADD', 's:' .. topic, ARGV[3] .. '-0', 'topic', topic)\n"
+		" redis.call('ZADD', 'mqtt:index', 'GT', ARGV[3], 'ss:' .. topic .. '\\0' .. topic)\n"
+		"end";
+	struct scene *s = *state;
+	struct world w;
+
+	world_start(&w, s, "mirror d/# stream s:%t maxage=1h\n", WORLD_NO_START);
+	server_start(w.redis);
+	w.db = store_open(w.redis);
+	store_query(w.db, "CONFIG", "SET", "appendonly", "no", NULL);
+	put(&w, "s:d/0", "d/0", 2 * 3600 * 1000); /* the script's are like it */
+	for (int i = 0; i < ALL; i += STEP) {
+		store_query(w.db, "EVAL", make, "0", scene_text(s, "%d", i + 1), scene_text(s, "%d", STEP),
+			scene_text(s, "%lld", wall() - 2 * 3600 * 1000), NULL);
+	}
+	assert_true(indexed(&w, 's', "s:d/1000000", "d/1000000"));
+	assert_int_equal(store_integer(w.db, "ZCARD", "mqtt:index", NULL), ALL + 1);
+	assert_int_equal(store_integer(w.db, "DBSIZE", NULL), ALL + 2);
+
+	uint64_t began = now_ms();
+	struct keeper *k = keeper_start(&w, 200, 500);
+	while (housekeeping_rounds(k->h) == 0) {
+		scene_require(now_ms() < began + 4 * WAIT_MS, "the first round does not end");
+		(void)uv_run(&k->loop, UV_RUN_ONCE);
+	}
+	printf("    %llu ms\n", (unsigned long long)(now_ms() - began));
+	assert_int_equal(store_integer(w.db, "DBSIZE", NULL), 0);
+	assert_int_equal(housekeeping_totals(k->h)->streams, ALL + 1);
+	keeper_stop(k);
+	scene_end(s);
+}
+
 static void test_what_stays(void **state)
 {
 	struct scene *s = *state;
@@ -371,15 +410,17 @@ static void test_bridge_keeps_house(void **state)
 	scene_end(s);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(test_topics_that_came_and_went),
+		scene_test(test_a_million_topics),
 		scene_test(test_what_stays),
 		scene_test(test_writer_at_work),
 		scene_test(test_devices_that_stayed_away),
 		scene_test(test_bridge_keeps_house),
 	};
 
+	if (argc > 1) cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

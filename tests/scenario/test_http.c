@@ -206,6 +206,34 @@ static void health_tells_what_is_away(void **state)
 	scene_end(scene);
 }
 
+/* Redis is away, messages come: how full the journal is comes by the broker. */
+static void journal_is_seen_without_redis(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+	uint16_t port = start(&w, scene, "mirror a/# stream s:%t\n");
+	struct guest *g = guest_join(&w, "publisher", NULL);
+	const char *text;
+
+	guest_publish(g, "a/b", "text", 1);
+	web_metric_wait(port, "mosquitto_redis_stored_total", 1, WAIT_MS);
+	server_kill(w.redis);
+	for (int i = 0; i < 20; i++) guest_publish(g, "a/b", "text", 1);
+	web_metric_wait(port, "mosquitto_redis_queued", 20, WAIT_MS);
+	text = web_get(port, "/metrics").body;
+	check_form(text);
+	assert_true(metric(text, "mosquitto_redis_plugin_up") == 1);
+	assert_true(metric(text, "mosquitto_redis_redis_up{part=\"plugin\"}") == 0);
+	assert_true(metric(text, "mosquitto_redis_journal_used_bytes") > 100);
+	assert_true(metric(text, "mosquitto_redis_journal_size_bytes") == 4194304);
+	assert_true(metric(text, "mosquitto_redis_rule_queued{rule=\"0\",text=\"a/# stream s:%t\"}") == 20);
+	assert_int_equal(web_get(port, "/health").code, 503);
+	server_start(w.redis);
+	web_metric_wait(port, "mosquitto_redis_stored_total", 21, WAIT_MS);
+	wait_until(health_is(port, 200, "\"active\""), WAIT_MS, "health with Redis");
+	scene_end(scene);
+}
+
 /* --- who asks badly -------------------------------------------------------------------------------------------- */
 
 static void bad_requests_are_refused(void **state)
@@ -321,6 +349,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(metrics_show_the_books), scene_test(slow_device_is_named), scene_test(health_tells_what_is_away),
+		scene_test(journal_is_seen_without_redis),
 		scene_test(bad_requests_are_refused), scene_test(slow_clients_hold_up_nobody),
 		scene_test(port_taken_is_an_error_at_start),
 	};

@@ -326,6 +326,55 @@ static void test_flipped(void **state)
 	scene_end(*state);
 }
 
+/* The broker's host fails: the file is as it was on the disk, long before all of it was written to Redis, and without its end.
+ * Nothing comes twice, or to the dead letters. */
+static void test_host_failed(void **state)
+{
+	struct fault *f = fault_new(*state, 100);
+	const struct span *lost = &f->spans[f->span_count - 20];
+
+	server_start(f->w.redis);
+	f->w.db = store_open(f->w.redis);
+	server_start(f->w.broker);
+	store_wait_stream(f->w.db, "s", COUNT, WAIT_MS);
+	server_kill(f->w.broker);
+	memset(f->image + lost->from, 0, f->len - lost->from);
+	image_write(f);
+	server_start(f->w.broker);
+	struct guest *p = guest_join(&f->w, "p", NULL);
+	guest_publish(p, "t", "behind", 1);
+	store_wait_stream(f->w.db, "s", COUNT + 1, WAIT_MS);
+	assert_int_equal(store_stream_len(f->w.db, "s"), COUNT + 1);
+	assert_int_equal(store_stream_len(f->w.db, "mqtt:dead"), 0);
+	scene_end(*state);
+}
+
+/* A rule that the settings no longer have is damaged in the journal: its messages were acknowledged, so they are kept where
+ * somebody can find them. */
+static void test_lost_rule(void **state)
+{
+	struct fault *f = fault_new(*state, 100);
+
+	f->image[RULES_OFFSET + RULES_TEXT_OFFSET] ^= 1;
+	image_write(f);
+	server_start(f->w.redis);
+	f->w.db = store_open(f->w.redis);
+	(void)scene_write(*state, "mosquitto-redis.conf", scene_text(*state,
+		"redis_url redis://127.0.0.1:%u/0\njournal %s\njournal_size 4M\nnode test\nmirror other stream other\n",
+		server_port(f->w.redis), f->path));
+	size_t from = server_log_size(f->w.broker);
+	server_start(f->w.broker);
+	assert_true(server_log_has(f->w.broker, from, "1 damaged in the rule table"));
+	store_wait_stream(f->w.db, "mqtt:dead", COUNT, WAIT_MS);
+	const redisReply *all = stored_stream(f->w.db, "mqtt:dead");
+	for (int i = 0; i < COUNT; i++) {
+		stored_expect(all->element[i], "error", "*", "source", "rule 0", "key", "", "id", "*", "topic", "t", "payload",
+			text_of(i, 100), "qos", "1", "retain", "0", "client", "p", NULL);
+		assert_int_equal(strncmp(stored_field(all->element[i], "error")->str, "RULE ", 5), 0);
+	}
+	scene_end(*state);
+}
+
 /* --- another file there ---------------------------------------------------------------------------------------- */
 
 static void test_not_a_journal(void **state)
@@ -458,6 +507,8 @@ int main(void)
 		scene_test(test_other_node),
 		scene_test(test_truncated),
 		scene_test(test_flipped),
+		scene_test(test_host_failed),
+		scene_test(test_lost_rule),
 		scene_test(test_not_a_journal),
 		scene_test(test_version),
 		scene_test(test_directory),

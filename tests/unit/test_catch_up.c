@@ -481,7 +481,15 @@ struct plugin_filter {
 	struct entry_id cursor, position, told; /* told: id of the event; none: zero */
 };
 
-enum mode { SAME_CURSORS, ALL_AT_ONCE, ANYTHING };
+/* History asked for once more, by the plugin's side. */
+struct plugin_replay {
+	bool asked;
+	size_t filter;
+	struct entry_id from, upto, told;
+	uint64_t last; /* 0: by `from` */
+};
+
+enum mode { SAME_CURSORS, ALL_AT_ONCE, ANYTHING, REPLAYS };
 
 struct model {
 	uint64_t random;
@@ -489,6 +497,9 @@ struct model {
 	struct catch_up *c;
 	struct message history[HISTORY_MAX];
 	unsigned delivered[HISTORY_MAX];
+	unsigned rounds[HISTORY_MAX];   /* replays, begun anew ones too, that were to bring it */
+	unsigned replayed[HISTORY_MAX]; /* times it came since the first of them was asked for */
+	struct plugin_replay replay;
 	size_t count;
 	uint64_t clock, redis; /* newest id given out; everything up to `redis` is in Redis */
 	struct entry_id last[TOPICS];
@@ -505,7 +516,7 @@ struct model {
 	size_t ack_count;
 	enum catch_up_verb asked;
 	struct catch_up_action action;
-	struct catch_up_filter snapshot[FILTERS];
+	struct catch_up_filter snapshot[FILTERS + 1];
 	size_t snapshot_count, fetch_at;
 	uint64_t event_needed;
 	bool live;
@@ -549,9 +560,10 @@ static void deliver(struct model *m, size_t index)
 	size_t t = 0;
 
 	m->delivered[index]++;
-	assert_int_equal(m->delivered[index], 1);
+	m->replayed[index]++;
+	assert_true(m->delivered[index] <= 1 + m->rounds[index]);
 	while (strcmp(topics[t], msg->topic.data) != 0) t++;
-	if (m->mode != ANYTHING) assert_true(entry_id_compare(m->last[t], msg->id) < 0);
+	if (m->mode < ANYTHING) assert_true(entry_id_compare(m->last[t], msg->id) < 0);
 	m->last[t] = msg->id;
 }
 
@@ -566,6 +578,49 @@ static void plugin_tell(struct model *m, size_t i, bool again)
 		.generation = at(m->generation), .filter = slice_str(filters[i]), .qos = 2, .again = again};
 	if (again) e->from = m->f[i].position;
 	m->f[i].told = e->id;
+}
+
+/* The messages that the replay asks for; the newest `last` of them when not 0. */
+static bool in_replay(const struct model *m, size_t index)
+{
+	const struct message *msg = &m->history[index];
+	struct catch_up_filter f = {.filter = (char *)(uintptr_t)filters[m->replay.filter], .known = true,
+		.end = m->replay.upto};
+	uint64_t newer = 0;
+
+	if (!catch_up_wants(&f, 1, msg)) return false;
+	if (m->replay.last == 0) return entry_id_compare(msg->id, m->replay.from) > 0;
+	for (size_t i = index + 1; i < m->count; i++) newer += catch_up_wants(&f, 1, &m->history[i]);
+	return newer < m->replay.last;
+}
+
+static void plugin_tell_replay(struct model *m, bool first)
+{
+	struct device_event *e = &m->events[m->event_count++];
+
+	assert_true(m->event_count <= EVENTS_MAX);
+	m->clock++;
+	if (m->generation == 0) m->generation = m->clock;
+	*e = (struct device_event){.op = DEVICE_OP_SUBSCRIBED, .id = at(m->clock), .client = slice_str("dev"),
+		.generation = at(m->generation), .filter = slice_str(filters[m->replay.filter]), .qos = 2, .again = true,
+		.replay = true, .replay_from = m->replay.last ? m->replay.upto : m->replay.from, .replay_last = m->replay.last,
+		.has_upto = true, .upto = m->replay.upto};
+	m->replay.told = e->id;
+	for (size_t i = 0; i < m->count; i++) {
+		if (!in_replay(m, i)) continue;
+		m->rounds[i]++;
+		if (first) m->replayed[i] = 0;
+	}
+}
+
+static void plugin_replay(struct model *m)
+{
+	size_t i = roll(m, FILTERS);
+
+	if (m->live || m->replay.asked || m->generation == 0 || !m->f[i].subscribed) return;
+	m->replay = (struct plugin_replay){.asked = true, .filter = i, .upto = at(m->clock),
+		.from = at(roll(m, (uint32_t)m->clock + 1)), .last = roll(m, 2) ? 1 + roll(m, 40) : 0};
+	plugin_tell_replay(m, true);
 }
 
 static void plugin_subscribe(struct model *m, size_t i)
@@ -584,6 +639,7 @@ static enum control_result plugin_switch(struct model *m, struct entry_id upto)
 	for (size_t i = 0; i < FILTERS; i++) {
 		if (m->f[i].subscribed && entry_id_compare(m->f[i].told, upto) > 0) return CONTROL_TOO_FAR;
 	}
+	if (m->replay.asked && entry_id_compare(m->replay.told, upto) > 0) return CONTROL_TOO_FAR;
 	while (first > 0 && entry_id_compare(m->history[first - 1].id, upto) > 0) first--;
 	if (m->count - first > SWITCH_MAX) return CONTROL_TOO_FAR;
 	for (size_t i = first; i < m->count; i++) {
@@ -639,7 +695,7 @@ static void send(struct model *m, const struct catch_up_action *a, size_t first,
 	m->wire[w].filter_count = 0;
 	if (a->verb != CATCH_UP_SEND_BATCH) return;
 	for (size_t i = 0; i < count; i++) {
-		if (catch_up_advances(m->c, i)) m->wire[w].filter[m->wire[w].filter_count++] = filter_number(f[i].filter);
+		if (catch_up_advances(m->c, i) && !f[i].replay) m->wire[w].filter[m->wire[w].filter_count++] = filter_number(f[i].filter);
 	}
 }
 
@@ -676,6 +732,19 @@ static void fetch_answer(struct model *m)
 	send(m, &a, first, n);
 }
 
+/* As bridge/device_read.c counts back: everything up to the replay's end is in Redis. */
+static struct entry_id counted_back(const struct model *m)
+{
+	struct entry_id oldest = ENTRY_ID_ZERO;
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < m->count; i++) {
+		if (!in_replay(m, i)) continue;
+		if (n++ == 0) oldest = m->history[i].id;
+	}
+	return n < m->replay.last ? ENTRY_ID_ZERO : at(oldest.ms - 1);
+}
+
 static void answer(struct model *m)
 {
 	size_t count;
@@ -683,6 +752,11 @@ static void answer(struct model *m)
 
 	switch (m->asked) {
 	case CATCH_UP_READ_CURSOR:
+		if (m->action.filter < count && f[m->action.filter].replay) {
+			catch_up_cursor_counted(m->c);
+			catch_up_cursor(m->c, counted_back(m));
+			break;
+		}
 		catch_up_cursor(m->c, m->action.filter < count ? m->f[filter_number(f[m->action.filter].filter)].cursor
 			: ENTRY_ID_ZERO);
 		break;
@@ -764,6 +838,7 @@ static void interrupt(struct model *m)
 	for (size_t i = 0; i < FILTERS; i++) {
 		if (m->f[i].subscribed) plugin_tell(m, i, true);
 	}
+	if (m->replay.asked) plugin_tell_replay(m, false);
 	m->redis = m->clock;
 	m->c = machine(m->generation);
 	while (m->events_given < m->event_count) {
@@ -773,7 +848,7 @@ static void interrupt(struct model *m)
 
 static void step(struct model *m)
 {
-	switch (roll(m, 9)) {
+	switch (roll(m, m->mode == REPLAYS ? 10 : 9)) {
 	case 0:
 		if (m->steps < 1500) publish(m);
 		break;
@@ -803,13 +878,17 @@ static void step(struct model *m)
 	case 7:
 		if (m->mode != ALL_AT_ONCE && m->interruptions < 4 && roll(m, 150) == 0) interrupt(m);
 		break;
+	case 9:
+		if (m->steps < 1400 && roll(m, 60) == 0) plugin_replay(m);
+		break;
 	default:
 		break;
 	}
 	m->steps++;
 }
 
-/* Everything a filter was owed between its cursor and the switch has come once; nothing else has. */
+/* Everything a filter was owed between its cursor and the switch has come once; what was asked for once more came then;
+ * nothing else has. */
 static void check_books(const struct model *m)
 {
 	for (size_t i = 0; i < m->count; i++) {
@@ -822,7 +901,12 @@ static void check_books(const struct model *m)
 			if (m->f[k].subscribed && catch_up_wants(&f, 1, &m->history[i])) owed = true;
 		}
 		if (m->history[i].id.ms > m->live_at) owed = false;
-		assert_int_equal(m->delivered[i], owed ? 1 : 0);
+		if (m->rounds[i] == 0) {
+			assert_int_equal(m->delivered[i], owed ? 1 : 0);
+			continue;
+		}
+		assert_true(m->replayed[i] >= 1);
+		assert_true(m->delivered[i] <= (owed ? 1 : 0) + m->rounds[i]);
 	}
 }
 
@@ -859,7 +943,7 @@ static void model(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= 400; seed++) {
-		for (int mode = SAME_CURSORS; mode <= ANYTHING; mode++) {
+		for (int mode = SAME_CURSORS; mode <= REPLAYS; mode++) {
 			if (seed == 1) printf("model: mode %d, seeds 1 to 400\n", mode);
 			model_run((enum mode)mode, seed);
 		}

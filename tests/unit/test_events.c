@@ -69,6 +69,20 @@ static void least(void **state)
 	assert_int_equal(e.op, DEVICE_OP_UNSUBSCRIBED);
 }
 
+static void replay(void **state)
+{
+	struct device_event e;
+	const char *why;
+
+	(void)state;
+	assert_int_equal(decode(PAIRS("op=subscribed", "client=c", "filter=a", "qos=1", "again=1", "replay=3-4", "upto=9-1"), &e,
+		&why), ST_OK);
+	assert_true(e.replay && e.replay_from.ms == 3 && e.replay_from.seq == 4 && e.replay_last == 0 && e.upto.ms == 9);
+	assert_int_equal(decode(PAIRS("op=subscribed", "client=c", "filter=a", "qos=1", "again=1", "replay=last=12@9-1",
+		"upto=9-1"), &e, &why), ST_OK);
+	assert_true(e.replay && e.replay_last == 12);
+}
+
 static void refused(void **state)
 {
 	static const char *const table[][6] = {
@@ -91,6 +105,9 @@ static void refused(void **state)
 		{"op=subscribed", "client=c", "filter=a", "qos=1", "rate=18446744073709551617", NULL},
 		{"op=subscribed", "client=c", "filter=a", "qos=1", "from=", NULL},
 		{"op=subscribed", "client=c", "filter=a", "qos=1", "upto=1-", NULL},
+		{"op=subscribed", "client=c", "filter=a", "qos=1", "replay=1-1", NULL},
+		{"op=subscribed", "filter=a", "client=c", "qos=1", "replay=last=0@1-1", NULL},
+		{"op=subscribed", "filter=a", "client=c", "qos=1", "replay=x", NULL},
 		{"op=live", "client=c", NULL},
 		{"op=gone", "generation=1-1", NULL},
 		{"op=unsubscribed", "client=c", "generation=1-1", NULL},
@@ -122,7 +139,7 @@ static void foreign_bytes(void **state)
 {
 	static const char *const names[] = {"op", "client", "generation", "filter", "qos", "user", "rate", "again",
 		"queued",
-		"from", "upto", ""};
+		"from", "upto", "replay", ""};
 	static const char *const values[] = {"subscribed", "live", "c", "1-1", "a/#", "1", "0", ""};
 	unsigned seed = 20260101;
 
@@ -138,7 +155,7 @@ static void foreign_bytes(void **state)
 
 		for (size_t i = 0; i < sizeof(bytes); i++) bytes[i] = (char)rand();
 		for (size_t i = 0; i < count; i++) {
-			n[i] = slice_str(names[rand() % 12]);
+			n[i] = slice_str(names[rand() % 13]);
 			v[i] = rand() % 4 ? slice_str(values[rand() % 8]) : slice_of(bytes, (size_t)rand() % sizeof(bytes));
 			if (rand() % 20 == 0) v[i] = (struct slice){0};
 		}
@@ -156,6 +173,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(subscribed),
 		cmocka_unit_test(least),
+		cmocka_unit_test(replay),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(empty),
 		cmocka_unit_test(foreign_bytes),

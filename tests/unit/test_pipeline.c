@@ -713,6 +713,13 @@ static void confirm(struct bench *b, int count)
 	}
 }
 
+static size_t count_of(const char *text, const char *what)
+{
+	size_t count = 0;
+	for (const char *at = text; (at = strstr(at, what)); at++) count++;
+	return count;
+}
+
 static char *entry(uint64_t n)
 {
 	static char text[64];
@@ -833,6 +840,66 @@ static void unknown_marks_bring_nothing_back(void **state)
 	}
 }
 
+/* First a replica that has nothing yet, then the one that was promoted and lacks the last three. */
+static void an_empty_one_in_between(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	confirm(b, 5);
+	pipeline_lost(b->p);
+	bench_mark(b, "", "");
+	pipeline_lost(b->p);
+	bench_mark(b, "", "");
+	assert_int_equal(bench_gather(b), ST_END);
+	assert_int_equal(count_of(b->log, "lost writes"), 1);
+	pipeline_lost(b->p);
+	bench_mark(b, "1001-1", "");
+	(void)bench_gather(b);
+	char *text = bench_sent(b);
+	for (uint64_t n = 0; n < 5; n++) assert_true((strstr(text, entry(n)) != NULL) == (n >= 2));
+	free(text);
+	bench_close(b);
+}
+
+/* What was under way is gathered anew, in a larger transaction, and then the first copy turns out to have come through. */
+static void a_shorter_copy_came_first(void **state)
+{
+	(void)state;
+	for (int past = 0; past < 2; past++) {
+		struct bench *b = ready();
+		confirm(b, 1);
+		if (past) confirm(b, 3);
+		else bench_message(b, 1001, "0", "t", S("x"));
+		if (past) pipeline_lost(b->p);
+		if (past) bench_mark(b, "1000-0", "");
+		(void)bench_gather(b);
+		free(bench_sent(b));
+		pipeline_lost(b->p);
+		pipeline_limits(b->p, 8 * 1024 * 1024, 0);
+		bench_mark(b, "1000-0", "");
+		if (!past) bench_message(b, 1002, "0", "t", S("y"));
+		(void)bench_gather(b);
+		char *text = bench_sent(b);
+		assert_non_null(strstr(text, entry(1)));
+		assert_non_null(strstr(text, entry(2)));
+		free(text);
+		pipeline_lost(b->p);
+		bench_mark(b, "1001-1", "");
+		(void)bench_gather(b);
+		if (!past) {
+			expect_sent(b, "XRANGE s:t 1001-1 + COUNT 1\n");
+			ANSWER(b, "*0");
+			expect_released(b, 1, 1, 0, 0);
+			(void)bench_gather(b);
+		}
+		text = bench_sent(b);
+		assert_null(strstr(text, entry(1)));
+		assert_non_null(strstr(text, entry(2)));
+		free(text);
+		bench_close(b);
+	}
+}
+
 /* Redis as it was before this run wrote anything: that mark is known too. */
 static void back_to_the_beginning(void **state)
 {
@@ -904,13 +971,6 @@ static char *confirm_all(struct bench *b)
 	}
 	buf_append(&all, "", 1);
 	return all.data;
-}
-
-static size_t count_of(const char *text, const char *what)
-{
-	size_t count = 0;
-	for (const char *at = text; (at = strstr(at, what)); at++) count++;
-	return count;
 }
 
 static void too_large_values(void **state)
@@ -1174,6 +1234,82 @@ static void foreign_marks_hide_nothing(void **state)
 	}
 }
 
+/* The journal has lost the record that the mark names: its end when the host failed, or to damage. The name beside the mark
+ * tells that it is this journal's, so that what an earlier run has left up to it is there. */
+static void a_mark_whose_record_is_lost(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *there, *mark;
+		int verified, sent; /* of four that were left over and one that is new */
+		bool told;
+	} rows[] = {
+		{"j1", "1001-9", 2, 3, false}, /* a damaged one in the midst */
+		{"j1", "1002-2", 3, 2, false},
+		{"j1", "1003-3", 4, 1, false},
+		{"j1", "1900-0", 4, 1, false},  /* all of the end */
+		{"j1", "9000-0", 4, 1, true},   /* and then the clock was set back: the new one is no older one */
+		{"j1", "999-0", 0, 5, false},
+		{"j1", "", 0, 5, false},
+		{"j2", "1001-9", 0, 5, true},
+		{"j2", "1900-0", 0, 5, true},
+		{"", "1900-0", 0, 5, true},
+		{"j2", "1002-2", 3, 2, false}, /* but this record is ours */
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct bench *b = fresh();
+		for (uint64_t n = 0; n < 4; n++) bench_message(b, 1000 + n, "0", "t", S("x"));
+		b->left_over = b->records[3].id;
+		bench_message(b, 2000, "0", "t", S("new"));
+		b->journal = "j1";
+		b->journal_there = rows[i].there;
+		bench_restart(b);
+		bench_mark(b, rows[i].mark, "");
+		(void)bench_gather(b);
+		if (rows[i].verified > 0) {
+			char *text = bench_sent(b);
+			assert_int_equal(count_of(text, "XRANGE"), rows[i].verified);
+			free(text);
+			for (size_t n = 0; n < b->replies; n++) bench_reply(b, n, "*0");
+			expect_released(b, (size_t)rows[i].verified, (uint64_t)rows[i].verified, 0, 0);
+		}
+		(void)bench_gather(b);
+		char *text = bench_sent(b);
+		assert_int_equal(count_of(text, "XADD s:t"), rows[i].sent);
+		assert_int_equal(count_of(text, "SET p:mark:n:journal j1\nSET p:mark:n 2000-4\n"), strcmp(rows[i].there, "j1") != 0);
+		free(text);
+		assert_int_equal(strstr(b->log, "another broker") != NULL, rows[i].told);
+		bench_close(b);
+	}
+}
+
+/* The name goes with the first mark only; and again, with what is under way, when another's was found. */
+static void the_journals_name(void **state)
+{
+	(void)state;
+	struct bench *b = fresh();
+	b->journal = "j1";
+	bench_restart(b);
+	bench_mark(b, "", "");
+	for (int turn = 0; turn < 2; turn++) {
+		send_one(b);
+		assert_int_equal(b->replies, turn == 0 ? 7 : 6);
+		if (turn == 0) ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|:1|+OK|+OK", "+OK");
+		else ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK");
+		expect_released(b, 1, 1, 0, 0);
+	}
+	send_one(b);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*-1", "+OK");
+	pipeline_resume(b->p);
+	b->journal_there = "j2";
+	bench_mark(b, "1000-77", "");
+	assert_int_equal(bench_gather(b), ST_END);
+	char *text = bench_sent(b);
+	assert_non_null(strstr(text, "SET p:mark:n:journal j1\nSET p:mark:n 1000-2\n"));
+	free(text);
+	bench_close(b);
+}
+
 static void damage_only(void **state)
 {
 	(void)state;
@@ -1403,6 +1539,8 @@ int main(void)
 		cmocka_unit_test(what_redis_lost_is_sent_again),
 		cmocka_unit_test(lost_again_and_again),
 		cmocka_unit_test(unknown_marks_bring_nothing_back),
+		cmocka_unit_test(an_empty_one_in_between),
+		cmocka_unit_test(a_shorter_copy_came_first),
 		cmocka_unit_test(back_to_the_beginning),
 		cmocka_unit_test(applied_without_its_mark),
 		cmocka_unit_test(too_large_values),
@@ -1415,6 +1553,8 @@ int main(void)
 		cmocka_unit_test(records_of_an_earlier_run),
 		cmocka_unit_test(letters_of_an_earlier_run),
 		cmocka_unit_test(foreign_marks_hide_nothing),
+		cmocka_unit_test(a_mark_whose_record_is_lost),
+		cmocka_unit_test(the_journals_name),
 		cmocka_unit_test(damage_only),
 		cmocka_unit_test(room_is_made_behind_what_is_under_way),
 		cmocka_unit_test(room_is_made_with_nothing_under_way),

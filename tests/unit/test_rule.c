@@ -205,6 +205,9 @@ static void grants_good(void **state)
 	(void)state;
 	assert_true(g.new_policy == NEW_NONE && g.overlap_keepalive && g.rate == 0 && !g.replay);
 	grant_free(&g);
+	g = grant("devices/%c/# replay=yes", "devices/%c/# replay=yes");
+	assert_true(g.replay);
+	grant_free(&g);
 	g = grant("%u/# rate=50 overlap=0 new=last=10 replay=no", "%u/# new=last=10 overlap=0 rate=50");
 	assert_true(g.new_policy == NEW_LAST && g.new_count == 10 && !g.overlap_keepalive && g.overlap_ms == 0 &&
 		g.rate == 50);

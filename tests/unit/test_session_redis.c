@@ -149,8 +149,8 @@ static void unsubscribed_live_gone(void **state)
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
 	buf_free(&cursors);
-	struct session_event reloaded = {0};
-	expect(JOURNAL_RELOADED, &reloaded, 1, "XADD p:events:n1 MAXLEN ~ 100000 5000-7 op reloaded\n");
+	struct session_event reloaded = {.filter = S("a/# stream a\nb list b\n")};
+	expect(JOURNAL_RELOADED, &reloaded, 1, "XADD p:events:n1 MAXLEN ~ 100000 5000-7 op reloaded rules a/# stream a\nb list b\n\n");
 	struct session_event nothing = {.client = S("d"), .generation = {4200, 0}};
 	expect(JOURNAL_GONE, &nothing, 3,
 		"HDEL p:session:d live live_at here\n"

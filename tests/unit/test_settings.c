@@ -199,7 +199,7 @@ static void values(void **state)
 		{"redis_url rediss://h\nredis_tls_ca /does/not/exist", "/does/not/exist: "},
 		{"redis_url rediss://h\nredis_tls_cert /x", "need each other"},
 		{"broker_url mqtts://h\nbroker_tls_key /x", "need each other"},
-		{"outbox stream k", "outbox is not supported yet"}, {"listen localhost:1", "address in numbers"},
+		{"listen localhost:1", "address in numbers"},
 		{"acl_file /nonexistent", ":1: acl_file: /nonexistent"}, {"acl_file /tmp", "directory"},
 		{"redis_username bob", "redis_password_file"},
 		{"redis_password_file /nonexistent", ":1: redis_password_file \"/nonexistent\""},

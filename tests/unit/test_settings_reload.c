@@ -136,6 +136,27 @@ static void rules_that_go_stay_known(void **state)
 	settings_free(live);
 }
 
+static void rules_of_the_broker_alone(void **state)
+{
+	struct settings *live = load(BEFORE), *fresh = load(AFTER);
+
+	(void)state;
+	settings_remember(live, (struct slice){0});
+	settings_remember(live, slice_str(""));
+	assert_int_equal(live->retired_count, 0);
+	settings_remember(live, slice_str("a/# stream a:%t\nx/# stream \"x y\" maxage=1h\nraw/# list r format=raw\nx/# stream \"x y\"\n"));
+	assert_int_equal(live->retired_count, 1); /* ours, theirs, one that nobody can read, theirs again */
+	assert_string_equal(live->retired[0].key, "x y");
+	assert_false(live->retired_lost);
+	settings_exchange(live, fresh);
+	settings_free(fresh);
+	assert_int_equal(live->retired_count, 2);
+	settings_remember(live, slice_str("no rule\n"));
+	assert_int_equal(live->retired_count, 2);
+	assert_true(live->retired_lost);
+	settings_free(live);
+}
+
 static void too_many_rules_that_went(void **state)
 {
 	struct settings *live = load("node n\n");
@@ -172,6 +193,7 @@ int main(void)
 		cmocka_unit_test(fixed_ones_are_named),
 		cmocka_unit_test(a_setting_that_goes_is_unset),
 		cmocka_unit_test(rules_that_go_stay_known),
+		cmocka_unit_test(rules_of_the_broker_alone),
 		cmocka_unit_test(too_many_rules_that_went),
 		cmocka_unit_test(shared_until_the_last),
 	};

@@ -1,0 +1,121 @@
+/*
+ * What a reconnect takes when Redis is full of others: from SUBSCRIBE to the tenth of ten missed messages on a wildcard
+ * filter, and to live with nothing missed, with 100 to 1,000,000 topics and a tenth as many sessions in Redis. Medians
+ * over the rounds, all in one run; the figures of one column should be alike.
+ *
+ *	cmake -S . -B build -DBENCH=ON && cmake --build build && build/reconnect [most topics [rounds]]
+ *
+ * 1,000,000 topics and 9 rounds unless said otherwise; needs about 1 GiB for Redis then. Resolution is a few milliseconds:
+ * the tenth message is looked for every millisecond or two, live in Redis.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <cmocka.h>
+
+#include "tests/harness/fill.h"
+#include "tests/harness/guest.h"
+#include "tests/harness/store.h"
+
+enum { MISSED = 10, ROUNDS_MAX = 99, WAIT_MS = 60000 };
+
+static unsigned most = 1000000, rounds = 9;
+
+struct bench {
+	struct world w;
+	struct guest *device, *publisher;
+	size_t live, had;
+};
+
+static double now_exact_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Is "live" in the device's hash? (GONE takes it out.) */
+static bool is_live(struct bench *b)
+{
+	return store_integer(b->w.db, "HEXISTS", "mqtt:session:d", "live", NULL) == 1;
+}
+
+static double reconnect(struct bench *b, unsigned missed)
+{
+	double began;
+
+	guest_disconnect(b->device);
+	wait_until(!is_live(b), WAIT_MS, "the device to be gone");
+	for (unsigned i = 0; i < missed; i++) guest_publish(b->publisher, scene_text(b->w.scene, "a/%u/x", i), "m", 1);
+	guest_connect(b->device);
+	began = now_exact_ms();
+	guest_subscribe(b->device, "a/+/x", 1);
+	b->had += missed;
+	while (guest_count(b->device) < b->had) { /* without a pause: milliseconds count */
+		scene_require(now_exact_ms() - began < WAIT_MS, "nothing came");
+	}
+	if (missed == 0) wait_until(is_live(b), WAIT_MS, "live");
+	double took = now_exact_ms() - began;
+	wait_until(is_live(b), WAIT_MS, "live");
+	return took;
+}
+
+static double median(struct bench *b, unsigned missed)
+{
+	double all[ROUNDS_MAX];
+
+	for (unsigned i = 0; i < rounds; i++) all[i] = reconnect(b, missed);
+	qsort(all, rounds, sizeof(all[0]), by_size);
+	return all[rounds / 2];
+}
+
+static void test_reconnect(void **state)
+{
+	struct scene *scene = *state;
+	struct bench b = {0};
+	struct timespec now;
+	unsigned topics = 0;
+
+	world_start(&b.w, scene, "mirror # stream s:%t\nredeliver # overlap=0\n", WORLD_BRIDGE);
+	b.publisher = guest_join(&b.w, "p", NULL);
+	b.device = guest_join(&b.w, "d", NULL);
+	guest_subscribe(b.device, "a/+/x", 1);
+	wait_until(is_live(&b), WAIT_MS, "live");
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	printf("%10s %10s %22s %22s\n", "topics", "sessions", "ten missed (ms)", "none missed (ms)");
+	for (unsigned next = 100; next <= most; next *= 10) {
+		uint64_t earlier = ((uint64_t)now.tv_sec - 3600) * 1000;
+
+		fill_topics(b.w.db, topics, next, earlier);
+		fill_sessions(b.w.db, topics / 10, next / 10, earlier);
+		topics = next;
+		printf("%10u %10u %22.1f %22.1f\n", topics, topics / 10, median(&b, MISSED), median(&b, 0));
+		(void)fflush(stdout);
+	}
+	scene_end(scene);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {scene_test(test_reconnect)};
+
+	if (argc > 1) most = (unsigned)strtoul(argv[1], NULL, 10);
+	if (argc > 2) rounds = (unsigned)strtoul(argv[2], NULL, 10);
+	if (most < 100 || rounds < 1 || rounds > ROUNDS_MAX) {
+		fprintf(stderr, "usage: reconnect [most topics, from 100 [rounds, 1 to %d]]\n", ROUNDS_MAX);
+		return 2;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

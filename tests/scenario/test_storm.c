@@ -1,0 +1,260 @@
+/*
+ * Very many devices at once: all are given what they missed, each its own, in order and once; none waits for another's
+ * whole backlog; the bridge's memory and connections stay within bounds.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/entry_id.h"
+#include "tests/harness/crowd.h"
+#include "tests/harness/guest.h"
+#include "tests/harness/publisher.h"
+#include "tests/harness/servers.h"
+#include "tests/harness/store.h"
+
+#define WAIT_MS 120000
+#define LINES "mirror own/# stream own:%2\nmirror common/# stream common\nmirror long/# stream long\n" \
+	"redeliver own/%c/# overlap=0\nredeliver common/# overlap=0\nredeliver long/# overlap=0\nhold_timeout 10m\n"
+/* Without a line for each message. */
+#define BROKER_OPTIONS "log_type none\nlog_type error\nlog_type warning\nlog_type notice\n"
+
+enum {
+	DEVICES = 2000, OWN = 4, COMMON = 20, LIVE_PER_SECOND = 200,
+	LONG_DEVICES = 70, LONG = 3000, SHORT_DEVICES = 150,
+	BRIDGE_KIB_MAX = 256 * 1024, BRIDGE_CONNECTIONS_MAX = 4
+};
+
+struct tally {
+	unsigned own, common, more; /* of each the next number */
+	bool live, gone;
+};
+
+struct storm {
+	struct world w;
+	struct crowd *crowd;
+	struct guest *publisher;
+	struct publisher *live; /* for others */
+	unsigned quiet, arrival; /* its sections: nothing else going on; as many devices arrive and miss nothing */
+	unsigned count, long_count;
+	struct tally *tallies;
+	unsigned complete, long_complete;
+	char seen[ENTRY_ID_TEXT_MAX]; /* session events are read up to here */
+	unsigned went_live, gone;
+	unsigned long_complete_at_90; /* when nine of ten of the others were complete */
+};
+
+/* --- what a device is given -------------------------------------------------------------------------------------- */
+
+static bool is_complete(const struct storm *s, unsigned device)
+{
+	const struct tally *t = &s->tallies[device];
+
+	return t->own == OWN && t->common == COMMON && (device >= s->long_count || t->more == LONG);
+}
+
+static void on_message(void *ctx, const struct crowd_message *m)
+{
+	struct storm *s = ctx;
+	struct tally *t = &s->tallies[m->device];
+	unsigned number = (unsigned)strtoul(m->payload, NULL, 10), *next = &t->common;
+	char own[64];
+
+	(void)snprintf(own, sizeof(own), "own/d%u/t", m->device);
+	if (strcmp(m->topic, own) == 0) next = &t->own;
+	else if (strcmp(m->topic, "long/t") == 0 && m->device < s->long_count) next = &t->more;
+	else scene_require(strcmp(m->topic, "common/t") == 0, "device %u was given %s", m->device, m->topic);
+	scene_require(number == *next, "device %u, %s: %u came, %u was due", m->device, m->topic, number, *next);
+	(*next)++;
+	if (!is_complete(s, m->device)) return;
+	if (m->device < s->long_count) {
+		s->long_complete++;
+		return;
+	}
+	s->complete++;
+	if (s->complete == (s->count - s->long_count) * 9 / 10) s->long_complete_at_90 = s->long_complete;
+}
+
+/* --- what the plugin tells ----------------------------------------------------------------------------------------- */
+
+/* Session events since the last look: who went live, who is gone. */
+static void look_at_events(struct storm *s)
+{
+	char from[ENTRY_ID_TEXT_MAX + 1];
+	const redisReply *events;
+
+	(void)snprintf(from, sizeof(from), "(%s", s->seen);
+	events = store_query(s->w.db, "XRANGE", "mqtt:events:test", from, "+", "COUNT", "5000", NULL);
+	for (size_t i = 0; i < events->elements; i++) {
+		const redisReply *op = stored_field(events->element[i], "op"), *client = stored_field(events->element[i], "client");
+		unsigned device;
+
+		(void)snprintf(s->seen, sizeof(s->seen), "%s", stored_id(events->element[i]));
+		if (!client || sscanf(client->str, "d%u", &device) != 1 || device >= s->count) continue;
+		if (strcmp(op->str, "live") == 0 && !s->tallies[device].live) {
+			s->tallies[device].live = true;
+			s->went_live++;
+		}
+		if (strcmp(op->str, "gone") == 0 && !s->tallies[device].gone) {
+			s->tallies[device].gone = true;
+			s->gone++;
+		}
+	}
+}
+
+static void wait_for(struct storm *s, const unsigned *count, unsigned wanted, const char *what)
+{
+	uint64_t limit = now_ms() + WAIT_MS;
+
+	while (*count < wanted) {
+		scene_require(now_ms() < limit, "only %u of %u devices %s", *count, wanted, what);
+		crowd_turn(s->crowd, 20);
+		look_at_events(s);
+	}
+}
+
+static void publish(struct storm *s, const char *topic, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		char text[16];
+		int len = snprintf(text, sizeof(text), "%u", i);
+
+		scene_require(guest_send(s->publisher, topic, text, (size_t)len, 1, false, 200) >= 0, "publisher lost");
+	}
+}
+
+/* --- the bridge ------------------------------------------------------------------------------------------------------ */
+
+static long bridge_peak_kib(const struct storm *s)
+{
+	const char *text = scene_read(s->w.scene, scene_text(s->w.scene, "/proc/%d/status", server_pid(s->w.bridge)), NULL);
+	const char *at = text ? strstr(text, "VmHWM:") : NULL;
+
+	scene_require(at, "no VmHWM");
+	return strtol(at + 6, NULL, 10);
+}
+
+static unsigned bridge_connections(const struct storm *s)
+{
+	const redisReply *list = store_query(s->w.db, "CLIENT", "LIST", NULL);
+	unsigned n = 0;
+
+	for (const char *at = list->str; (at = strstr(at, "name=mosquitto-redis-bridge")) != NULL; at++) n++;
+	return n;
+}
+
+/* --- rounds ---------------------------------------------------------------------------------------------------------- */
+
+/* Everybody has been there once, and is away. */
+static void storm_start(struct storm *s, struct scene *scene, unsigned count, unsigned long_count)
+{
+	memset(s, 0, sizeof(*s));
+	crowd_descriptors(count * 2 + 200);
+	s->count = count;
+	s->long_count = long_count;
+	s->tallies = calloc(count, sizeof(*s->tallies));
+	assert_non_null(s->tallies);
+	(void)snprintf(s->seen, sizeof(s->seen), "0-0");
+	world_start_with(&s->w, scene, LINES, BROKER_OPTIONS, WORLD_BRIDGE);
+	s->publisher = guest_join(&s->w, "p", NULL);
+	s->crowd = crowd_new(scene, server_port(s->w.broker), count, "d%u", on_message, s);
+	crowd_filter(s->crowd, 0, count, "own/%s/#");
+	crowd_filter(s->crowd, 0, count, "common/#");
+	crowd_filter(s->crowd, 0, long_count, "long/#");
+	s->live = publisher_start(scene, server_port(s->w.broker), "live", 1, 64);
+	publisher_pace(s->live, LIVE_PER_SECOND);
+	s->quiet = publisher_section(s->live);
+	wait_until(publisher_latency(s->live, s->quiet).count >= LIVE_PER_SECOND, WAIT_MS, "a quiet second");
+	s->arrival = publisher_section(s->live);
+	crowd_connect(s->crowd);
+	wait_for(s, &s->went_live, count, "went live");
+	publisher_pace(s->live, 0);
+	crowd_disconnect(s->crowd);
+	wait_for(s, &s->gone, count, "are gone");
+}
+
+static void missed(struct storm *s)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		char topic[64];
+
+		(void)snprintf(topic, sizeof(topic), "own/d%u/t", i);
+		publish(s, topic, OWN);
+	}
+	publish(s, "common/t", COMMON);
+	if (s->long_count) publish(s, "long/t", LONG);
+	scene_require(guest_flush(s->publisher, WAIT_MS), "publishes not acknowledged");
+}
+
+static void test_two_thousand(void **state)
+{
+	struct scene *scene = *state;
+	struct storm s;
+	uint64_t began;
+	unsigned stormy, connections;
+
+	storm_start(&s, scene, DEVICES, 0);
+	missed(&s);
+	connections = bridge_connections(&s);
+	stormy = publisher_section(s.live);
+	publisher_pace(s.live, LIVE_PER_SECOND);
+	began = now_ms();
+	crowd_connect(s.crowd);
+	wait_for(&s, &s.complete, DEVICES, "have everything");
+	uint64_t took = now_ms() - began;
+	struct latency quiet = publisher_latency(s.live, s.quiet), arrival = publisher_latency(s.live, s.arrival),
+		during = publisher_latency(s.live, stormy);
+	assert_int_equal(crowd_subscribed(s.crowd), DEVICES);
+	if (connections == 0 || connections > BRIDGE_CONNECTIONS_MAX) fail_msg("%u connections", connections);
+	assert_int_equal(bridge_connections(&s), connections);
+	assert_true(bridge_peak_kib(&s) < BRIDGE_KIB_MAX);
+	publisher_pace(s.live, 0);
+	printf("    %d devices, %d messages in %llu ms; bridge at most %ld KiB, %u connections to Redis\n"
+		"    live publishes acknowledged, p50 and p99 in us: %u, %u; while as many arrive for the first time %u, %u; in the storm "
+		"%u, %u (ratio to that %.1f, %.1f)\n", DEVICES, DEVICES * (OWN + COMMON), (unsigned long long)took,
+		bridge_peak_kib(&s), connections, quiet.p50_us, quiet.p99_us, arrival.p50_us, arrival.p99_us, during.p50_us,
+		during.p99_us, (double)during.p50_us / (arrival.p50_us + 1), (double)during.p99_us / (arrival.p99_us + 1));
+	free(s.tallies);
+	scene_end(scene);
+}
+
+/* More long backlogs than places to read: the others do not wait for them to end. */
+static void test_fair(void **state)
+{
+	struct scene *scene = *state;
+	struct storm s;
+
+	storm_start(&s, scene, LONG_DEVICES + SHORT_DEVICES, LONG_DEVICES);
+	missed(&s);
+	server_pause(s.w.bridge); /* so that all are there when it begins */
+	crowd_connect(s.crowd);
+	uint64_t limit = now_ms() + WAIT_MS;
+	while (crowd_subscribed(s.crowd) < s.count) {
+		scene_require(now_ms() < limit, "only %u subscribed", crowd_subscribed(s.crowd));
+		crowd_turn(s.crowd, 20);
+	}
+	server_continue(s.w.bridge);
+	wait_for(&s, &s.complete, SHORT_DEVICES, "have everything");
+	wait_for(&s, &s.long_complete, LONG_DEVICES, "have their long backlog");
+	printf("    when nine of ten of the others were complete, %u of %u long backlogs were\n", s.long_complete_at_90,
+		LONG_DEVICES);
+	assert_true(s.long_complete_at_90 <= LONG_DEVICES / 2);
+	assert_true(bridge_peak_kib(&s) < BRIDGE_KIB_MAX);
+	free(s.tallies);
+	scene_end(scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scene_test(test_two_thousand),
+		scene_test(test_fair),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
