@@ -37,6 +37,12 @@ static const struct {
 		"  --yes    do not ask\n"
 		"  --json   one JSON document: the cursors before and after\n\n"
 		"The messages stay in Redis, for consumers and other devices. Refused unless the device is absent.\n"},
+	{"replay",
+		"  FILTER   as the device has subscribed, or a narrower one\n"
+		"  --since  " CTL_TIME_ACCEPTED "\n"
+		"  --last N the newest N messages\n"
+		"  --id ID  everything behind that id\n\n"
+		"The grant must have replay=yes, and a bridge must work.\n"},
 	{"tail",
 		"  FILTER   an MQTT topic filter, '#' for everything\n"
 		"  --since  " CTL_TIME_ACCEPTED "\n"

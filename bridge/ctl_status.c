@@ -31,6 +31,7 @@ struct report_view {
 	uint64_t status_ms; /* 0: none */
 	char mark[64];
 	uint64_t sessions, dead;
+	uint64_t outboxes[OUTBOX_COUNT_MAX]; /* entries there, as in the settings */
 	char bridge[384], fence[24]; /* who works, with which number; empty: nobody */
 	char warnings[WARNINGS_MAX][TEXT_MAX];
 	size_t warning_count;
@@ -164,6 +165,23 @@ static void gather_counts(struct report_view *v)
 	}
 }
 
+/* Entries of an outbox; of a list, all that wait, of a stream, those with `keep` that are done, too. */
+static uint64_t outbox_length(struct report_view *v, const struct outbox_setting *o)
+{
+	redisReply *reply = ctl_redis_ask(v->redis, o->kind == RULE_LIST ? "LLEN" : "XLEN", o->key, NULL);
+	uint64_t n = reply && reply->type == REDIS_REPLY_INTEGER ? (uint64_t)reply->integer : 0;
+
+	if (!reply || reply->type == REDIS_REPLY_ERROR)
+		warn(v, "outbox %s: %s", o->key, reply && reply->str ? reply->str : ctl_redis_error(v->redis));
+	if (reply) freeReplyObject(reply);
+	return n;
+}
+
+static void gather_outboxes(struct report_view *v)
+{
+	for (size_t i = 0; i < v->settings->outbox_count; i++) v->outboxes[i] = outbox_length(v, &v->settings->outboxes[i]);
+}
+
 /* --- printing -------------------------------------------------------------------------------------------------- */
 
 static void print_text(const struct report_view *v)
@@ -177,12 +195,27 @@ static void print_text(const struct report_view *v)
 	printf("bridge     %s%s%s\n", v->bridge[0] ? v->bridge : "none works", v->bridge[0] ? ", fence " : "", v->fence);
 	printf("sessions   %" PRIu64 "\n", v->sessions);
 	printf("dead       %" PRIu64 "\n", v->dead);
+	for (size_t i = 0; i < v->settings->outbox_count; i++)
+		printf("outbox     %s: %" PRIu64 " there\n", v->settings->outboxes[i].text, v->outboxes[i]);
 	if (v->status_ms) {
 		printf("plugin     reported %.1f s ago\n", now > v->status_ms ? (double)(now - v->status_ms) / 1000.0 : 0.0);
 	}
 	ctl_books_print(v->status);
 	for (size_t i = 0; i < v->warning_count; i++) printf("warning: %s\n", v->warnings[i]);
 	if (v->warning_count == 0) printf("no warnings\n");
+}
+
+static void json_outboxes(cJSON *root, const struct report_view *v)
+{
+	cJSON *list = cJSON_AddArrayToObject(root, "outboxes");
+
+	for (size_t i = 0; i < v->settings->outbox_count; i++) {
+		cJSON *outbox = cJSON_CreateObject();
+
+		(void)cJSON_AddStringToObject(outbox, "text", v->settings->outboxes[i].text);
+		(void)cJSON_AddNumberToObject(outbox, "entries", (double)v->outboxes[i]);
+		(void)cJSON_AddItemToArray(list, outbox);
+	}
 }
 
 static void print_json(const struct report_view *v)
@@ -213,6 +246,7 @@ static void print_json(const struct report_view *v)
 		}
 		(void)cJSON_AddNumberToObject(root, "sessions", (double)v->sessions);
 		(void)cJSON_AddNumberToObject(root, "dead_letters", (double)v->dead);
+		json_outboxes(root, v);
 	}
 	plugin = cJSON_AddObjectToObject(root, "plugin");
 	ctl_books_json(plugin, v->status);
@@ -252,6 +286,7 @@ int ctl_status(const struct settings *settings, bool json)
 	gather_plugin(v);
 	gather_bridge(v);
 	gather_counts(v);
+	gather_outboxes(v);
 	if (json) print_json(v);
 	else print_text(v);
 	code = v->warning_count ? CTL_PROBLEM : CTL_OK;

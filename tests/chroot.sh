@@ -60,6 +60,8 @@ chroot_run() {
 		mount -t proc proc "$1/proc"
 		mkdir -p "$1/dev/shm"
 		mount -t tmpfs tmpfs "$1/dev/shm"
+		mkdir -p "$1/dev/pts" # terminals
+		mount -t devpts -o newinstance,ptmxmode=0666 devpts "$1/dev/pts"
 		exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 CI="$2" \
 			http_proxy="$3" DEBIAN_FRONTEND=noninteractive sh -c "$4"
 	' sh "$1" "${CI:-}" "${http_proxy:-}" "$2"

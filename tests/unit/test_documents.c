@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "config/settings.h"
 #include "config/text_file.h"
@@ -134,6 +135,24 @@ static void examples_of_the_sample_are_valid(void **state)
 	text_file_free(&f);
 }
 
+/* What README.md tells about Redis users is what the tests run with. */
+static void readme_shows_the_users(void **state)
+{
+	struct text_file users = document(TEST_SOURCE_DIR "/config/redis-users.conf"), readme = document(README);
+	struct slice rest = slice_of(users.data, users.len), line;
+	size_t shown = 0;
+
+	(void)state;
+	while (text_line_next(&rest, &line)) {
+		if (!begins(line, "user ")) continue;
+		if (!memmem(readme.data, readme.len, line.data, line.len)) fail_msg("README: no line \"%.*s\"", (int)line.len, line.data);
+		shown++;
+	}
+	assert_int_equal(shown, 3);
+	text_file_free(&users);
+	text_file_free(&readme);
+}
+
 /* --- README.md ---------------------------------------------------------------------------------------------------- */
 
 /* Rows of the tables in the section "## Settings": lines that begin with "| `". False at the end. */
@@ -210,13 +229,39 @@ static void readme_has_every_setting_with_its_default(void **state)
 	text_file_free(&f);
 }
 
+/* README.md lists what changes live at SIGHUP: exactly the rows of the table that do. */
+static void readme_tells_what_changes_live(void **state)
+{
+	struct text_file f = document(README);
+	const char *from = strstr(f.data, "These change live:"), *to = from ? strstr(from, "Any other") : NULL;
+	size_t count, listed = 0, live = 0;
+	const struct setting_row *rows = settings_table(&count);
+	char name[64], *text;
+
+	(void)state;
+	assert_true(from && to);
+	text = strndup(from, (size_t)(to - from));
+	assert_non_null(text);
+	for (size_t i = 0; i < count; i++) {
+		(void)snprintf(name, sizeof(name), "`%s`", rows[i].name);
+		live += rows[i].reloadable;
+		if (rows[i].reloadable != (strstr(text, name) != NULL)) fail_msg("README, what changes live: %s", name);
+	}
+	for (const char *p = text; (p = strchr(p, '`')) != NULL; p++) listed++;
+	assert_int_equal(listed / 2, live);
+	free(text);
+	text_file_free(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sample_loads), cmocka_unit_test(sample_has_no_unknown_names),
 		cmocka_unit_test(sample_has_every_setting_with_its_default),
 		cmocka_unit_test(examples_of_the_sample_are_valid), cmocka_unit_test(readme_has_no_unknown_names),
+		cmocka_unit_test(readme_shows_the_users),
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
+		cmocka_unit_test(readme_tells_what_changes_live),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,8 @@ static struct settings *load(const char *text)
 	"broker_url mqtt://127.0.0.1:1\n"
 #define AFTER "node n2\nprefix q\njournal /tmp/j2\njournal_size 4M\njournal_full drop-old\nredis_url redis://127.0.0.1:7001/2\n" \
 	"mirror b/# list b\nmirror c/# stream c maxage=1h\nredeliver c/# rate=5\nsession_ttl 2h\nhold_timeout 3s\n" \
-	"acl_default allow\nbroker_url mqtt://127.0.0.1:2\nbroker_username u\n"
+	"acl_default allow\nbroker_url mqtt://127.0.0.1:2\nbroker_username u\n" \
+	"outbox stream o\nlisten 127.0.0.1:1\nredis_confirm fsync\n"
 
 static void all_live_and_nothing_else(const struct settings *s)
 {
@@ -54,6 +55,8 @@ static void all_live_and_nothing_else(const struct settings *s)
 	assert_int_equal(s->redis.port, 7000);
 	assert_int_equal(s->redis.db, 1);
 	assert_int_equal(s->broker.port, 1);
+	assert_int_equal(s->confirm, REDIS_CONFIRM_REPLY);
+	assert_int_equal(s->listen_at.port, 9419);
 }
 
 static void exchanged_in_place(void **state)
@@ -90,9 +93,10 @@ static void fixed_ones_are_named(void **state)
 	char names[256], few[12];
 
 	(void)state;
-	assert_int_equal(settings_fixed_changes(live, fresh, names, sizeof(names)), 7);
-	assert_string_equal(names, "redis_url, prefix, node, journal, journal_size, journal_full, broker_url");
-	assert_int_equal(settings_fixed_changes(live, fresh, few, sizeof(few)), 7);
+	assert_int_equal(settings_fixed_changes(live, fresh, names, sizeof(names)), 10);
+	assert_string_equal(names,
+		"redis_url, redis_confirm, prefix, node, journal, journal_size, journal_full, broker_url, outbox, listen");
+	assert_int_equal(settings_fixed_changes(live, fresh, few, sizeof(few)), 10);
 	assert_string_equal(few, "redis_url, ");
 	assert_int_equal(settings_fixed_changes(live, again, names, sizeof(names)), 0);
 	assert_string_equal(names, "");
