@@ -308,7 +308,7 @@ static void test_crashes(void **state)
 {
 	struct scene *s = *state;
 	struct world w;
-	unsigned number = 0, repeats = 0, seed = (unsigned)time(NULL);
+	unsigned number = 0, repeats = 0, seed = 20261122;
 
 	world_start(&w, s, "outbox stream push window=50\noutbox list push:list window=50\nmirror s/# stream got:%t\n"
 		"mirror l/# stream got:%t\n", WORLD_BRIDGE | WORLD_REDIS_ALWAYS);
@@ -325,10 +325,13 @@ static void test_crashes(void **state)
 		if (victim == w.redis) store_reopen(w.db);
 	}
 	wait_until(stream_done(&w, "push") && list_done(&w, "push:list"), WAIT_MS, "the outboxes to be empty");
+	/* The journal is written in order: what the broker acknowledged before is in Redis when this is. */
+	struct guest *end = guest_join(&w, "end", NULL);
+	guest_publish(end, "s/end", "x", 1);
+	store_wait_stream(w.db, "got:s/end", 1, WAIT_MS);
 	for (unsigned t = 0; t < TOPICS; t++) {
 		for (int way = 0; way < 2; way++) {
 			const char *key = scene_text(s, "got:%s/%u", way == 0 ? "s" : "l", t);
-			wait_until(store_stream_len(w.db, key) >= number / TOPICS, WAIT_MS, "the mirror");
 			repeats += check_order(&w, key, number / TOPICS);
 		}
 	}
@@ -402,7 +405,6 @@ static void test_successor(void **state)
 	for (unsigned t = 0; t < TOPICS; t++) {
 		for (int way = 0; way < 2; way++) {
 			const char *key = scene_text(s, "got:%s/%u", way == 0 ? "s" : "l", t);
-			wait_until(store_stream_len(w.db, key) >= number / TOPICS, WAIT_MS, "the mirror");
 			(void)check_order(&w, key, number / TOPICS);
 		}
 	}
