@@ -109,6 +109,21 @@ spawn() {
 	pids="$spawned $pids"
 }
 
+# pause_when PID NAME COMMAND...: SIGSTOP at a moment when the command succeeds.
+pause_when() {
+	paused_pid=$1
+	paused_name=$2
+	shift 2
+	tries=500
+	until kill -STOP "$paused_pid" && sleep 0.02 && "$@"; do
+		alive "$paused_pid" "$paused_name"
+		kill -CONT "$paused_pid"
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || die "$paused_name never came to the point"
+		sleep 0.01
+	done
+}
+
 # forget PID: its number may be another process's one day.
 forget() {
 	kept=""
