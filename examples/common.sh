@@ -92,9 +92,10 @@ listening() {
 	grep -qi ":$(printf '%04X' "$1") 00000000:0000 0A" /proc/net/tcp
 }
 
-# free_port N: a port from 20000 to 29999 on which nobody listens; the first one tried depends on process and N.
+# free_port: a port from 20000 to 29999 on which nobody listens; the first one tried is drawn, so that scripts that run side
+# by side do not meet.
 free_port() {
-	port=$((20000 + ($$ * 7 + $1 * 3331) % 10000))
+	port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 10000))
 	while listening "$port"; do port=$((port + 1)); done
 	echo "$port"
 }
@@ -146,6 +147,11 @@ reads() {
 	[ "$(redis --raw $asked)" = "$2" ]
 }
 
+# held STREAM GROUP CONSUMER: how many entries it was given and has not acknowledged.
+held() {
+	redis --raw XPENDING "$1" "$2" - + 1000 "$3" | grep -c '^[0-9]*-[0-9]*$' || true
+}
+
 # received FILE N: has it at least N lines?
 received() {
 	[ "$(wc -l <"$1")" -ge "$2" ]
@@ -167,8 +173,8 @@ prepare() {
 		>"$dir/build.log" 2>&1 || die "the build failed"
 	rm "$dir/build.log"
 	mkdir "$dir/redis"
-	redis_port=$(free_port 1)
-	broker_port=$(free_port 2)
+	redis_port=$(free_port)
+	broker_port=$(free_port)
 }
 
 # settings: the lines of standard input, behind those that say where the servers are; and mosquitto.conf.

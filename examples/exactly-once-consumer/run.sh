@@ -93,7 +93,7 @@ for meter in 1 2 3; do
 done
 
 say "One of the script's consumers stands still with entries in hand, until others have claimed them, and goes on"
-holds_4() { [ -n "$(redis --raw XPENDING readings sums - + 1 consumer-4)" ]; }
+holds_4() { [ "$(held readings sums consumer-4)" -gt 0 ]; }
 wait_for 30 "it to hold entries" holds_4
 until kill -STOP "$slot_4" && sleep 0.01 && holds_4; do
 	alive "$slot_4" "consumer 4"

@@ -61,7 +61,7 @@ nothing_pending() {
 }
 
 holds() {
-	[ -n "$(redis --raw XPENDING readings "$1" - + 1 "$2")" ]
+	[ "$(held readings "$1" "$2")" -gt 0 ]
 }
 
 # shellcheck disable=SC2086
@@ -113,7 +113,7 @@ until kill -STOP "$ben" && sleep 0.02 && holds alarms ben; do
 	kill -CONT "$ben"
 	sleep 0.01
 done
-echo "  ben holds $(redis --raw XPENDING readings alarms - + 10 ben | grep -c '^[0-9]*-[0-9]*$') entries"
+echo "  ben holds $(held readings alarms ben) entries"
 kill_now "$ben"
 wait_for 60 "the rest" seen_at_least alarms "$all"
 wait_for 20 "the last acknowledgement" nothing_pending alarms

@@ -50,7 +50,7 @@ holds() {
 	if [ "$1" = list ]; then
 		[ "$(redis LLEN "jobs:working:$2")" -gt 0 ]
 	else
-		[ -n "$(redis --raw XPENDING orders workers - + 1 "$2")" ]
+		[ "$(held orders workers "$2")" -gt 0 ]
 	fi
 }
 
