@@ -1,6 +1,6 @@
 /*
- * Holds the table of settings, config/mosquitto-redis.conf and README.md, "Settings", together, and the manual pages of
- * the programs with what these take; no server.
+ * Holds the table of settings, config/mosquitto-redis.conf and README.md, "Settings", together, the manual pages of the
+ * programs with what these take, and bridge/OPERATIONS.md with sizes and names; no server.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,12 +12,16 @@
 #include <string.h>
 
 #include "bridge/ctl_command.h"
+#include "config/message.h"
 #include "config/settings.h"
 #include "config/text_file.h"
+#include "plugin/journal_format.h"
 
 #define SAMPLE TEST_SOURCE_DIR "/config/mosquitto-redis.conf"
 #define README TEST_SOURCE_DIR "/README.md"
 #define CTL_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-ctl.1"
+#define OPERATIONS TEST_SOURCE_DIR "/bridge/OPERATIONS.md"
+#define METRICS TEST_SOURCE_DIR "/bridge/metrics.c"
 #define BRIDGE_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-bridge.8"
 
 static struct text_file document(const char *path)
@@ -334,6 +338,44 @@ static void manual_of_the_bridge_has_every_option(void **state)
 	free((char *)(uintptr_t)page.data);
 }
 
+/* --- bridge/OPERATIONS.md ------------------------------------------------------------------------------------------- */
+
+/* The example of the page: the body is the number of rules, their numbers, and the packed message. */
+static void operations_tells_the_size_of_a_record(void **state)
+{
+	struct text_file page = document(OPERATIONS);
+	char payload[256] = {0}, told[64];
+	const struct message m = {.topic = slice_str("sensors/plant/temperature"), .payload = slice_of(payload, sizeof(payload)),
+		.client = slice_str("sensor-17"), .qos = 1};
+	size_t fixed = sizeof(struct journal_header) + sizeof(uint16_t) + message_packed_size(&(struct message){0});
+	size_t bytes = sizeof(struct journal_header) + 2 * sizeof(uint16_t) + message_packed_size(&m);
+
+	(void)state;
+	(void)snprintf(told, sizeof(told), "record = %zu + 2", fixed);
+	if (!contains(slice_of(page.data, page.len), told)) fail_msg("OPERATIONS.md: not \"%s\"", told);
+	(void)snprintf(told, sizeof(told), "one rule: %zu, so %zu bytes", bytes, (bytes + 7) / 8 * 8);
+	if (!contains(slice_of(page.data, page.len), told)) fail_msg("OPERATIONS.md: not \"%s\"", told);
+	text_file_free(&page);
+}
+
+static void operations_names_metrics_that_exist(void **state)
+{
+	static const char prefix[] = "`mosquitto_redis_";
+	struct text_file page = document(OPERATIONS), source = document(METRICS);
+	size_t found = 0;
+
+	(void)state;
+	for (const char *p = page.data; (p = strstr(p, prefix)) != NULL; found++) {
+		char name[64];
+		p += sizeof(prefix) - 1;
+		(void)snprintf(name, sizeof(name), "\"%.*s\"", (int)strcspn(p, "`"), p);
+		if (!contains(slice_of(source.data, source.len), name)) fail_msg("OPERATIONS.md: no metric %s", name);
+	}
+	assert_true(found > 0);
+	text_file_free(&page);
+	text_file_free(&source);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -344,6 +386,7 @@ int main(void)
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
 		cmocka_unit_test(readme_tells_what_changes_live), cmocka_unit_test(manual_has_every_command_and_option),
 		cmocka_unit_test(manual_of_the_bridge_has_every_option),
+		cmocka_unit_test(operations_tells_the_size_of_a_record), cmocka_unit_test(operations_names_metrics_that_exist),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
