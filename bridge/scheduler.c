@@ -23,6 +23,15 @@
 #define WATCH_MS 1000
 #define BATCH_BYTES_MIN 1024
 #define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
+/* A device's batches are halved when one takes longer than this to be handed over, and doubled when it was quick: what is
+ * under way for the slow must not take the room of others. */
+#define ACK_SLOW_MS 1000
+#define ACK_QUICK_MS 200
+#define SHARE_FIRST 3 /* an eighth */
+#define SHARE_LEAST 6
+#define SHARE_COUNT_MIN 8
+#define SHARE_BYTES_MIN 4096
+#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 
 enum queue {
 	QUEUE_NONE,    /* waits for a reply or an acknowledgement */
@@ -48,6 +57,8 @@ struct device {
 	unsigned slice; /* batches sent since it has its place */
 	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
+	uint64_t sent_at_ms[CATCH_UP_WINDOW + 2];
+	unsigned share; /* its batches are full ones divided by 2 to the power of this */
 };
 
 struct scheduler {
@@ -161,6 +172,7 @@ static struct device *device_new(struct scheduler *s, const struct device_event 
 	}
 	d->scheduler = s;
 	d->began_ms = now_ms(s);
+	d->share = SHARE_FIRST;
 	client = catch_up_client(d->machine);
 	HASH_ADD_KEYPTR(hh, s->devices, client.data, client.len, d);
 	if (!d->hh.tbl) {
@@ -237,6 +249,7 @@ static void sent(struct device *d, const struct catch_up_action *a, enum status 
 	d->sent_ms = now_ms(s);
 	s->unacked_bytes += s->packet.len - d->unacked[slot];
 	d->unacked[slot] = s->packet.len;
+	d->sent_at_ms[slot] = d->sent_ms;
 	/* What the machine takes as sent was not: only the plugin knows where to go on. */
 	if (st != ST_OK && st != ST_LOST) s->again = true;
 }
@@ -382,6 +395,12 @@ static void start_read(struct device *d, const struct catch_up_action *a)
 	move(d, QUEUE_READY);
 }
 
+static size_t at_least(size_t part, size_t whole, size_t least)
+{
+	if (part >= least) return part;
+	return whole < least ? whole : least;
+}
+
 static void start_fetch(struct device *d, const struct catch_up_action *a)
 {
 	struct scheduler *s = d->scheduler;
@@ -409,7 +428,8 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 	}
 	move(d, QUEUE_NONE);
 	d->fetching = true;
-	fetch_step(d->fetch, a->count, s->batch_bytes, on_chunk, d);
+	fetch_step(d->fetch, at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN),
+		at_least(s->batch_bytes >> d->share, s->batch_bytes, SHARE_BYTES_MIN), on_chunk, d);
 }
 
 /* --- turns ----------------------------------------------------------------------------------------------------- */
@@ -599,6 +619,12 @@ bool scheduler_serves(struct scheduler *s, struct slice client)
 	return device_find(s, client) != NULL;
 }
 
+static void pace(struct device *d, uint64_t took_ms)
+{
+	if (took_ms > ACK_SLOW_MS && d->share < SHARE_LEAST) d->share++;
+	if (took_ms < ACK_QUICK_MS && d->share > 0) d->share--;
+}
+
 void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 {
 	struct device *d = device_find(s, ack->device);
@@ -607,6 +633,7 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 	if (!d || entry_id_compare(ack->generation, catch_up_generation(d->machine)) != 0) return;
 	d->sent_ms = now_ms(s);
 	if (ack->result == CONTROL_LATER) return;
+	pace(d, now_ms(s) - d->sent_at_ms[slot]);
 	s->unacked_bytes -= d->unacked[slot];
 	d->unacked[slot] = 0;
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);

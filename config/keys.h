@@ -3,6 +3,7 @@
  * no braces. Names that end in a node or client id carry it last, as it is.
  *   <prefix>:mark:<node>      string  id of the last message of that node that is in Redis with all its keys
  *   <prefix>:mark:<node>:dead string  id of the last message whose dead letters are written (plugin/pipeline.h)
+ *   <prefix>:mark:<node>:confirm string id of what redis_confirm was asked about behind a reconnect (plugin/wait.h)
  *   <prefix>:mark:<node>:journal  string  which journal file the mark is of, in hexadecimal
  *   <prefix>:index            zset    stored keys by the milliseconds of their last id (see index_member)
  *   <prefix>:session:<client> hash    what is known of a device (DEVICE FIELDS below)

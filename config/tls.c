@@ -33,6 +33,8 @@ SSL_CTX *tls_context_new(void)
 	if (!context) return NULL;
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_default_passwd_cb(context, no_password);
+	/* A server that is killed says no goodbye; what is whole is told by the protocol above. */
+	(void)SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
 	/* A write may be tried again from a buffer that has moved. */
 	(void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	return context;

@@ -92,9 +92,10 @@ listening() {
 	grep -qi ":$(printf '%04X' "$1") 00000000:0000 0A" /proc/net/tcp
 }
 
-# free_port N: a port from 20000 to 29999 on which nobody listens; the first one tried depends on process and N.
+# free_port: a port from 20000 to 29999 on which nobody listens; the first one tried is drawn, so that scripts that run side
+# by side do not meet.
 free_port() {
-	port=$((20000 + ($$ * 7 + $1 * 3331) % 10000))
+	port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 10000))
 	while listening "$port"; do port=$((port + 1)); done
 	echo "$port"
 }
@@ -108,6 +109,21 @@ spawn() {
 	pids="$spawned $pids"
 }
 
+# pause_when PID NAME COMMAND...: SIGSTOP at a moment when the command succeeds.
+pause_when() {
+	paused_pid=$1
+	paused_name=$2
+	shift 2
+	tries=500
+	until kill -STOP "$paused_pid" && sleep 0.02 && "$@"; do
+		alive "$paused_pid" "$paused_name"
+		kill -CONT "$paused_pid"
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || die "$paused_name never came to the point"
+		sleep 0.01
+	done
+}
+
 # forget PID: its number may be another process's one day.
 forget() {
 	kept=""
@@ -117,7 +133,7 @@ forget() {
 
 # kill_now PID: SIGKILL, and gone when this returns.
 kill_now() {
-	kill -9 "$1"
+	kill -9 "$1" || die "a program that was to be killed had ended by itself"
 	wait "$1" 2>/dev/null || true
 	forget "$1"
 }
@@ -146,6 +162,11 @@ reads() {
 	[ "$(redis --raw $asked)" = "$2" ]
 }
 
+# held STREAM GROUP CONSUMER: how many entries it was given and has not acknowledged.
+held() {
+	redis --raw XPENDING "$1" "$2" - + 1000 "$3" | grep -c '^[0-9]*-[0-9]*$' || true
+}
+
 # received FILE N: has it at least N lines?
 received() {
 	[ "$(wc -l <"$1")" -ge "$2" ]
@@ -167,8 +188,8 @@ prepare() {
 		>"$dir/build.log" 2>&1 || die "the build failed"
 	rm "$dir/build.log"
 	mkdir "$dir/redis"
-	redis_port=$(free_port 1)
-	broker_port=$(free_port 2)
+	redis_port=$(free_port)
+	broker_port=$(free_port)
 }
 
 # settings: the lines of standard input, behind those that say where the servers are; and mosquitto.conf.
@@ -232,9 +253,13 @@ publish() {
 	mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -m "$3" || die "publish to $2"
 }
 
-# publish_lines CLIENT TOPIC: a message for each line of standard input, over one connection.
+# publish_lines CLIENT TOPIC: a message for each line of standard input, over one connection. mosquitto_pub 2.1 goes at the end
+# of its input, whether or not everything was acknowledged, so that is put off for it.
 publish_lines() {
-	mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -l || die "publish to $2"
+	{
+		cat
+		case $(mosquitto_pub --version) in *"version 2.0"*) ;; *) sleep 2 ;; esac
+	} | mosquitto_pub -h 127.0.0.1 -p "$broker_port" -i "$1" -q 1 -t "$2" -l || die "publish to $2"
 }
 
 # events OPERATION N: does the plugin's event stream tell of that operation at least N times? (A bridge that comes back is

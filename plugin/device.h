@@ -149,7 +149,8 @@ void device_window_tidy(struct devices *d, struct device *dev);
 /* The oldest message for this filter that the device will not get any more if its connection ends now; a cursor must
  * stand before it. */
 struct entry_id device_cursor_within(const struct device *dev, const struct device_filter *f, struct entry_id cursor);
-/* May PASS end: is everything handed over, and has the broker taken it? */
+/* Is everything handed over that it was given, and not such that the broker may yet drop it? Then the device may go on to PASS,
+ * and from there to LIVE. */
 bool device_passed(const struct device *dev);
 /* A late device had everything behind owed_upto live, if only through one of its subscriptions. */
 bool device_owed(const struct device *dev, const struct message *m);

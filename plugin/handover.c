@@ -138,7 +138,7 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 	uint64_t position;
 	enum status st;
 
-	if (dev->window && window_waiting(dev->window) > 0) return ST_TOO_LARGE;
+	if (!device_passed(dev)) return ST_TOO_LARGE;
 	st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
 	if (st != ST_OK) return st;
 	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {

@@ -72,6 +72,7 @@ static void take_info(struct redis_facts *f, const redisReply *reply, size_t ind
 		info_value(reply, "maxmemory_policy", f->policy, sizeof(f->policy));
 	} else if (index == 2) {
 		info_value(reply, "aof_enabled", f->aof, sizeof(f->aof));
+		info_value(reply, "loading", f->loading, sizeof(f->loading));
 		info_value(reply, "rdb_last_bgsave_status", f->bgsave, sizeof(f->bgsave));
 	} else {
 		info_value(reply, "role", f->role, sizeof(f->role));
@@ -90,6 +91,11 @@ static void tell_changes(struct redis_checks *checks, const struct log_sink *log
 	}
 }
 
+bool redis_checks_loading(const struct redis_checks *checks)
+{
+	return strcmp(checks->facts.loading, "1") == 0;
+}
+
 void redis_checks_reply(struct redis_checks *checks, const struct log_sink *log, const redisReply *reply, size_t index)
 {
 	struct redis_facts *f = &checks->facts;
@@ -100,7 +106,7 @@ void redis_checks_reply(struct redis_checks *checks, const struct log_sink *log,
 	else if (index == 6) f->save_known = config_value(reply, f->save, sizeof(f->save));
 	else if (index == 7) (void)config_value(reply, f->bulk_max, sizeof(f->bulk_max));
 	else if (index == 8) (void)config_value(reply, f->request_max, sizeof(f->request_max));
-	if (index + 1 == REDIS_CHECKS_REPLIES) tell_changes(checks, log);
+	if (index + 1 == REDIS_CHECKS_REPLIES && !redis_checks_loading(checks)) tell_changes(checks, log);
 }
 
 /* --- judging -------------------------------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@ struct redis_facts {
 	char rewrite[8];       /* CONFIG GET no-appendfsync-on-rewrite */
 	char save[128];        /* CONFIG GET save */
 	bool save_known;       /* an empty one means no snapshots */
+	char loading[4];       /* INFO persistence: loading; while "1", its append-only file looks switched off */
 	/* for others to act on */
 	char run_id[48];       /* INFO server: run_id */
 	char uptime_s[24];     /* INFO server: uptime_in_seconds */
@@ -48,8 +49,10 @@ struct redis_checks {
 
 /* Appends the questions. */
 void redis_checks_ask(struct buf *out);
-/* Takes answer `index` of REDIS_CHECKS_REPLIES; judges with the last one. */
+/* Takes answer `index` of REDIS_CHECKS_REPLIES; judges with the last one, unless Redis is loading: ask again then. */
 void redis_checks_reply(struct redis_checks *checks, const struct log_sink *log, const redisReply *reply, size_t index);
+/* Was Redis loading when it was asked? */
+bool redis_checks_loading(const struct redis_checks *checks);
 /* The line for one check; empty when there is nothing to say. */
 void redis_checks_judge(const struct redis_facts *facts, enum redis_check check, char line[REDIS_CHECK_LINE_MAX]);
 

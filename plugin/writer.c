@@ -52,6 +52,8 @@ struct writer {
 	/* the token, INFO and the status hash: beside the messages */
 	struct redis_checks checks;
 	struct aof_rewrite rewrite;
+	uint64_t doubt_ms;   /* when the oldest record came that was perhaps under way when the connection was made; 0: none */
+	bool lost;           /* this connection's Redis has lost what was confirmed */
 	struct buf past;     /* copies of records that Redis has lost, for the transaction made of them */
 	struct buf side, scratch;
 	bool token_written, token_pending;
@@ -70,7 +72,7 @@ struct writer {
 static void pump(struct writer *w);
 static void make_room(struct writer *w);
 static void send_status(struct writer *w, bool always);
-static void rewrite_if_due(struct writer *w, bool lost);
+static void rewrite_if_due(struct writer *w);
 
 /* --- the end -------------------------------------------------------------------------------------------------- */
 
@@ -182,7 +184,10 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 	struct writer *w = ctx;
 	bool in_past = pipeline_in_past(w->pipeline);
 	pipeline_reply(w->pipeline, reply, index);
-	if (!in_past && pipeline_in_past(w->pipeline)) rewrite_if_due(w, true);
+	if (!in_past && pipeline_in_past(w->pipeline)) {
+		w->lost = true;
+		rewrite_if_due(w);
+	}
 	if (!reply || index + 1 < w->replies) return;
 	histogram_add(&w->latency, (uv_hrtime() - w->sent_ns) / 1000);
 	pump(w);
@@ -339,12 +344,10 @@ static bool writes_lists(struct writer *w)
 }
 
 /* Only lists can have something twice. */
-static void rewrite_if_due(struct writer *w, bool lost)
+static void rewrite_if_due(struct writer *w)
 {
-	bool left_over = report_get(w->report, reconnects) == 0 && report_get(w->report, recovered) > 0;
-	note_oldest(w);
-	uint64_t oldest_ms = left_over || pipeline_in_doubt(w->pipeline) ? report_get(w->report, oldest_ms) : 0;
-	if (!writes_lists(w) || !aof_rewrite_due(&w->rewrite, &w->checks.facts, oldest_ms, journal_clock_ms(), lost)) return;
+	if (!writes_lists(w)) return;
+	if (!aof_rewrite_due(&w->rewrite, &w->checks.facts, w->doubt_ms, journal_clock_ms(), w->lost)) return;
 	buf_clear(&w->side);
 	aof_rewrite_ask(&w->side);
 	if (redis_link_send(w->link, &w->side, 1, 0, on_rewrite_reply, w) != ST_OK) w->rewrite = (struct aof_rewrite){0};
@@ -360,11 +363,11 @@ static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
 		return;
 	}
 	redis_checks_reply(&w->checks, &w->log, reply, index - 1);
-	if (index < REDIS_CHECKS_REPLIES) return;
+	if (index < REDIS_CHECKS_REPLIES || redis_checks_loading(&w->checks)) return;
 	/* These were asked before the pipeline asked anything. */
 	pipeline_limits(w->pipeline, strtoull(w->checks.facts.bulk_max, NULL, 10),
 		strtoull(w->checks.facts.request_max, NULL, 10));
-	rewrite_if_due(w, false);
+	rewrite_if_due(w);
 }
 
 static void append_token(struct writer *w)
@@ -406,7 +409,8 @@ static void send_status(struct writer *w, bool always)
 static void on_status_timer(uv_timer_t *timer)
 {
 	struct writer *w = timer->data;
-	if (redis_link_is_ready(w->link) && !w->token_written && !w->token_pending) send_token(w, false);
+	bool loading = redis_checks_loading(&w->checks);
+	if (redis_link_is_ready(w->link) && (!w->token_written || loading) && !w->token_pending) send_token(w, loading);
 	note_oldest(w);
 	send_status(w, false);
 }
@@ -419,6 +423,10 @@ static void on_ready(void *ctx, struct redis_link *link)
 	(void)link;
 	report_set(w->report, redis_ready, 1);
 	if (w->was_ready) report_add(w->report, reconnects, 1);
+	bool left_over = !w->was_ready && report_get(w->report, recovered) > 0;
+	note_oldest(w);
+	w->doubt_ms = left_over || pipeline_in_doubt(w->pipeline) ? report_get(w->report, oldest_ms) : 0;
+	w->lost = false;
 	w->was_ready = true;
 	w->token_written = false;
 	send_token(w, true);

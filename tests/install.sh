@@ -85,6 +85,8 @@ contents() {
 ./usr/share/bash-completion/completions/mosquitto-redis-ctl
 ./usr/share/doc/mosquitto-redis/README.md
 ./usr/share/doc/mosquitto-redis/copyright
+./usr/share/doc/mosquitto-redis/OPERATIONS.md
+./usr/share/doc/mosquitto-redis/redis-users.conf
 ./usr/share/doc/mosquitto-redis/redis.conf
 ./usr/share/man/man1/mosquitto-redis-ctl.1
 ./usr/share/man/man5/mosquitto-redis.conf.5

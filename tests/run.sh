@@ -130,14 +130,14 @@ fi
 
 if [ "$quick" != 1 ]; then
 	step "unit tests with AddressSanitizer and UndefinedBehaviorSanitizer"
-	if build build-address -DSANITIZE=address,undefined $(targets tests/unit/test_*.c); then
+	if build build-address -DSANITIZE=address,undefined $(targets tests/unit/test_*.c tests/fuzz/fuzz_*.c); then
 		run_tests build-address 2 -L unit
 	else
 		one_failed "build with -DSANITIZE=address,undefined"
 	fi
 	step "what two threads share, with ThreadSanitizer"
 	if build build-thread -DSANITIZE=thread $(targets tests/unit/test_journal*.c tests/unit/test_report*.c tests/unit/test_confirm.c); then
-		run_tests build-thread 2 -L unit -R 'journal|report|confirm'
+		run_tests build-thread 2 -L unit -R '^test_(journal|report|confirm)'
 	else
 		one_failed "build with -DSANITIZE=thread"
 	fi

@@ -5,7 +5,7 @@ set -eu
 
 cd "$(dirname "$0")/../.."
 example=chat
-packages="python3 python3-redis chromium"
+packages="python3 python3-redis chromium ca-certificates"
 . ./examples/common.sh
 
 # member NAME FILE: a clean session; each message a line of the file. Its process is $spawned.
@@ -46,8 +46,8 @@ start_indexer() {
 command -v npm >/dev/null || packages="$packages npm"
 # shellcheck disable=SC2086
 prepare $packages
-websockets_port=$(free_port 3)
-page_port=$(free_port 4)
+websockets_port=$(free_port)
+page_port=$(free_port)
 broker_lines="listener $websockets_port 127.0.0.1
 protocol websockets"
 settings <<END
@@ -96,10 +96,10 @@ check "what was said while the indexer was dead is found" [ "$(search basil | wc
 say "The page in Chromium, with mqtt.js over Mosquitto's websockets listener on port $websockets_port"
 mkdir "$dir/page"
 cp examples/chat/index.html "$dir/page"
-(cd "$dir" && npm pack --silent mqtt@5.10.4 >npm.log 2>&1) || die "mqtt.js could not be fetched"
+(cd "$dir" && npm pack --loglevel error mqtt@5.10.4 >npm.log 2>&1) || die "mqtt.js could not be fetched"
 tar -C "$dir/page" --strip-components=2 -xzf "$dir/mqtt-5.10.4.tgz" package/dist/mqtt.min.js
 spawn page /usr/bin/python3 -m http.server --bind 127.0.0.1 --directory "$dir/page" "$page_port"
-wait_for 10 "the page's server" listening "$page_port"
+started "$spawned" "the page's server" listening "$page_port"
 spawn browser /usr/bin/python3 -B examples/chat/test_page.py "http://127.0.0.1:$page_port/index.html" "$broker_port" \
 	"$websockets_port" "$dir"
 if ! finished "$spawned"; then die "the page does not do what it should"; fi

@@ -15,10 +15,10 @@ ONLINE = "document.getElementById('state')?.textContent === 'online'"
 
 
 def bob_says(port, room, first, last):
-	lines = "\n".join(json.dumps({"id": f"bob-{room}-{n}", "from": "bob", "text": f"{room} {n}"})
-		for n in range(first, last + 1))
-	subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", port, "-i", "bob", "-q", "1", "-t", f"chat/{room}", "-l"],
-		input=lines + "\n", text=True, check=True)
+	for n in range(first, last + 1):
+		message = json.dumps({"id": f"bob-{room}-{n}", "from": "bob", "text": f"{room} {n}"})
+		subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", port, "-i", "bob", "-q", "1", "-t", f"chat/{room}",
+			"-m", message], check=True)
 
 
 def said(room, first, last):

@@ -59,7 +59,8 @@ def run_script(r, name):
 			entries = got[0][1] if got else []
 		for entry, fields in entries:
 			think()
-			apply(keys=["readings", "sums:script"], args=["sums", entry, meter_of(fields), fields["payload"]])
+			if not apply(keys=["readings", "sums:script"], args=["sums", entry, meter_of(fields), fields["payload"]]):
+				print(f"{entry} was applied by another", flush=True)
 
 
 def main():

@@ -66,13 +66,9 @@ mixed_up() {
 	redis --raw LRANGE device:7:log 0 -1 | awk '$2 == "begin" { open = $3 } $2 == "end" && $3 != open'
 }
 
-# pause_in_the_middle NAME PID: SIGSTOP at a moment when it is in the middle of a conversation.
-pause_in_the_middle() {
-	until kill -STOP "$2" && sleep 0.01 && redis --raw LINDEX device:7:log -1 | grep -q "^$1 begin"; do
-		alive "$2" "$1"
-		kill -CONT "$2"
-		sleep 0.0"$(awk -v seed="$$$(date +%N)" 'BEGIN { srand(seed); print int(rand() * 9) }')"
-	done
+# talks NAME: it is in the middle of a conversation.
+talks() {
+	redis --raw LINDEX device:7:log -1 | grep -q "^$1 begin"
 }
 
 # shellcheck disable=SC2086
@@ -91,6 +87,17 @@ for meter in 1 2 3; do
 	readings "$meter" | publish_lines "meter-$meter" "meters/$meter/kwh" &
 	publishers="$publishers $!"
 done
+
+say "One of the script's consumers stands still with entries in hand, until others have claimed them, and goes on"
+holds_4() { [ "$(held readings sums consumer-4)" -gt 0 ]; }
+wait_for 30 "it to hold entries" holds_4
+pause_when "$slot_4" "consumer 4" holds_4
+claimed() { ! holds_4; }
+wait_for 30 "the other to claim them" claimed
+kill -CONT "$slot_4"
+applied_by_another() { grep -q "applied by another" "$dir"/script-*.log; }
+wait_for 30 "one of them to be refused" applied_by_another
+echo "  entries that two tried to apply: $(cat "$dir"/script-*.log | grep -c "applied by another")"
 
 say "One after the other is killed (SIGKILL) and started again"
 for kill in 1 2 3 4 5 6 7 8; do
@@ -117,11 +124,11 @@ say "Three workers and one device: a lock. One is killed, one paused longer than
 for slot in 5 6 7; do start_slot "$slot"; done
 for slot in 5 6 7; do goes_on "worker-$slot"; done
 for round in 1 2 3; do
-	pause_in_the_middle worker-5 "$slot_5"
+	pause_when "$slot_5" worker-5 talks worker-5
 	kill_now "$slot_5"
 	start_slot 5
 	goes_on worker-7
-	pause_in_the_middle worker-6 "$slot_6"
+	pause_when "$slot_6" worker-6 talks worker-6
 	goes_on worker-7
 	kill -CONT "$slot_6"
 	goes_on worker-6

@@ -50,17 +50,13 @@ holds() {
 	if [ "$1" = list ]; then
 		[ "$(redis LLEN "jobs:working:$2")" -gt 0 ]
 	else
-		[ -n "$(redis --raw XPENDING orders workers - + 1 "$2")" ]
+		[ "$(held orders workers "$2")" -gt 0 ]
 	fi
 }
 
 # kill_in_the_middle KIND NAME PID: SIGKILL at a moment when it surely holds a job.
 kill_in_the_middle() {
-	until kill -STOP "$3" && sleep 0.02 && holds "$1" "$2"; do
-		alive "$3" "$2"
-		kill -CONT "$3"
-		sleep 0.01
-	done
+	pause_when "$3" "$2" holds "$1" "$2"
 	kill_now "$3"
 	echo "  $2 killed while it held: $(if [ "$1" = list ]; then redis --raw LRANGE "jobs:working:$2" 0 -1
 		else redis --raw XPENDING orders workers - + 10 "$2" | head -n 1; fi)"
@@ -69,16 +65,16 @@ kill_in_the_middle() {
 # three_workers KIND: 300 jobs, two of three workers are killed, a fresh one comes.
 three_workers() {
 	redis DEL done >/dev/null
-	worker "$1" "$1-ann" 5
-	ann=$spawned
-	worker "$1" "$1-ben" 5
-	ben=$spawned
-	worker "$1" "$1-cat" 5
 	jobs 1 300 | publish_lines planner "$2"
+	worker "$1" "$1-ann" 20
+	ann=$spawned
+	worker "$1" "$1-ben" 20
+	ben=$spawned
+	worker "$1" "$1-cat" 20
 	wait_for 30 "the first jobs" at_least 20
 	kill_in_the_middle "$1" "$1-ann" "$ann"
 	kill_in_the_middle "$1" "$1-ben" "$ben"
-	worker "$1" "$1-dan" 5
+	worker "$1" "$1-dan" 20
 	wait_for 60 "300 jobs done" all_done 300
 	check "each of 300 jobs was done" each_done 1 300
 	check "done twice: $(repeats), taken over from others: $(taken_over "$1")" [ "$(repeats)" -le "$(taken_over "$1")" ]

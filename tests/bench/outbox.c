@@ -146,7 +146,7 @@ static void bench(void **state)
 	memset(b->payload, 'x', PAYLOAD);
 	b->redis = redis_new(s, "redis", "appendonly yes\nappendfsync everysec\n");
 	b->broker = broker_new(s, "broker", NULL, scene_text(s, "log_type none\nlog_type error\nmax_inflight_messages %u\n", window));
-	const char *settings = scene_write(s, "settings.conf", scene_text(s, "redis_url redis://127.0.0.1:%u/0\nnode bench\n"
+	const char *settings = scene_write(s, "settings.conf", scene_text(s, "redis_url redis://127.0.0.1:%u/0\nnode bench\nlisten none\n"
 		"broker_url mqtt://127.0.0.1:%u\noutbox stream push window=%u\noutbox stream push:results window=%u result=results\n"
 		"outbox list push:list window=%u\n", server_port(b->redis), server_port(b->broker), window, window, window));
 	b->bridge = bridge_new(s, "bridge", settings);

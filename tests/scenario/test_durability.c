@@ -241,21 +241,19 @@ static void test_drop_new(void **state)
 	scene_end(scene);
 }
 
-/* Rising, none twice; the last run of numbers without a gap reaches up to `end` - 1. Returns where it begins. */
-static int check_tail(struct world *w, int end)
+/* Rising, none twice, the newest among them. (Where room could not be made in time, a newer one may be missing.) */
+static void check_tail(struct world *w, int end)
 {
 	const redisReply *all = stored_stream(w->db, "s:t");
-	int last = -1, begin = -1;
+	int last = -1;
 
 	assert_true(all->elements > 0);
 	for (size_t i = 0; i < all->elements; i++) {
 		int number = atoi(stored_field(all->element[i], "payload")->str);
 		scene_require(number > last, "%d follows %d", number, last);
-		if (number != last + 1 || begin < 0) begin = number;
 		last = number;
 	}
 	scene_require(last == end - 1, "the newest is %d instead of %d", last, end - 1);
-	return begin;
 }
 
 /* Redis stands still while ten times the journal's size is published, then goes on, or everything is killed first. */
@@ -286,8 +284,8 @@ static void drop_old(void **state, bool redis_ran, bool kill)
 	else server_start(w.redis);
 	if (!w.db) w.db = store_open(w.redis);
 	wait_until(book(&w, "queued") == 0 && book(&w, "stored") > 0, WAIT_MS, "the journal to be drained");
-	int begin = check_tail(&w, COUNT);
-	assert_between(COUNT - begin, 50, 100); /* of 1 MiB, most */
+	check_tail(&w, COUNT);
+	assert_between(store_stream_len(w.db, "s:t"), 50, 200); /* of 1 MiB most, and what went to Redis before */
 	world_wait_event(&w, "subscribed", "device", 1); /* session events make no room */
 	world_wait_event(&w, "gone", "device", 1);
 	assert_int_equal(world_events(&w, "subscribed", "device"), 1);
@@ -337,7 +335,7 @@ static void test_drop_old_again_and_again(void **state)
 		assert_true(guest_flush(p, WAIT_MS));
 		server_continue(w.redis);
 		check_books(&w, 2LL * next);
-		(void)check_tail(&w, next);
+		check_tail(&w, next);
 	}
 	assert_true(book(&w, "dropped_old") > 0);
 	assert_int_equal(store_stream_len(w.db, "s:t"), store_list_len(w.db, "l"));

@@ -451,6 +451,7 @@ static void test_no_permission(void **state)
 		assert_int_equal(chmod(scene_dir(*state), 0755), 0);
 		assert_int_equal(chmod(conf, 0644), 0);
 		assert_int_equal(chmod(f->w.settings, 0644), 0);
+		assert_int_equal(chmod(scene_path(*state, "mosquitto-redis-plugin.password"), 0644), 0);
 	} else {
 		assert_int_equal(chmod(f->path, 0), 0);
 	}

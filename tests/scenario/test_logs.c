@@ -77,7 +77,7 @@ static void test_no_secrets(void **state)
 	assert_int_equal(program_run(s, argv, WAIT_MS, &out), 0);
 	(void)scene_write(s, "redis.password", REDIS_PASSWORD "\n");
 	(void)scene_write(s, "broker.password", BROKER_PASSWORD "\n");
-	world_start_with(&w, s, "", scene_text(s, "allow_anonymous true\npassword_file %s\n", passwords), WORLD_BRIDGE | WORLD_NO_START);
+	world_start_with(&w, s, "", scene_text(s, "allow_anonymous true\npassword_file %s\n", passwords), WORLD_BRIDGE | WORLD_NO_START | WORLD_ADMIN);
 	settings_become(&w, "mqtt", "mirror a/# stream a:%t\nmirror wrong/# stream wrong\nredeliver a/#\n");
 	server_start(w.redis);
 	w.db = store_open(w.redis);

@@ -159,7 +159,9 @@ static void test_bridge(void **state)
 	guest_subscribe(d, "t", 1);
 	publish(&r, 100);
 	guest_wait(d, 100, WAIT_MS);
+	size_t from = server_log_size(r.broker);
 	guest_disconnect(d);
+	server_log_wait(r.broker, from, "Client device ", WAIT_MS); /* what is sent to it before is gone with overlap=0 */
 	publish(&r, MESSAGES);
 	store_wait_stream(r.db, "s", r.next, WAIT_MS);
 	long before = rss_kib(&r, r.bridge);

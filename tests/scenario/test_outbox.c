@@ -192,9 +192,21 @@ static void test_delayed_and_expiring(void **state)
 		&& store_integer(w.db, "ZCARD", "mqtt:delayed:push:list", NULL) == 2, WAIT_MS, "pushes put aside");
 	server_kill(w.bridge);
 	server_start(w.bridge);
-	guest_expect(d, 0, "at once", "first", "second", "third", "third", NULL);
+	/* Each outbox keeps the order of time; between them there is none. */
+	static const char *const in_order[] = {"at once", "first", "second"};
+	struct received r = {0}, second_one = {0};
+	size_t of_stream = 0;
+	guest_wait(d, 5, WAIT_MS);
 	assert_true(wall() >= now + 2000);
-	struct received r = guest_message(d, 2);
+	for (size_t i = 0; i < 5; i++) {
+		r = guest_message(d, i);
+		if (strcmp(r.topic, "dev/2") == 0) continue;
+		assert_true(of_stream < 3);
+		assert_string_equal(r.payload, in_order[of_stream++]);
+		second_one = r;
+	}
+	assert_int_equal(of_stream, 3);
+	r = second_one;
 	uint32_t expiry = 0;
 	assert_non_null(mosquitto_property_read_int32(r.properties, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, &expiry, false));
 	assert_true(expiry > 300 && expiry <= 600);
@@ -296,7 +308,7 @@ static void test_crashes(void **state)
 {
 	struct scene *s = *state;
 	struct world w;
-	unsigned number = 0, repeats = 0, seed = (unsigned)time(NULL);
+	unsigned number = 0, repeats = 0, seed = 20261122;
 
 	world_start(&w, s, "outbox stream push window=50\noutbox list push:list window=50\nmirror s/# stream got:%t\n"
 		"mirror l/# stream got:%t\n", WORLD_BRIDGE | WORLD_REDIS_ALWAYS);
@@ -313,10 +325,13 @@ static void test_crashes(void **state)
 		if (victim == w.redis) store_reopen(w.db);
 	}
 	wait_until(stream_done(&w, "push") && list_done(&w, "push:list"), WAIT_MS, "the outboxes to be empty");
+	/* The journal is written in order: what the broker acknowledged before is in Redis when this is. */
+	struct guest *end = guest_join(&w, "end", NULL);
+	guest_publish(end, "s/end", "x", 1);
+	store_wait_stream(w.db, "got:s/end", 1, WAIT_MS);
 	for (unsigned t = 0; t < TOPICS; t++) {
 		for (int way = 0; way < 2; way++) {
 			const char *key = scene_text(s, "got:%s/%u", way == 0 ? "s" : "l", t);
-			wait_until(store_stream_len(w.db, key) >= number / TOPICS, WAIT_MS, "the mirror");
 			repeats += check_order(&w, key, number / TOPICS);
 		}
 	}
@@ -390,7 +405,6 @@ static void test_successor(void **state)
 	for (unsigned t = 0; t < TOPICS; t++) {
 		for (int way = 0; way < 2; way++) {
 			const char *key = scene_text(s, "got:%s/%u", way == 0 ? "s" : "l", t);
-			wait_until(store_stream_len(w.db, key) >= number / TOPICS, WAIT_MS, "the mirror");
 			(void)check_order(&w, key, number / TOPICS);
 		}
 	}
@@ -461,7 +475,7 @@ static void test_refusals(void **state)
 	char large[20001];
 
 	world_start_with(&w, s, "outbox stream push result=results\nmirror dev/# stream s:%t\n",
-		scene_text(s, "acl_file %s\nmessage_size_limit 20000\n", acl), WORLD_BRIDGE);
+		scene_text(s, "acl_file %s\nmax_packet_size 20000\n", acl), WORLD_BRIDGE);
 	struct guest *d = guest_join(&w, "device", &v5);
 	guest_subscribe(d, "dev/1", 1);
 	memset(large, 'x', sizeof(large));
@@ -474,13 +488,18 @@ static void test_refusals(void **state)
 	freeReplyObject(reply);
 	(void)store_query(w.db, "XADD", "push", "*", "topic", "dev/1", "payload", "last", NULL);
 	guest_expect(d, 0, "x", "last", NULL);
-	store_wait_stream(w.db, "results", 6, 90000); /* Mosquitto 2.1 closes the connection at a large one, ten times */
+	store_wait_stream(w.db, "results", 6, WAIT_MS);
 	const redisReply *results = stored_stream(w.db, "results");
 	const char *const outcomes[] = {"dead: the broker refuses it: not authorized",
-		"dead: the broker refuses it: not authorized", "no-subscribers", "published", "dead: ", "published"};
-	for (size_t i = 0; i < 6; i++) {
+		"dead: the broker refuses it: not authorized", "no-subscribers", "published", "dead: it is larger than the broker takes",
+		"published"};
+	bool taken[6] = {false};
+	for (size_t i = 0; i < 6; i++) { /* in the order in which they came to their end */
 		const char *outcome = stored_field(results->element[i], "outcome")->str;
-		scene_require(strncmp(outcome, outcomes[i], strlen(outcomes[i])) == 0, "result %zu is %s", i, outcome);
+		size_t k = 0;
+		while (k < 6 && (taken[k] || strncmp(outcome, outcomes[k], strlen(outcomes[k])) != 0)) k++;
+		scene_require(k < 6, "result %zu is %s", i, outcome);
+		taken[k] = true;
 	}
 	assert_int_equal(store_stream_len(w.db, "mqtt:dead"), 3);
 	scene_end(s);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <cmocka.h>
@@ -427,6 +428,54 @@ static void test_v5_properties(void **state)
 	scene_end(scene);
 }
 
+static unsigned long long wall_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000;
+}
+
+/* What a backend adds may expire: what is left of its time goes with it, and what has expired is not given. A retained
+ * message comes at SUBSCRIBE as always, marked as such, and the backlog once. */
+static void test_expiry_and_retained(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+	uint32_t left = 0;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_join(&w, "d", &(struct guest_options){.v5 = true});
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	guest_publish_bytes(p, "plant/1", "kept", 4, 1, true, NULL);
+	store_wait_stream(w.db, "s:plant/1", 1, WAIT_MS);
+	/* Right behind it, so that what the broker's clock gives to the next one is higher. */
+	unsigned long long ms = strtoull(stored_id(stored_stream(w.db, "s:plant/1")->element[0]), NULL, 10);
+	store_query(w.db, "XADD", "s:plant/1", scene_text(scene, "%llu-1001", ms), "topic", "plant/1",
+		"payload", "too late", "qos", "1", "expiry",
+		scene_text(scene, "%llu", wall_ms() - 1000), NULL);
+	store_query(w.db, "XADD", "s:plant/1", scene_text(scene, "%llu-1002", ms), "topic", "plant/1",
+		"payload", "in time", "qos", "1", "expiry",
+		scene_text(scene, "%llu", wall_ms() + 3600000), NULL);
+	wait_until(store_stream_len(w.db, "s:plant/1") == 3 && wall_ms() > ms + 100, WAIT_MS, "a later millisecond");
+	guest_publish(p, "plant/1", "last", 1);
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 2);
+	guest_expect(d, 0, "kept", "kept", "in time", "last", NULL);
+	guest_settle(d);
+	assert_int_equal(guest_count(d), 4);
+	assert_true(guest_message(d, 0).retain);
+	assert_false(guest_message(d, 1).retain);
+	struct received in_time = guest_message(d, 2), last = guest_message(d, 3);
+	assert_non_null(mosquitto_property_read_int32(in_time.properties, 2, &left, false));
+	assert_between(left, 3000, 3600);
+	assert_null(mosquitto_property_read_int32(last.properties, 2, &left, false));
+	scene_end(scene);
+}
+
 /* Overlapping filters: once each. Subscribing again while catching up does not start over. */
 static void test_overlapping_filters(void **state)
 {
@@ -721,6 +770,7 @@ int main(void)
 		scene_test(test_rate),
 		scene_test(test_list_source),
 		scene_test(test_v5_properties),
+		scene_test(test_expiry_and_retained),
 		scene_test(test_overlapping_filters),
 		scene_test(test_unsubscribe_forgets),
 		scene_test(test_new_devices),

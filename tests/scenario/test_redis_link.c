@@ -12,6 +12,7 @@
 
 #include "config/redis_link.h"
 #include "config/resp.h"
+#include "tests/harness/certificates.h"
 #include "tests/harness/proxy.h"
 #include "tests/harness/store.h"
 
@@ -534,6 +535,67 @@ static void short_connections(void **state)
 	scene_end(scene);
 }
 
+/* Records in pieces, values larger than any buffer, cuts anywhere: TLS changes nothing. */
+static void over_tls(void **state)
+{
+	struct scene *scene = *state;
+	struct certificate ca = certificate_authority(scene, "ca");
+	struct certificate cert = certificate_signed(scene, "server", &ca, "DNS:localhost");
+	uint16_t port = scene_port(scene);
+	struct server *redis = redis_new(scene, "redis", scene_text(scene, "tls-port %u\ntls-cert-file %s\ntls-key-file %s\n"
+		"tls-ca-cert-file %s\ntls-auth-clients no\n", port, cert.cert, cert.key, ca.cert));
+	struct rig r;
+	struct buf out = {0};
+	size_t size = 8u * 1024 * 1024;
+	char *value = malloc(size);
+	memset(value, 'v', size);
+	assert_int_equal(setenv("SSL_CERT_FILE", ca.cert, 1), 0); /* what the system trusts, without redis_tls_ca */
+	server_start(redis);
+	struct proxy *proxy = proxy_start(scene, port, 99);
+	rig_open(&r, scene_text(scene, "rediss://localhost:%u", proxy_port(proxy)), NULL, NULL);
+	run_until(&r, r.ready == 1);
+	for (int i = 0; i < 50000; i++) {
+		resp_command(&out, "INCR", "n", NULL);
+	}
+	resp_begin(&out, 3);
+	resp_arg_str(&out, "SET");
+	resp_arg_str(&out, "big");
+	resp_arg(&out, slice_of(value, size));
+	resp_command(&out, "GET", "big", NULL);
+	resp_command(&out, "STRLEN", "big", NULL);
+	r.ordered = true;
+	assert_int_equal(redis_link_send(r.link, &out, 50003, 0, on_reply, &r), ST_OK);
+	run_until(&r, r.replies == 50003);
+	assert_true(r.ordered);
+	assert_int_equal(r.last_integer, (long long)size);
+	assert_int_equal(r.lost, 0);
+	proxy_behave(proxy, PROXY_PIECES);
+	buf_clear(&out);
+	for (int i = 0; i < 200; i++) {
+		resp_command(&out, "ECHO", "some text that is cut into pieces", NULL);
+	}
+	r.replies = 0;
+	assert_int_equal(redis_link_send(r.link, &out, 200, 0, on_reply, &r), ST_OK);
+	run_until(&r, r.replies == 200);
+	assert_true(r.ordered);
+	proxy_behave(proxy, PROXY_PLAIN);
+	proxy_faults(proxy, 6);
+	r.in_ready = send_in_ready;
+	redis_link_reset(r.link, ST_CORRUPT, "again");
+	uint64_t limit = now_ms() + 5000;
+	while (proxy_cuts(proxy) < 20 && now_ms() < limit) {
+		uv_run(&r.loop, UV_RUN_ONCE);
+		if (redis_link_is_ready(r.link) && r.replies == 1) send_in_ready(&r);
+	}
+	proxy_faults(proxy, 0);
+	run_until(&r, redis_link_is_ready(r.link) && r.replies == 1);
+	assert_int_equal(unsetenv("SSL_CERT_FILE"), 0);
+	buf_free(&out);
+	free(value);
+	rig_close(&r);
+	scene_end(scene);
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -548,6 +610,7 @@ int main(void)
 		scene_test(callbacks_that_interfere),
 		scene_test(cut_at_random),
 		scene_test(short_connections),
+		scene_test(over_tls),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

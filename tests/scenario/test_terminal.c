@@ -172,7 +172,7 @@ static void tab(struct terminal *t)
 static void check_completion(struct terminal *t)
 {
 	fresh(t);
-	keys(t, "mosquitto-redis-ctl -c mosq");
+	keys(t, "mosquitto-redis-ctl -c mosquitto-redis.c");
 	tab(t);
 	wait_screen(t, "-c mosquitto-redis.conf");
 	keys(t, "rew"); /* each completion has put a blank behind itself */

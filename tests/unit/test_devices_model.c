@@ -368,7 +368,7 @@ static void leave_told(int d)
 
 	/* Half of the runs: it leaves without having taken everything; of what it had live, some is lost, some comes again. */
 	if (w.seed % 2) take_all(d);
-	else if (dev->queue_count > 0) dev->repeats = true;
+	else if (dev->queue_count > 0 || devices_await(w.rig->devices, names[d])) dev->repeats = true;
 	dev->connected = false;
 	note_unreleased(d);
 	if (!dev->keeps || below(2)) devices_goodbye(w.rig->devices, names[d]);
@@ -722,6 +722,7 @@ static void settle(void)
 		for (int d = 0; d < DEVICES; d++) serve(d);
 		land();
 		for (int d = 0; w.told && d < DEVICES; d++) take(d);
+		if (w.told) rig_pass_time(10);
 		end_turn(false);
 	}
 	if (!idle()) fail_msg("seed %u: the devices never became live", w.seed);

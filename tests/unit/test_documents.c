@@ -1,5 +1,6 @@
 /*
- * Holds the table of settings, config/mosquitto-redis.conf and README.md, "Settings", together; no server.
+ * Holds the table of settings, config/mosquitto-redis.conf and README.md, "Settings", together, the manual pages of the
+ * programs with what these take, and bridge/OPERATIONS.md with sizes and names; no server.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,11 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/ctl_command.h"
+#include "config/message.h"
 #include "config/settings.h"
 #include "config/text_file.h"
+#include "plugin/journal_format.h"
 
 #define SAMPLE TEST_SOURCE_DIR "/config/mosquitto-redis.conf"
 #define README TEST_SOURCE_DIR "/README.md"
+#define CTL_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-ctl.1"
+#define OPERATIONS TEST_SOURCE_DIR "/bridge/OPERATIONS.md"
+#define METRICS TEST_SOURCE_DIR "/bridge/metrics.c"
+#define BRIDGE_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-bridge.8"
 
 static struct text_file document(const char *path)
 {
@@ -135,6 +143,24 @@ static void examples_of_the_sample_are_valid(void **state)
 	text_file_free(&f);
 }
 
+/* What README.md tells about Redis users is what the tests run with. */
+static void readme_shows_the_users(void **state)
+{
+	struct text_file users = document(TEST_SOURCE_DIR "/config/redis-users.conf"), readme = document(README);
+	struct slice rest = slice_of(users.data, users.len), line;
+	size_t shown = 0;
+
+	(void)state;
+	while (text_line_next(&rest, &line)) {
+		if (!begins(line, "user ")) continue;
+		if (!memmem(readme.data, readme.len, line.data, line.len)) fail_msg("README: no line \"%.*s\"", (int)line.len, line.data);
+		shown++;
+	}
+	assert_int_equal(shown, 3);
+	text_file_free(&users);
+	text_file_free(&readme);
+}
+
 /* --- README.md ---------------------------------------------------------------------------------------------------- */
 
 /* Rows of the tables in the section "## Settings": lines that begin with "| `". False at the end. */
@@ -235,14 +261,132 @@ static void readme_tells_what_changes_live(void **state)
 	text_file_free(&f);
 }
 
+/* --- manual pages --------------------------------------------------------------------------------------------------- */
+
+static bool word_char(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-';
+}
+
+/* Is it there as a word of its own? */
+static bool has_word(struct slice text, struct slice wanted)
+{
+	const char *end = text.data + text.len;
+
+	for (const char *p = text.data; (p = memmem(p, (size_t)(end - p), wanted.data, wanted.len)) != NULL; p++) {
+		const char *behind = p + wanted.len;
+		if ((p == text.data || !word_char(p[-1])) && (behind == end || !word_char(*behind))) return true;
+	}
+	return false;
+}
+
+/* A manual page as it is read: "\\-" is a dash, font changes are nothing. */
+static struct text_file manual(const char *path)
+{
+	struct text_file f = document(path);
+	char *text = strdup(f.data);
+	size_t len = 0;
+
+	assert_non_null(text);
+	for (size_t i = 0; i < f.len; i++) {
+		if (text[i] == '\\' && text[i + 1] == 'f') i += 2;
+		else if (text[i] != '\\') text[len++] = text[i];
+	}
+	text_file_free(&f);
+	return (struct text_file){.data = text, .len = len};
+}
+
+/* Each command with each word of its usage: options, and what belongs to them. */
+static void manual_has_every_command_and_option(void **state)
+{
+	struct text_file page = manual(CTL_MANUAL);
+	struct slice text = slice_of(page.data, page.len);
+
+	(void)state;
+	for (const struct ctl_command *c = ctl_commands(); c->name; c++) {
+		char head[64];
+		const char *from, *p = c->usage;
+		(void)snprintf(head, sizeof(head), "\n.BR %s \"", c->name);
+		from = memmem(text.data, text.len, head, strlen(head));
+		if (!from) fail_msg("manual: no paragraph for %s", c->name);
+		size_t rest = text.len - (size_t)(from + 1 - text.data);
+		const char *end = memmem(from + 1, rest, "\n.TP", 4);
+		struct slice paragraph = slice_of(from, end ? (size_t)(end - from) : rest);
+		while (*p) {
+			size_t len = 0;
+			while (word_char(p[len])) len++;
+			if (len > 0 && !has_word(paragraph, slice_of(p, len))) {
+				fail_msg("manual: %s lacks %.*s", c->name, (int)len, p);
+			}
+			p += len > 0 ? len : 1;
+		}
+	}
+	free((char *)(uintptr_t)page.data);
+}
+
+/* What the page of the bridge must tell, as bridge/main.c takes it. */
+static void manual_of_the_bridge_has_every_option(void **state)
+{
+	static const char *const wanted[] = {"-c", "--config", "-q", "-v", "--check", "--version", "--help", "-h", "SIGHUP",
+		"SIGTERM", "SIGINT", "listen", "lock"};
+	struct text_file page = manual(BRIDGE_MANUAL);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		if (!has_word(slice_of(page.data, page.len), slice_str(wanted[i]))) fail_msg("manual: no %s", wanted[i]);
+	}
+	free((char *)(uintptr_t)page.data);
+}
+
+/* --- bridge/OPERATIONS.md ------------------------------------------------------------------------------------------- */
+
+/* The example of the page: the body is the number of rules, their numbers, and the packed message. */
+static void operations_tells_the_size_of_a_record(void **state)
+{
+	struct text_file page = document(OPERATIONS);
+	char payload[256] = {0}, told[64];
+	const struct message m = {.topic = slice_str("sensors/plant/temperature"), .payload = slice_of(payload, sizeof(payload)),
+		.client = slice_str("sensor-17"), .qos = 1};
+	size_t fixed = sizeof(struct journal_header) + sizeof(uint16_t) + message_packed_size(&(struct message){0});
+	size_t bytes = sizeof(struct journal_header) + 2 * sizeof(uint16_t) + message_packed_size(&m);
+
+	(void)state;
+	(void)snprintf(told, sizeof(told), "record = %zu + 2", fixed);
+	if (!contains(slice_of(page.data, page.len), told)) fail_msg("OPERATIONS.md: not \"%s\"", told);
+	(void)snprintf(told, sizeof(told), "one rule: %zu, so %zu bytes", bytes, (bytes + 7) / 8 * 8);
+	if (!contains(slice_of(page.data, page.len), told)) fail_msg("OPERATIONS.md: not \"%s\"", told);
+	text_file_free(&page);
+}
+
+static void operations_names_metrics_that_exist(void **state)
+{
+	static const char prefix[] = "`mosquitto_redis_";
+	struct text_file page = document(OPERATIONS), source = document(METRICS);
+	size_t found = 0;
+
+	(void)state;
+	for (const char *p = page.data; (p = strstr(p, prefix)) != NULL; found++) {
+		char name[64];
+		p += sizeof(prefix) - 1;
+		(void)snprintf(name, sizeof(name), "\"%.*s\"", (int)strcspn(p, "`"), p);
+		if (!contains(slice_of(source.data, source.len), name)) fail_msg("OPERATIONS.md: no metric %s", name);
+	}
+	assert_true(found > 0);
+	text_file_free(&page);
+	text_file_free(&source);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sample_loads), cmocka_unit_test(sample_has_no_unknown_names),
 		cmocka_unit_test(sample_has_every_setting_with_its_default),
 		cmocka_unit_test(examples_of_the_sample_are_valid), cmocka_unit_test(readme_has_no_unknown_names),
+		cmocka_unit_test(readme_shows_the_users),
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
-		cmocka_unit_test(readme_tells_what_changes_live),
+		cmocka_unit_test(readme_tells_what_changes_live), cmocka_unit_test(manual_has_every_command_and_option),
+		cmocka_unit_test(manual_of_the_bridge_has_every_option),
+		cmocka_unit_test(operations_tells_the_size_of_a_record), cmocka_unit_test(operations_names_metrics_that_exist),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

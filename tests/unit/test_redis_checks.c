@@ -177,6 +177,24 @@ static void repeated_only_when_changed(void **state)
 	assert_int_equal(s.level, LOG_LEVEL_ERROR);
 }
 
+/* While it loads, Redis says that its append-only file is off: nothing is said before it is asked again. */
+static void loading(void **state)
+{
+	static struct redis_checks c;
+	struct said s = {0};
+	const char *texts[REDIS_CHECKS_REPLIES];
+	(void)state;
+	memset(&c, 0, sizeof(c));
+	memcpy(texts, healthy, sizeof(texts));
+	texts[2] = "# Persistence\r\nloading:1\r\nrdb_last_bgsave_status:ok\r\naof_enabled:0\r\n";
+	answer(&c, &s, texts);
+	assert_int_equal(s.lines, 0);
+	assert_true(redis_checks_loading(&c));
+	answer(&c, &s, healthy);
+	assert_int_equal(s.lines, 0);
+	assert_false(redis_checks_loading(&c));
+}
+
 /* Refused questions, other types, and answers cut off anywhere say nothing and do no harm. */
 static void refused_and_odd_answers(void **state)
 {
@@ -222,7 +240,7 @@ static void asks_as_many_as_it_takes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(judged), cmocka_unit_test(repeated_only_when_changed),
+		cmocka_unit_test(judged), cmocka_unit_test(repeated_only_when_changed), cmocka_unit_test(loading),
 		cmocka_unit_test(refused_and_odd_answers), cmocka_unit_test(asks_as_many_as_it_takes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
