@@ -61,6 +61,8 @@ static const struct {
 	{"batches", "transactions_total", "counter", "Transactions confirmed by Redis."},
 	{"retries", "transaction_retries_total", "counter", "Transactions sent again."},
 	{"redelivered", "redelivered_total", "counter", "Messages handed to the broker for one device."},
+	{"broker_dropped", "redelivery_broker_dropped_total", "counter",
+		"Messages the broker dropped from a device's full queue; they were handed over again (Mosquitto 2.1)."},
 	{"held", "held_total", "counter", "Live messages held back from a device that catches up."},
 	{"queued_bytes", "journal_used_bytes", "gauge", "Bytes of the journal in use."},
 	{"journal_size", "journal_size_bytes", "gauge", "Size of the journal."},

@@ -203,6 +203,13 @@ bool device_passed(const struct device *dev)
 	return !window_each(dev->window, &v) || v.qos > 0;
 }
 
+static void count_dropped(struct devices *d, struct device *dev)
+{
+	uint64_t count = window_dropped(dev->window);
+
+	if (count > 0) report_add(d->deps.report, broker_dropped, count);
+}
+
 void device_feed_turn(struct devices *d, struct device *dev)
 {
 	uint64_t now = d->deps.now_ms();
@@ -210,6 +217,7 @@ void device_feed_turn(struct devices *d, struct device *dev)
 
 	if (!dev->window) return;
 	window_turn(dev->window, d->turn, now, journal_clock_ms());
+	count_dropped(d, dev);
 	device_feed(d, dev, dev->state == DEVICE_PASS);
 	if (dev->state == DEVICE_CATCHING || dev->late) device_keep_positions(d, dev);
 	if (now - dev->told_busy_ms < BUSY_GAP_MS) return;
@@ -232,6 +240,7 @@ void devices_sent(struct devices *d, const char *client, struct entry_id id, str
 
 	if (!dev || !dev->window) return;
 	(void)window_sent(dev->window, id, topic, payload);
+	count_dropped(d, dev);
 	if (window_waiting(dev->window) > 0) feed(d, dev, WINDOW_SENDING);
 	else device_window_tidy(d, dev);
 }

@@ -20,6 +20,7 @@
 	X(refused)            /* messages refused: the publisher was given no success */ \
 	X(wills)              /* last wills mirrored (also in the books) */ \
 	X(redelivered)        /* messages handed to the broker for one device */ \
+	X(broker_dropped)     /* messages the broker dropped from a device's full queue; handed over again */ \
 	X(held)               /* live messages held back from a device that catches up */ \
 	/* writer thread */ \
 	X(recovered)          /* found unsent in the journal at start, one for each rule (also in the books) */ \

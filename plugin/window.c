@@ -41,6 +41,7 @@ struct window {
 	uint64_t not_before_ms, now_ms;
 	bool idle;                  /* in window_feed: nothing was unsent when it began */
 	unsigned others;            /* sent to the device since the last of ours */
+	uint64_t dropped;           /* by the broker, not yet told */
 };
 
 struct window *window_new(void)
@@ -204,6 +205,7 @@ static void wait_again(struct window *w, const struct item *end, bool qos0)
 		if ((i->qos == 0) != qos0) continue;
 		take(w, i);
 		w->waiting++;
+		w->dropped++;
 		if (next == w->next) { /* already in its place */
 			if (!first) first = i;
 			break;
@@ -232,6 +234,14 @@ bool window_sent(struct window *w, struct entry_id id, struct slice topic, struc
 	take(w, i);
 	drop(w, i);
 	return true;
+}
+
+uint64_t window_dropped(struct window *w)
+{
+	uint64_t count = w->dropped;
+
+	w->dropped = 0;
+	return count;
 }
 
 static bool older_qos0(const struct window *w, uint64_t turn)

@@ -58,6 +58,8 @@ bool window_sent(struct window *w, struct entry_id id, struct slice topic, struc
  * unread ones; they wait again. Messages that expired are forgotten. */
 void window_turn(struct window *w, uint64_t turn, uint64_t now_ms, uint64_t wall_ms);
 
+/* How many the broker has dropped since this was asked last. */
+uint64_t window_dropped(struct window *w);
 /* What is handed over of the batch under way: up to part->upto. False: nothing. Borrowed until the next call. */
 bool window_part(const struct window *w, struct window_mark *part);
 /* Takes out the batches that wait, with the rest of the one under way. */

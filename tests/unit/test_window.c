@@ -195,6 +195,8 @@ static void test_qos0_dropped(void **state)
 	}
 	assert_int_equal(b.mark_count, 1);
 	expect_in_order(1000);
+	assert_true(window_dropped(b.window) > 0);
+	assert_int_equal(window_dropped(b.window), 0);
 }
 
 /* QoS 0 passes what is queued, so it waits until nothing is. */
@@ -210,6 +212,7 @@ static void test_mixed(void **state)
 		b.unread = 0;
 	}
 	expect_in_order(300);
+	assert_int_equal(window_dropped(b.window), 0);
 }
 
 /* The broker's queue is smaller than the window: what it dropped comes later, nothing is lost. */
@@ -233,6 +236,7 @@ static void test_qos1_dropped(void **state)
 	/* The last ones dropped show only when something is sent behind them. */
 	assert_int_equal(b.seen_count + window_unsent(b.window), 200);
 	assert_true(window_unsent(b.window) <= WINDOW_MESSAGES);
+	assert_true(window_dropped(b.window) > 0);
 }
 
 static void test_at_once(void **state)
