@@ -12,7 +12,7 @@
 
 static const struct ctl_command commands[] = {
 	{"status", "status [--json]", "what plugin, Redis and sessions of this node are doing", ctl_status_run},
-	{"top", "top [--json]", "the same as it changes; q ends it", ctl_top_run},
+	{"top", "top [--json]", "the books, rules and journal as they change; q ends it", ctl_top_run},
 	{"sessions", "sessions [PATTERN] [--json]", "the devices that are known; PATTERN as in Redis: dev-*", ctl_sessions_run},
 	{"backlog", "backlog DEVICE [--json]", "how much a device would get if it came now", ctl_backlog_run},
 	{"peek", "peek DEVICE [-n N] [--json]", "the next messages it would get", ctl_peek_run},

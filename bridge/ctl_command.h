@@ -36,7 +36,7 @@ int ctl_wrong(const char *what, const char *argument);
 /* Reads call->config; on failure says why on stderr and returns NULL. Returns owned (settings_free). */
 struct settings *ctl_settings(const struct ctl_call *call);
 
-/* Settings and a connection. CTL_OK: both are the caller's (settings_free, redisFree). Else it has said why. */
+/* Settings and a connection. CTL_OK: both are the caller's (settings_free, ctl_redis_close). Else it has said why. */
 int ctl_connect(const struct ctl_call *call, struct settings **settings, struct ctl_redis **redis);
 /* Usage, options and exit codes of one command, to stdout. */
 void ctl_help(const struct ctl_command *command);

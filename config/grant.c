@@ -49,12 +49,13 @@ static enum status overlap_parse(const char *value, struct grant *grant, char *w
 		"such as 90s", shown(value, text));
 }
 
-static enum status option_parse(enum option option, const char *value, struct grant *grant, char *why, size_t size)
+static enum status option_parse(void *ctx, int option, const char *value, char *why, size_t size)
 {
+	struct grant *grant = ctx;
 	char text[SHOWN_MAX];
 	uint64_t rate;
 
-	switch (option) {
+	switch ((enum option)option) {
 	case OPTION_NEW:
 		return new_parse(value, grant, why, size);
 	case OPTION_OVERLAP:
@@ -78,24 +79,7 @@ static enum status option_parse(enum option option, const char *value, struct gr
 
 static enum status options_parse(struct words *words, struct grant *grant, char *why, size_t size)
 {
-	bool seen[OPTION_COUNT] = {false};
-
-	for (size_t i = 1; i < words->count; i++) {
-		char *name = words->word[i], *value = word_option(name), text[SHOWN_MAX];
-		int option = 0;
-		enum status st;
-
-		while (option < OPTION_COUNT && strcmp(name, option_names[option]) != 0) option++;
-		if (option == OPTION_COUNT || !value) {
-			return explain(ST_INVALID, why, size, "option \"%s\" is unknown or without =value; accepted are %s",
-				shown(name, text), OPTIONS);
-		}
-		if (seen[option]) return explain(ST_INVALID, why, size, "option %s is given twice", name);
-		seen[option] = true;
-		st = option_parse((enum option)option, value, grant, why, size);
-		if (st != ST_OK) return st;
-	}
-	return ST_OK;
+	return words_options(words, 1, option_names, OPTION_COUNT, OPTIONS, option_parse, grant, why, size);
 }
 
 /* Valid as a filter when the names stand in it: a name is never empty and has no '+', '#' or '/'. */

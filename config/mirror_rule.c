@@ -48,11 +48,12 @@ static enum status format_parse(const char *value, struct mirror_rule *rule, cha
 	return ST_OK;
 }
 
-static enum status option_parse(enum option option, const char *value, struct mirror_rule *rule, char *why, size_t size)
+static enum status option_parse(void *ctx, int option, const char *value, char *why, size_t size)
 {
+	struct mirror_rule *rule = ctx;
 	char text[SHOWN_MAX];
 
-	switch (option) {
+	switch ((enum option)option) {
 	case OPTION_MAXLEN:
 		if (number_parse(value, 1, INT64_MAX, &rule->maxlen) == ST_OK) return ST_OK;
 		return explain(ST_INVALID, why, size, "maxlen \"%s\" is not a number from 1", shown(value, text));
@@ -73,24 +74,7 @@ static enum status option_parse(enum option option, const char *value, struct mi
 
 static enum status options_parse(struct words *words, struct mirror_rule *rule, char *why, size_t size)
 {
-	bool seen[OPTION_COUNT] = {false};
-
-	for (size_t i = 3; i < words->count; i++) {
-		char *name = words->word[i], *value = word_option(name), text[SHOWN_MAX];
-		int option = 0;
-		enum status st;
-
-		while (option < OPTION_COUNT && strcmp(name, option_names[option]) != 0) option++;
-		if (option == OPTION_COUNT || !value) {
-			return explain(ST_INVALID, why, size, "option \"%s\" is unknown or without =value; accepted are %s",
-				shown(name, text), OPTIONS);
-		}
-		if (seen[option]) return explain(ST_INVALID, why, size, "option %s is given twice", name);
-		seen[option] = true;
-		st = option_parse((enum option)option, value, rule, why, size);
-		if (st != ST_OK) return st;
-	}
-	return ST_OK;
+	return words_options(words, 3, option_names, OPTION_COUNT, OPTIONS, option_parse, rule, why, size);
 }
 
 static enum status filter_check(const char *filter, char *why, size_t size)

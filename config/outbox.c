@@ -28,15 +28,16 @@ static enum status text_set(char **slot, const char *name, const char *value, ch
 	return *slot ? ST_OK : explain(ST_NOMEM, why, size, "out of memory");
 }
 
-static enum status option_parse(enum option option, const char *value, struct outbox_setting *o, char *why, size_t size)
+static enum status option_parse(void *ctx, int option, const char *value, char *why, size_t size)
 {
+	struct outbox_setting *o = ctx;
 	char text[SHOWN_MAX];
 	uint64_t number;
 
 	if (o->kind == RULE_LIST && option >= OPTION_GROUP) {
 		return explain(ST_INVALID, why, size, "option %s is for streams only", option_names[option]);
 	}
-	switch (option) {
+	switch ((enum option)option) {
 	case OPTION_WINDOW:
 		if (number_parse(value, 1, OUTBOX_WINDOW_MAX, &number) != ST_OK) {
 			return explain(ST_INVALID, why, size, "window \"%s\" is not a number from 1 to %d", shown(value, text),
@@ -63,23 +64,9 @@ static enum status option_parse(enum option option, const char *value, struct ou
 
 static enum status options_parse(struct words *words, struct outbox_setting *o, char *why, size_t size)
 {
-	bool seen[OPTION_COUNT] = {false};
+	enum status st = words_options(words, 2, option_names, OPTION_COUNT, OPTIONS, option_parse, o, why, size);
 
-	for (size_t i = 2; i < words->count; i++) {
-		char *name = words->word[i], *value = word_option(name), text[SHOWN_MAX];
-		int option = 0;
-		enum status st;
-
-		while (option < OPTION_COUNT && strcmp(name, option_names[option]) != 0) option++;
-		if (option == OPTION_COUNT || !value) {
-			return explain(ST_INVALID, why, size, "option \"%s\" is unknown or without =value; accepted are %s",
-				shown(name, text), OPTIONS);
-		}
-		if (seen[option]) return explain(ST_INVALID, why, size, "option %s is given twice", name);
-		seen[option] = true;
-		st = option_parse((enum option)option, value, o, why, size);
-		if (st != ST_OK) return st;
-	}
+	if (st != ST_OK) return st;
 	if (o->result && strcmp(o->result, o->key) == 0) {
 		return explain(ST_INVALID, why, size, "results cannot go to the outbox itself");
 	}

@@ -97,3 +97,26 @@ char *word_option(char *word)
 	*equals = '\0';
 	return equals + 1;
 }
+
+enum status words_options(struct words *words, size_t first, const char *const *names, size_t count, const char *accepted,
+	words_option_fn *take, void *ctx, char *why, size_t size)
+{
+	bool seen[WORDS_OPTIONS_MAX] = {false};
+
+	for (size_t i = first; i < words->count; i++) {
+		char *name = words->word[i], *value = word_option(name), text[SHOWN_MAX];
+		size_t option = 0;
+		enum status st;
+
+		while (option < count && strcmp(name, names[option]) != 0) option++;
+		if (option == count || !value) {
+			return explain(ST_INVALID, why, size, "option \"%s\" is unknown or without =value; accepted are %s",
+				shown(name, text), accepted);
+		}
+		if (seen[option]) return explain(ST_INVALID, why, size, "option %s is given twice", name);
+		seen[option] = true;
+		st = take(ctx, (int)option, value, why, size);
+		if (st != ST_OK) return st;
+	}
+	return ST_OK;
+}

@@ -24,4 +24,11 @@ void word_append(struct buf *out, const char *word);
 /* Splits "name=value" at the first '='; NULL when there is none. Changes `word`; returns the value. */
 char *word_option(char *word);
 
+/* Options "name=value" are the words from `first` on. Each must be one of `names` (`count` of them, at most WORDS_OPTIONS_MAX) and
+ * stand once; `take` is given its number and value. Stops at the first fault; `accepted` is for the message. */
+#define WORDS_OPTIONS_MAX 16
+typedef enum status words_option_fn(void *ctx, int option, const char *value, char *why, size_t size);
+enum status words_options(struct words *words, size_t first, const char *const *names, size_t count, const char *accepted,
+	words_option_fn *take, void *ctx, char *why, size_t size) MUST_CHECK;
+
 #endif
