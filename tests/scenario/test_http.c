@@ -78,6 +78,8 @@ static void metrics_show_the_books(void **state)
 	text = web_get(port, "/metrics").body;
 	check_form(text);
 	assert_true(metric(text, "mosquitto_redis_in_total") == 43);
+	assert_true(metric(text, "mosquitto_redis_stored_total") == 40);
+	assert_true(metric(text, "mosquitto_redis_dead_total") == 3);
 	assert_true(metric(text, "mosquitto_redis_queued") == 0);
 	assert_true(metric(text, "mosquitto_redis_refused_total") == 0);
 	assert_true(metric(text, "mosquitto_redis_dropped_total{reason=\"full\"}") == 0);
