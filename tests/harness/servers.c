@@ -374,6 +374,18 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 
 /* --- making ---------------------------------------------------------------------------------------------------- */
 
+void server_under(struct server *v, const char *const program[])
+{
+	size_t before = 0, own = 0;
+
+	scene_require(v->pid == 0, "%s runs already", v->name);
+	while (program[before]) before++;
+	while (v->argv[own]) own++;
+	scene_require(before + own < ARGS_MAX, "%s: too many arguments", v->name);
+	memmove(&v->argv[before], &v->argv[0], (own + 1) * sizeof(v->argv[0]));
+	memcpy(&v->argv[0], program, before * sizeof(v->argv[0]));
+}
+
 static struct server *server_new(struct scene *s, enum server_kind kind, const char *name)
 {
 	struct server *v = calloc(1, sizeof(*v));

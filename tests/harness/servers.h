@@ -23,6 +23,9 @@ struct server *sentinel_new(struct scene *s, const char *name, const char *optio
 struct server *broker_new(struct scene *s, const char *name, const char *settings, const char *options);
 struct server *bridge_new(struct scene *s, const char *name, const char *settings);
 
+/* Not running: it is started under another program from now on, "valgrind", options, NULL. */
+void server_under(struct server *v, const char *const program[]);
+
 void server_start(struct server *v);
 /* For a server that must refuse to start: its exit status (not 0), within 10 seconds. */
 int server_start_refused(struct server *v);
