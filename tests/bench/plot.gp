@@ -2,7 +2,7 @@
 set terminal svg size 1000,700 noenhanced font "sans,12"
 set output picture
 set datafile separator "\t"
-set title "How many times better than the target (the line); to the right is better"
+set title "Times better than the target"
 set logscale x
 set yrange [*:*] reverse
 set style fill solid 0.7

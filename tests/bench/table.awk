@@ -35,7 +35,8 @@ function line(title, ours, theirs, result, target,    limit, better) {
 	limit = substr(target, 2) + 0
 	better = target == "" ? "" : substr(target, 1, 1) == ">" ? result / limit : result > 0 ? limit / result : 100
 	if (plot) {
-		if (target != "") print title "\t" (better > 100 ? 100 : better < 0.01 ? 0.01 : better)
+		sub(/ [0-9].*/, "", theirs)
+		if (target != "") print title (theirs ? " / " theirs : "") "\t" (better > 100 ? 100 : better < 0.01 ? 0.01 : better)
 		return
 	}
 	print "| " title " | " ours " | " theirs " | " short(result) " | " \
@@ -68,9 +69,9 @@ END {
 	compared("the same", "sidecar cpu", "plugin", "", "sidecar cpu", "Python", "Python sidecar", "<0.4")
 	alone("publish to Redis at half of that rate, p50", "publish to Redis", "p50", " ms", "")
 	alone("publish to Redis at half of that rate, p99", "publish to Redis", "p99", " ms", "<5")
-	alone("callback, p99.9, Redis up", "callback", "up, p99.9", " us", "<50")
-	alone("callback, p99.9, Redis stopped", "callback", "stopped, p99.9", " us", "<50")
-	alone("callback, p99.9, Redis dead", "callback", "dead, p99.9", " us", "<50")
+	alone("MESSAGE callback, p99.9, Redis up", "callback", "up, p99.9", " us", "<50")
+	alone("MESSAGE callback, p99.9, Redis stopped", "callback", "stopped, p99.9", " us", "<50")
+	alone("MESSAGE callback, p99.9, Redis dead", "callback", "dead, p99.9", " us", "<50")
 	compared("first redelivered message, backlog of 10,000", "first of 10000", "plugin", " ms", "first of 10000", "Mosquitto", "Mosquitto's session", "")
 	alone("first redelivered message, backlog of 10,000", "first of 10000", "plugin", " ms", "<10")
 	split("10000 100000 1000000", sizes, " ")
