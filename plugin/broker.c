@@ -219,11 +219,11 @@ static int on_acl_first(int event, void *event_data, void *userdata)
 	if (ed->access == MOSQ_ACL_READ
 		&& core_read_check(attached.core, id, slice_str(ed->topic), slice_of(ed->payload, ed->payloadlen), ed->qos))
 		return MOSQ_ERR_ACL_DENIED;
-	if (ed->access == MOSQ_ACL_WRITE) {
+	if (ed->access == MOSQ_ACL_WRITE && core_write_check(attached.core, ed->client)) {
 		struct client_info client = info_of(ed->client);
 		struct message m = message_of(ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
 
-		core_write_check(attached.core, ed->client, &client, &m, ed->properties);
+		core_will_check(attached.core, ed->client, &client, &m, ed->properties);
 	}
 	return PASS_ON;
 }

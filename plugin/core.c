@@ -108,15 +108,21 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	return true;
 }
 
-void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
-	const mosquitto_property *properties)
+bool core_write_check(struct core *core, const void *handle)
 {
-	struct message will = *m;
 	bool expected = wills_expected(core->wills, handle);
 
 	settle(core);
 	deliveries_over(core);
-	if (!expected || routes_find(core->routes, m->topic).count == 0) return;
+	return expected;
+}
+
+void core_will_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
+	const mosquitto_property *properties)
+{
+	struct message will = *m;
+
+	if (routes_find(core->routes, m->topic).count == 0) return;
 	will.will = true;
 	if (properties && properties_read(properties, wall_ms(), &will, &core->properties) != ST_OK) return;
 	if (wills_keep(core->wills, &will) != ST_OK) return;
