@@ -350,13 +350,15 @@ static int on_message_out(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_message *ed = event_data;
 	const char *client = mosquitto_client_id(ed->client);
+	struct slice payload = slice_of(ed->payload ? ed->payload : "", ed->payloadlen);
 	struct entry_id id = ENTRY_ID_ZERO;
 
 	(void)event;
 	(void)userdata;
-	if (!attached.core || !client || !ed->topic || !core_awaits(attached.core, client)) return MOSQ_ERR_SUCCESS;
+	if (!attached.core || !client || !ed->topic) return MOSQ_ERR_SUCCESS;
+	if (!core_awaits(attached.core, client, slice_str(ed->topic), payload)) return MOSQ_ERR_SUCCESS;
 	(void)properties_id(ed->properties, &id);
-	core_sent(attached.core, client, id, slice_str(ed->topic), slice_of(ed->payload ? ed->payload : "", ed->payloadlen));
+	core_sent(attached.core, client, id, slice_str(ed->topic), payload);
 	return MOSQ_ERR_SUCCESS;
 }
 
