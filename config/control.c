@@ -77,6 +77,9 @@ static void read_members(struct reader *r, struct control_command *c)
 		c->from = read_id(r);
 		c->last = reader_u64(r);
 		return;
+	case CONTROL_OUTBOX:
+	case CONTROL_GUARDED:
+		return;
 	case CONTROL_WELCOME:
 		c->boot = read_id(r);
 		return;
@@ -164,6 +167,16 @@ void control_replay(struct buf *out, struct slice device, uint32_t sequence, str
 	buf_lenslice(out, filter);
 	write_id(out, from);
 	buf_u64(out, last);
+}
+
+void control_outbox(struct buf *out)
+{
+	begin(out, CONTROL_OUTBOX);
+}
+
+void control_guarded(struct buf *out)
+{
+	begin(out, CONTROL_GUARDED);
 }
 
 void control_welcome(struct buf *out, struct entry_id boot)
