@@ -32,6 +32,7 @@
 #define SHARE_LEAST 6
 #define SHARE_COUNT_MIN 8
 #define SHARE_BYTES_MIN 4096
+#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 #define DEBT_KEEP_MS 1000
 
 enum queue {

@@ -493,7 +493,7 @@ static void below_the_limit(void **state)
 		assert_int_equal(catch_up_event(c, &e), ST_OK);
 		catch_up_limit(c, 1000);
 		expect(c, now, CATCH_UP_READ_CURSOR);
-		catch_up_cursor(c, at(1));
+		give_cursor(c, at(1));
 		expect(c, now, CATCH_UP_READ_MARK);
 		catch_up_mark(c, at(1000000), now);
 		for (uint32_t sequence = 1; now < 11000;) {
