@@ -57,17 +57,22 @@ by_size() {
 run() {
 	echo "== $*"
 	name=$1
+	before=$(wc -l <"$raw")
 	shift
 	if ! MQR_FIGURES=$raw timeout 900 "$build/$name" "$@" >>"$out/$name.log" 2>&1; then
 		tail -n 40 "$out/$name.log"
 		failed="$failed $name"
+	elif [ "$(wc -l <"$raw")" -eq "$before" ]; then
+		failed="$failed $name(no figures)"
 	fi
 }
 
+# tests/run.sh reads this line, too.
+packages="valgrind gnuplot-nox python3-redis python3-paho-mqtt"
 if [ "$size" != smoke ]; then
 	node_packages=""
 	if ! command -v node >/dev/null || ! command -v npm >/dev/null; then node_packages="nodejs npm"; fi
-	sh tests/packages.sh valgrind gnuplot-nox python3-redis python3-paho-mqtt $node_packages
+	sh tests/packages.sh $packages $node_packages
 	cmake -S . -B "$build" -DTESTS=ON -DBENCH=ON >"$out/build.log"
 	cmake --build "$build" -j "$(nproc)" >>"$out/build.log"
 fi
