@@ -3,7 +3,7 @@
  *
  * One transaction (MULTI..EXEC) at a time, as large as what has gathered meanwhile (bounded): the XADD and LPUSH of
  * every message, the topic index, session events, and last the mark, the id of the newest message in it. What comes
- * right behind a transaction is gathered for a millisecond, unless somebody waits (writer_wake). Redis rejects a
+ * right behind a transaction is gathered for a millisecond or two, unless somebody waits (writer_wake). Redis rejects a
  * transaction whole when it cannot write (OOM, READONLY, LOADING, MISCONF, NOAUTH ...), so a refused command never lets
  * a later one of the same key pass it. After a lost reply the mark says whether the transaction was applied: that makes
  * a retry exact for streams and lists alike. What a cut connection has still under way is kept out by a WATCH of the
