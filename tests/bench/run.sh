@@ -95,8 +95,8 @@ fi
 
 began=$(date +%s)
 if wanted instructions; then run instructions "$(by_size 20000 5000 1000)"; fi
-if wanted throughput; then run throughput "$(by_size 200000 50000 2000)" "$(by_size 5 3 1)"; fi
-if wanted mirror; then run mirror "$(by_size 300000 80000 4000)" "$(by_size 5 3 1)"; fi
+if wanted throughput; then run throughput "$(by_size 100000 40000 2000)" "$(by_size 5 3 1)"; fi
+if wanted mirror; then run mirror "$(by_size 200000 60000 4000)" "$(by_size 5 3 1)"; fi
 if wanted sidecar; then run sidecar "$(by_size 5000 4000 1000)" "$(by_size 5 3 1)" "$(by_size 3 1 1)"; fi
 if wanted latency; then run latency "$(by_size 5000 5000 1000)" "$(by_size 3 1 1)"; fi
 if wanted backlog; then
