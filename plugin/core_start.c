@@ -188,6 +188,7 @@ static enum status make_parts(struct core *core, char *why, size_t size)
 	if (st == ST_OK) st = qos2_new(&core->qos2);
 	if (st != ST_OK) return st;
 	wire_policies(core);
+	guard_init(&core->guard, core->settings->node);
 	deps = deps_of(core);
 	st = devices_new(&deps, &core->devices);
 	if (st == ST_OK)

@@ -58,6 +58,7 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 #define BRIDGE_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-bridge"
 #define CTL_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-ctl"
 #define PLUGIN_FILE TEST_BUILD_DIR "/plugin/mosquitto_redis.so"
+#define NEIGHBOUR_FILE(name) TEST_BUILD_DIR "/neighbours/" name ".so" /* tests/neighbours */
 
 /* The usual: one Redis (AOF on, everysec), one broker with the plugin, perhaps a bridge, one settings file:
  *   redis_url, journal <folder>/journal, journal_size 4M, node test, broker_url, listen none unless `lines` say where,
