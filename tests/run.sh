@@ -99,7 +99,7 @@ step packages
 sh tests/packages.sh
 
 step "build (warnings are errors)"
-if build build ""; then
+if build build -DBENCH=ON; then
 	step "unit tests"
 	run_tests build 2 -L unit
 	step "scenario tests"
@@ -117,8 +117,8 @@ if build build ""; then
 		step "metrics, alerts and dashboard with promtool, the status page with chromium"
 		sh tests/packages.sh prometheus chromium
 		run_tests build 1 -L extra
-		step examples
-		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh); then
+		step "examples; the benchmarks, in small"
+		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh tests/bench/run.sh); then
 			run_tests build 1 -L example
 		else
 			one_failed "packages of the examples"
