@@ -282,9 +282,12 @@ static void check_device(struct soak *k, struct device *d, unsigned topic, const
 {
 	struct track *t = &d->tracks[topic];
 
-	for (long n = t->first < 0 ? last + 1 : t->first; n <= last; n++)
-		scene_require(!stored[n] || ((size_t)n < t->size && t->had[n]), "device %td: plant/%u lacks %ld (has %ld to %ld)",
-			d - k->devices, topic, n, t->first, t->highest);
+	for (long n = t->first < 0 ? last + 1 : t->first; n <= last; n++) {
+		long end = n;
+		while (end <= last && stored[end] && !((size_t)end < t->size && t->had[end])) end++;
+		scene_require(end == n, "device %td (%s): plant/%u lacks %ld to %ld (had %ld to %ld)", d - k->devices, d->filter, topic,
+			n, end - 1, t->first, t->highest);
+	}
 }
 
 static void check_histories(struct soak *k)
