@@ -12,17 +12,18 @@
 #include <utlist.h>
 
 #include "bridge/catch_up.h"
+#include "bridge/debt_report.h"
 #include "bridge/device_read.h"
 #include "bridge/fetch.h"
 #include "bridge/gap_report.h"
 
-#define TICK_MS 20
+#define TICK_MS 10
+#define PACE_MS 1
 #define RUNS_A_TURN 64
 #define RETRY_MS 200
 #define STEAL_IDLE_MS 50
 #define WATCH_MS 1000
 #define BATCH_BYTES_MIN 1024
-#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 /* A device's batches are halved when one takes longer than this to be handed over, and doubled when it was quick: what is
  * under way for the slow must not take the room of others. */
 #define ACK_SLOW_MS 1000
@@ -32,6 +33,7 @@
 #define SHARE_COUNT_MIN 8
 #define SHARE_BYTES_MIN 4096
 #define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
+#define DEBT_KEEP_MS 1000
 
 enum queue {
 	QUEUE_NONE,    /* waits for a reply or an acknowledgement */
@@ -58,6 +60,10 @@ struct device {
 	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
 	uint64_t sent_at_ms[CATCH_UP_WINDOW + 2];
+	/* Of other nodes' messages: how far it had them when, and how long it takes until that is certain. */
+	struct entry_id sent_upto[CATCH_UP_WINDOW + 2], had;
+	uint64_t had_ms, overlap_ms; /* overlap_ms 0: there are none */
+	bool debts_told;
 	unsigned share; /* its batches are full ones divided by 2 to the power of this */
 };
 
@@ -67,8 +73,9 @@ struct scheduler {
 	struct device *devices;
 	struct device *queues[QUEUE_COUNT];
 	uv_idle_t turn;
-	uv_timer_t tick;
+	uv_timer_t tick, paced;
 	bool open, turning, ticking;
+	uint32_t queue_limit;
 	bool again; /* asked for; done at the next tick */
 	uint64_t watched_ms;
 	size_t fetches;
@@ -87,6 +94,11 @@ static uint64_t wall_ms(void)
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t now_us(void)
+{
+	return uv_hrtime() / 1000;
 }
 
 static uint64_t now_ms(const struct scheduler *s)
@@ -170,6 +182,7 @@ static struct device *device_new(struct scheduler *s, const struct device_event 
 		free(d);
 		return NULL;
 	}
+	catch_up_limit(d->machine, s->queue_limit);
 	d->scheduler = s;
 	d->began_ms = now_ms(s);
 	d->share = SHARE_FIRST;
@@ -250,8 +263,17 @@ static void sent(struct device *d, const struct catch_up_action *a, enum status 
 	s->unacked_bytes += s->packet.len - d->unacked[slot];
 	d->unacked[slot] = s->packet.len;
 	d->sent_at_ms[slot] = d->sent_ms;
+	d->sent_upto[slot] = a->upto;
 	/* What the machine takes as sent was not: only the plugin knows where to go on. */
 	if (st != ST_OK && st != ST_LOST) s->again = true;
+}
+
+static void report_debts(struct device *d, struct entry_id had)
+{
+	size_t count;
+	const struct catch_up_filter *filters = catch_up_filters(d->machine, &count);
+
+	debt_report(&d->scheduler->env, catch_up_client(d->machine), filters, count, had);
 }
 
 static void send_batch(struct device *d, const struct catch_up_action *a, const struct fetch_chunk *chunk)
@@ -259,6 +281,8 @@ static void send_batch(struct device *d, const struct catch_up_action *a, const 
 	struct scheduler *s = d->scheduler;
 	enum status st;
 
+	if (d->overlap_ms > 0 && !d->debts_told) report_debts(d, ENTRY_ID_ZERO);
+	d->debts_told = true;
 	encode_batch(d, a, chunk->messages);
 	st = packet_send(s);
 	if (st == ST_TOO_LARGE) st = too_large(d, a, chunk);
@@ -281,14 +305,36 @@ static void send_switch(struct device *d, const struct catch_up_action *a)
 
 /* --- reading --------------------------------------------------------------------------------------------------- */
 
+static void take_debts(struct device *d, uint64_t overlap_ms)
+{
+	d->overlap_ms = overlap_ms > DEBT_KEEP_MS ? overlap_ms : DEBT_KEEP_MS;
+	d->had = ENTRY_ID_ZERO;
+	d->had_ms = now_ms(d->scheduler);
+	d->debts_told = false;
+}
+
+/* Now and then what it had an overlap ago is written down, so that a long catch-up that is cut short need not begin anew. */
+static void keep_debts(struct device *d, struct entry_id upto)
+{
+	uint64_t now = now_ms(d->scheduler);
+
+	if (d->overlap_ms == 0 || now - d->had_ms < d->overlap_ms) return;
+	if (!entry_id_is_zero(d->had)) report_debts(d, d->had);
+	d->had = upto;
+	d->had_ms = now;
+}
+
 static void on_cursor(void *ctx, const struct device_read_answer *answer)
 {
 	struct device *d = ctx;
 
+	enum status st = answer->st;
+
 	d->read = NULL;
-	if (answer->st == ST_OK && answer->counted) catch_up_cursor_counted(d->machine);
-	if (answer->st == ST_OK) catch_up_cursor(d->machine, answer->id);
-	else catch_up_read_failed(d->machine, now_ms(d->scheduler) + RETRY_MS);
+	if (st == ST_OK && answer->counted) catch_up_cursor_counted(d->machine);
+	if (st == ST_OK) st = catch_up_cursor(d->machine, answer->id, answer->debts, answer->debt_count);
+	if (st != ST_OK) catch_up_read_failed(d->machine, now_ms(d->scheduler) + RETRY_MS);
+	else if (answer->debt_count > 0) take_debts(d, answer->overlap_ms);
 	move(d, QUEUE_READY);
 }
 
@@ -355,6 +401,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 	struct catch_up_action a;
 
 	d->fetching = false;
+	pace_read(s->deps.pace, chunk->count);
 	move(d, QUEUE_READY);
 	if (chunk->st != ST_OK) {
 		catch_up_read_failed(d->machine, now_ms(s) + RETRY_MS);
@@ -401,6 +448,28 @@ static size_t at_least(size_t part, size_t whole, size_t least)
 	return whole < least ? whole : least;
 }
 
+static size_t at_most(size_t n, size_t most)
+{
+	return n < most ? n : most;
+}
+
+static void on_paced(uv_timer_t *timer)
+{
+	struct scheduler *s = timer->data;
+	size_t room = pace_room(s->deps.pace, now_us());
+
+	for (size_t i = 0; i < room && s->queues[QUEUE_STALLED]; i++) move(s->queues[QUEUE_STALLED], QUEUE_READY);
+	if (room == 0 && s->queues[QUEUE_STALLED]) (void)uv_timer_start(&s->paced, on_paced, PACE_MS, 0);
+}
+
+/* May one more be read? If not, it will be looked at again in a moment. */
+static bool pace_allows(struct scheduler *s)
+{
+	if (pace_take(s->deps.pace, now_us())) return true;
+	if (!uv_is_active((uv_handle_t *)&s->paced)) (void)uv_timer_start(&s->paced, on_paced, PACE_MS, 0);
+	return false;
+}
+
 static void start_fetch(struct device *d, const struct catch_up_action *a)
 {
 	struct scheduler *s = d->scheduler;
@@ -409,7 +478,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 	const struct catch_up_filter *filters = catch_up_filters(d->machine, &count);
 
 	if (a->begin) fetch_drop(d);
-	if (s->unacked_bytes >= SCHEDULER_BYTES_MAX || (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX)) {
+	if (s->unacked_bytes >= SCHEDULER_BYTES_MAX || (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX) || !pace_allows(s)) {
 		struct catch_up_action later = *a;
 
 		later.begin = anew;
@@ -428,7 +497,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 	}
 	move(d, QUEUE_NONE);
 	d->fetching = true;
-	fetch_step(d->fetch, at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN),
+	fetch_step(d->fetch, at_most(at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN), pace_batch(s->deps.pace)),
 		at_least(s->batch_bytes >> d->share, s->batch_bytes, SHARE_BYTES_MIN), on_chunk, d);
 }
 
@@ -523,6 +592,7 @@ static void on_tick(uv_timer_t *timer)
 	struct device *d, *next;
 	uint64_t now = now_ms(s);
 
+	s->deps.turned(s->deps.ctx);
 	watch(s);
 	if (s->again) {
 		s->again = false;
@@ -548,10 +618,15 @@ enum status scheduler_new(const struct scheduler_deps *deps, struct scheduler **
 	if (!s) return ST_NOMEM;
 	s->deps = *deps;
 	s->env = (struct fetch_env){.link = deps->link, .settings = deps->settings, .log = deps->log, .wall_ms = wall_ms};
+	if (node_names_new(deps->settings->node, &s->env.nodes) != ST_OK) {
+		free(s);
+		return ST_NOMEM;
+	}
 	s->batch_bytes = CONTROL_BATCH_BYTES_MAX;
 	(void)uv_idle_init(deps->loop, &s->turn);
 	(void)uv_timer_init(deps->loop, &s->tick);
-	s->turn.data = s->tick.data = s;
+	(void)uv_timer_init(deps->loop, &s->paced);
+	s->turn.data = s->tick.data = s->paced.data = s;
 	*out = s;
 	return ST_OK;
 }
@@ -564,9 +639,13 @@ void scheduler_reset(struct scheduler *s)
 	s->again = false;
 }
 
-void scheduler_open(struct scheduler *s, bool open)
+void scheduler_open(struct scheduler *s, bool open, uint32_t queue_limit)
 {
+	struct device *d, *next;
+
 	s->open = open;
+	s->queue_limit = queue_limit;
+	HASH_ITER(hh, s->devices, d, next) catch_up_limit(d->machine, queue_limit);
 	kick(s);
 }
 
@@ -619,6 +698,11 @@ bool scheduler_serves(struct scheduler *s, struct slice client)
 	return device_find(s, client) != NULL;
 }
 
+bool scheduler_is_busy(const struct scheduler *s)
+{
+	return s->devices != NULL;
+}
+
 static void pace(struct device *d, uint64_t took_ms)
 {
 	if (took_ms > ACK_SLOW_MS && d->share < SHARE_LEAST) d->share++;
@@ -636,6 +720,7 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 	pace(d, now_ms(s) - d->sent_at_ms[slot]);
 	s->unacked_bytes -= d->unacked[slot];
 	d->unacked[slot] = 0;
+	if (ack->result == CONTROL_DONE) keep_debts(d, d->sent_upto[slot]);
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);
 	if (d->queue == QUEUE_NONE) move(d, QUEUE_READY);
 	if (s->unacked_bytes < SCHEDULER_BYTES_MAX && s->queues[QUEUE_STALLED]) move(s->queues[QUEUE_STALLED], QUEUE_READY);
@@ -650,6 +735,7 @@ struct scheduler_counts scheduler_count(const struct scheduler *s)
 	c.malformed = s->env.malformed;
 	c.expired = s->env.expired;
 	c.unacked_bytes = s->unacked_bytes;
+	c.pace = pace_rate(s->deps.pace);
 	return c;
 }
 
@@ -702,6 +788,7 @@ static void part_closed(uv_handle_t *handle)
 
 	if (--s->closing > 0) return;
 	buf_free(&s->packet);
+	node_names_free(s->env.nodes);
 	if (s->closed) s->closed(s->closed_ctx);
 	free(s);
 }
@@ -711,9 +798,10 @@ void scheduler_close(struct scheduler *s, void (*closed)(void *ctx), void *ctx)
 	if (s->closing) return;
 	scheduler_reset(s);
 	s->open = false;
-	s->closing = 2;
+	s->closing = 3;
 	s->closed = closed;
 	s->closed_ctx = ctx;
 	uv_close((uv_handle_t *)&s->turn, part_closed);
 	uv_close((uv_handle_t *)&s->tick, part_closed);
+	uv_close((uv_handle_t *)&s->paced, part_closed);
 }
