@@ -125,6 +125,15 @@ static int subscription_count(const void *handle)
 	return mosquitto_client_sub_count(handle);
 }
 
+#if BROKER_HAS_EVENTS
+static int session_subscriptions(const char *client)
+{
+	const struct mosquitto *session = mosquitto_client(client);
+
+	return session ? mosquitto_client_sub_count(session) : -1;
+}
+#endif
+
 /* Asked at the first access check, when every plugin of mosquitto.conf is loaded, and after each reload. */
 static bool others_loaded(void)
 {
@@ -438,6 +447,9 @@ static int start(struct mosquitto_opt *options, int count)
 	static const struct core_broker broker = {
 		.outlet = &outlet, .subscription_count = subscription_count, .others_loaded = others_loaded,
 		.subscriptions_certain = BROKER_HAS_EVENTS,
+#if BROKER_HAS_EVENTS
+		.session_subscriptions = session_subscriptions,
+#endif
 	};
 	struct setting_override *overrides = calloc((size_t)count + 1, sizeof *overrides);
 	char why[4096] = "";

@@ -86,7 +86,7 @@ static void write_settings(const char *rest)
 
 static enum status start(const char *config)
 {
-	const struct core_broker broker = {&outlet, count_one, others_loaded, certain};
+	const struct core_broker broker = {&outlet, count_one, others_loaded, certain, NULL};
 	const struct setting_override options[] = {{"hold_timeout", "7s"}, {"config", config}};
 
 	core = NULL;
