@@ -21,6 +21,7 @@ struct device_filter {
 	struct device_filter *next;
 	char *filter;
 	uint8_t qos;
+	uint32_t id;                  /* the subscription's identifier; 0: none */
 	bool implied;                 /* the broker resumed it with the session; not (yet) asked for in this connection, so the
 	                               * broker delivers it and redelivery leaves it alone */
 	bool owed;                    /* implied: its last catch-up was cut short, so its cursor stays where it is */

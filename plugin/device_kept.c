@@ -9,7 +9,7 @@
 static void append(struct devices *d, const struct device *dev, const struct device_filter *f, enum kept_change change)
 {
 	struct kept_record r = {.change = change, .client = slice_str(dev->client), .user = slice_str(dev->user),
-		.filter = f ? slice_str(f->filter) : slice_of("", 0), .qos = f ? f->qos : 0};
+		.filter = f ? slice_str(f->filter) : slice_of("", 0), .qos = f ? f->qos : 0, .subscription_id = f ? f->id : 0};
 
 	kept_file_append(d->deps.kept, &r);
 }

@@ -306,6 +306,7 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	if (!f) return ST_NOMEM;
 	before = *f;
 	f->qos = qos;
+	f->id = client->subscription_id;
 	f->broker_queued = f->implied && !f->owed;
 	f->implied = f->owed = false;
 	fill_initial(f, grant);
@@ -356,8 +357,9 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	if (!grant) goto drop;
 	held = fresh ? NULL : filter_find(dev, filter);
 	if (held && !held->implied) { /* once more in the same connection: nothing was missed, and a catch-up is not started over */
-		if (held->qos == qos) return;
+		if (held->qos == qos && held->id == client->subscription_id) return;
 		held->qos = qos;
+		held->id = client->subscription_id;
 		device_file_filter(d, dev, held);
 		return;
 	}
@@ -507,6 +509,7 @@ static enum status restore(struct devices *d, struct device *dev, const struct k
 	if (!f) f = filter_add(dev, filter);
 	if (!f) return ST_NOMEM;
 	f->qos = r->qos;
+	f->id = r->subscription_id;
 	f->since = append_head(d->deps.append);
 	keep(d, dev, true);
 	dev->filed = true;

@@ -42,6 +42,7 @@ static bool body_read(struct slice body, struct kept_record *rec)
 	rec->user = reader_lenslice(&r);
 	rec->filter = reader_lenslice(&r);
 	rec->qos = reader_u8(&r);
+	rec->subscription_id = reader_u32(&r);
 	rec->change = (enum kept_change)change;
 	if (!reader_done(&r) || change < KEPT_HOLDS || change > KEPT_OVER || rec->qos > 2) return false;
 	if (rec->client.len == 0 || memchr(rec->client.data, 0, rec->client.len)) return false;
@@ -184,6 +185,7 @@ void kept_file_append(struct kept_file *k, const struct kept_record *r)
 	buf_lenslice(&k->out, r->user);
 	buf_lenslice(&k->out, r->filter);
 	buf_u8(&k->out, r->qos);
+	buf_u32(&k->out, r->subscription_id);
 	if (!k->out.failed) {
 		size_t len = k->out.len - at - 8;
 		uint64_t head = len | (uint64_t)XXH32(k->out.data + at + 8, len, 0) << 32;

@@ -6,7 +6,7 @@
  *
  * A log of changes, written anew at every start and when it has grown: 8 bytes KEPT_FILE_MAGIC, whose last is the version; then
  * records of u32 length and u32 XXH32 of the body (little-endian), and the body in the forms of config/buf.h: u8 change, client, user,
- * filter, u8 QoS. A torn end is cut off. Broker thread; appending is one write into the page cache, at a SUBSCRIBE or the like, never
+ * filter, u8 QoS, u32 subscription identifier. A torn end is cut off. Broker thread; appending is one write into the page cache, at a SUBSCRIBE or the like, never
  * at a publish.
  */
 #ifndef MQR_PLUGIN_KEPT_FILE_H
@@ -25,7 +25,7 @@
 struct kept_file;
 
 enum kept_change {
-	KEPT_HOLDS = 1, /* client, user, filter, qos */
+	KEPT_HOLDS = 1, /* client, user, filter, qos, identifier */
 	KEPT_DROPS = 2, /* client, filter */
 	KEPT_OVER = 3,  /* client */
 };
@@ -34,6 +34,7 @@ struct kept_record {
 	enum kept_change change;
 	struct slice client, user, filter; /* user absent: anonymous */
 	uint8_t qos;
+	uint32_t subscription_id;
 };
 
 typedef void kept_file_fn(void *ctx, const struct kept_record *r);

@@ -235,6 +235,59 @@ static void test_restored_session_live(void **state)
 	scene_end(scene);
 }
 
+/* What is redelivered carries the identifiers of the subscriptions it meets, where the broker tells them; over a restart
+ * of the broker too. */
+static void subscription_ids(void **state, bool keep, bool restart)
+{
+	struct scene *scene = *state;
+	bool told = broker_has_events(scene);
+	struct guest_options options = {.keep_session = keep, .v5 = true};
+	struct world w;
+
+	world_start_with(&w, scene, PLANT, scene_text(scene, "persistence true\npersistence_location %s/\n", scene_dir(scene)),
+		WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", &options);
+	guest_subscribe_id(d, "plant/#", 1, 7);
+	guest_subscribe_id(d, "plant/1", 1, 268435455);
+	guest_subscribe(d, "plant/+", 1);
+	world_wait_event(&w, "live", "d", 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	publish_numbers(p, "plant/1", 0, 1, 1);
+	publish_numbers(p, "plant/2", 1, 2, 1);
+	if (restart) {
+		server_restart(w.broker);
+		wait_until(!guest_connected(p), WAIT_MS, "the end of the connection");
+	}
+	guest_connect(d);
+	if (!keep) {
+		guest_subscribe_id(d, "plant/#", 1, 7);
+		guest_subscribe_id(d, "plant/1", 1, 268435455);
+		guest_subscribe(d, "plant/+", 1);
+	}
+	guest_wait(d, 2, WAIT_MS);
+	for (size_t i = 0; i < 2; i++) {
+		struct received r = guest_message(d, i);
+		bool first = strcmp(r.topic, "plant/1") == 0;
+
+		assert_int_equal(received_subscription_id(&r, 7), told);
+		assert_int_equal(received_subscription_id(&r, 268435455), told && first);
+		assert_non_null(received_user_property(scene, &r, "redis-id", 0));
+	}
+	scene_end(scene);
+}
+
+static void test_subscription_ids(void **state)
+{
+	subscription_ids(state, false, false);
+}
+
+static void test_subscription_ids_kept(void **state)
+{
+	if (broker_has_events(*state)) subscription_ids(state, true, true);
+	else scene_end(*state); /* the broker's own queue */
+}
+
 /* The session of a device that is away ends by a new clean one, or its grant is taken back. */
 static void test_kept_session_ends(void **state)
 {
@@ -340,6 +393,8 @@ int main(void)
 		scene_test(test_restored_session),
 		scene_test(test_restored_session_killed),
 		scene_test(test_restored_session_live),
+		scene_test(test_subscription_ids),
+		scene_test(test_subscription_ids_kept),
 		scene_test(test_kept_session_ends),
 		scene_test(test_slow_device),
 	};
