@@ -77,7 +77,7 @@ static void begin(const struct writer_of_events *w, size_t argc, const char *nam
 
 static void arg_key(const struct writer_of_events *w, enum key_kind kind, struct slice last)
 {
-	struct slice key = key_make(w->scratch, w->names->prefix, kind, last);
+	struct slice key = key_make(w->scratch, w->names->keys, kind, last);
 	if (w->scratch->failed) w->out->failed = true;
 	resp_arg(w->out, key);
 }
