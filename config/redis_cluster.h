@@ -27,8 +27,10 @@
 
 #define REDIS_CLUSTER_NODES_MAX 256
 #define REDIS_CLUSTER_MAP_MS 5000
+#define REDIS_CLUSTER_KEEP_MS 600000
 
-/* A node, named by its address: a number from 1 that is never given to another address while the link lives. 0: none. */
+/* A node, named by its address: a number from 1 to REDIS_CLUSTER_NODES_MAX. It is given to another address only when it was
+ * no master, and nothing was sent to it, for REDIS_CLUSTER_KEEP_MS. 0: none. */
 typedef unsigned cluster_node;
 
 /* Is it a link to a cluster? Everything below is for those only. */
@@ -47,6 +49,8 @@ cluster_node redis_cluster_node(const struct redis_link *link, unsigned slot);
 const char *redis_cluster_address(const struct redis_link *link, cluster_node node);
 /* Connected and through the handshake. */
 bool redis_cluster_node_ready(const struct redis_link *link, cluster_node node);
+/* Times it became ready; a lost connection and a new one show as a step. */
+uint64_t redis_cluster_connects(const struct redis_link *link, cluster_node node);
 /* The next master behind `after` (0: the first) that has slots; 0: no more. For "once to each master". */
 cluster_node redis_cluster_next_master(const struct redis_link *link, cluster_node after);
 /* Commands not yet answered by that node, sent by whichever way. */
