@@ -53,8 +53,8 @@ static redisReply *run_script(struct mover *m)
 {
 	struct buf session = {0}, boots = {0};
 	struct slice argv[] = {slice_str("EVAL"), slice_str(script), slice_str("2"),
-		key_make(&session, m->settings->prefix, KEY_SESSION, slice_str(m->device)),
-		key_make(&boots, m->settings->prefix, KEY_BOOTS, slice_str(m->settings->node)), slice_str(m->cursor)};
+		key_make(&session, settings_keys(m->settings), KEY_SESSION, slice_str(m->device)),
+		key_make(&boots, settings_keys(m->settings), KEY_BOOTS, slice_str(m->settings->node)), slice_str(m->cursor)};
 	redisReply *reply = session.failed || boots.failed ? NULL : ctl_redis_command(m->redis, sizeof(argv) / sizeof(argv[0]),
 		argv);
 
@@ -174,7 +174,7 @@ int ctl_rewind_run(const struct ctl_call *call)
 static int find_mark(struct mover *m)
 {
 	struct buf key = {0};
-	struct slice argv[] = {slice_str("GET"), key_make(&key, m->settings->prefix, KEY_MARK, slice_str(m->settings->node))};
+	struct slice argv[] = {slice_str("GET"), key_make(&key, settings_keys(m->settings), KEY_MARK, slice_str(m->settings->node))};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(m->redis, 2, argv);
 	struct entry_id id;
 	int code = CTL_OK;

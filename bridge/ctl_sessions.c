@@ -87,7 +87,7 @@ static void ask_fields(struct listing *l, const redisReply *client, struct buf *
 {
 	static const char *const names[FIELDS_KNOWN] = {SESSION_USER, SESSION_LIVE, SESSION_HERE, SESSION_OVERLAP,
 		SESSION_LIVE_AT};
-	struct slice name = key_make(key, l->settings->prefix, KEY_SESSION, reply_slice(client));
+	struct slice name = key_make(key, settings_keys(l->settings), KEY_SESSION, reply_slice(client));
 
 	resp_begin(commands, 2 + FIELDS_KNOWN);
 	resp_arg_str(commands, "HMGET");
@@ -131,7 +131,7 @@ static int scan(struct listing *l, const char *pattern)
 	bool ok = true;
 
 	do {
-		struct slice argv[] = {slice_str("ZSCAN"), key_make(&key, l->settings->prefix, KEY_SESSIONS, (struct slice){0}),
+		struct slice argv[] = {slice_str("ZSCAN"), key_make(&key, settings_keys(l->settings), KEY_SESSIONS, (struct slice){0}),
 			slice_str(cursor), slice_str("MATCH"), slice_str(pattern), slice_str("COUNT"), slice_str(PAGE)};
 		redisReply *page = ctl_redis_command(l->redis, sizeof(argv) / sizeof(argv[0]), argv);
 
@@ -232,7 +232,7 @@ int ctl_sessions_run(const struct ctl_call *call)
 	if (code == CTL_OK) code = ctl_connect(call, &settings, &l.redis);
 	if (code != CTL_OK) return code;
 	l.settings = settings;
-	struct slice argv[] = {slice_str("HKEYS"), key_make(&key, settings->prefix, KEY_BOOTS, slice_str(settings->node))};
+	struct slice argv[] = {slice_str("HKEYS"), key_make(&key, settings_keys(settings), KEY_BOOTS, slice_str(settings->node))};
 	l.boots = ctl_redis_command(l.redis, 2, argv);
 	buf_free(&key);
 	code = scan(&l, pattern ? pattern : "*");

@@ -72,7 +72,7 @@ static void info_field(const redisReply *info, const char *name, char *out, size
 static redisReply *ask(struct report_view *v, const char *command, enum key_kind kind, struct slice last)
 {
 	struct buf key = {0};
-	struct slice argv[2] = {slice_str(command), key_make(&key, v->settings->prefix, kind, last)};
+	struct slice argv[2] = {slice_str(command), key_make(&key, settings_keys(v->settings), kind, last)};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(v->redis, 2, argv);
 
 	buf_free(&key);

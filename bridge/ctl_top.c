@@ -53,7 +53,7 @@ struct top {
 static redisReply *ask(struct top *t, const char *command, enum key_kind kind, struct slice last)
 {
 	struct buf key = {0};
-	struct slice argv[2] = {slice_str(command), key_make(&key, t->settings->prefix, kind, last)};
+	struct slice argv[2] = {slice_str(command), key_make(&key, settings_keys(t->settings), kind, last)};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(t->redis, 2, argv);
 
 	buf_free(&key);

@@ -178,7 +178,7 @@ bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
 	if (k->done) return false;
 	resp_begin(commands, 8);
 	resp_arg_str(commands, "ZRANGEBYSCORE");
-	resp_arg(commands, key_make(&key, k->settings->prefix, KEY_INDEX, (struct slice){0}));
+	resp_arg(commands, key_make(&key, settings_keys(k->settings), KEY_INDEX, (struct slice){0}));
 	resp_arg_u64(commands, k->score);
 	resp_arg_str(commands, "+inf");
 	resp_arg_str(commands, "WITHSCORES");

@@ -343,22 +343,18 @@ static enum status names_make(struct outbox_line *l)
 {
 	const struct settings *s = l->deps.settings;
 	const char *key = l->deps.setting->key;
-	struct buf one = {0}, last = {0};
+	struct buf one = {0};
 	size_t at[6] = {0};
 	static const enum key_kind kinds[] = {KEY_DEAD, KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED};
 
 	for (size_t i = 0; i < 4; i++) {
-		buf_clear(&last);
-		if (kinds[i] != KEY_DELAYED) buf_printf(&last, "%s:", s->node);
-		buf_append_str(&last, key);
-		(void)key_make(&one, s->prefix, kinds[i], kinds[i] == KEY_DEAD ? slice_of(NULL, 0) : slice_of(last.data, last.len));
+		(void)key_make_outbox(&one, settings_keys(s), kinds[i], slice_str(s->node), slice_str(key));
 		buf_append(&l->names, one.data, one.len);
 		at[i + 1] = l->names.len;
 	}
 	buf_printf(&l->names, "outbox %s", l->deps.setting->text);
-	l->names.failed |= one.failed || last.failed;
+	l->names.failed |= one.failed;
 	buf_free(&one);
-	buf_free(&last);
 	if (l->names.failed) return ST_NOMEM;
 	l->keys = (struct outbox_keys){.setting = l->deps.setting, .consumer = s->node,
 		.source = slice_of(l->names.data + at[4], l->names.len - at[4])};

@@ -216,7 +216,7 @@ static void page_ended(struct sweep *s)
 
 static void arg_key(struct sweep *s, struct buf *out, enum key_kind kind, struct slice last)
 {
-	struct slice key = key_make(&s->key, s->config.settings->prefix, kind, last);
+	struct slice key = key_make(&s->key, settings_keys(s->config.settings), kind, last);
 
 	if (s->key.failed) out->failed = true;
 	resp_arg(out, key);

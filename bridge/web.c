@@ -110,7 +110,7 @@ static void ask(struct web *w)
 	for (size_t i = 0; i < ASKED_COUNT; i++) {
 		resp_begin(&w->commands, 2);
 		resp_arg_str(&w->commands, questions[i].command);
-		resp_arg(&w->commands, key_make(&key, w->prefix, questions[i].kind,
+		resp_arg(&w->commands, key_make(&key, (struct key_space){w->prefix, false}, questions[i].kind,
 			i == ASKED_STATUS ? slice_str(w->node) : slice_of(NULL, 0)));
 		if (key.failed) w->commands.failed = true;
 	}

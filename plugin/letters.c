@@ -66,7 +66,7 @@ static void add_letter(const struct transaction *t, const struct transaction_nam
 	if (count == 0) out->failed = true;
 	resp_begin(out, 14 + 2 * count);
 	resp_arg_str(out, "XADD");
-	resp_arg_key(out, scratch, names->prefix, KEY_DEAD);
+	resp_arg_key(out, scratch, names->keys, KEY_DEAD);
 	resp_arg_str(out, "MAXLEN");
 	resp_arg_str(out, "~");
 	resp_arg_u64(out, DEAD_STREAM_MAXLEN);
@@ -98,11 +98,11 @@ void letters_build(const struct transaction *t, const struct transaction_names *
 	}
 	resp_begin(out, 2);
 	resp_arg_str(out, "XLEN");
-	resp_arg_key(out, scratch, names->prefix, KEY_DEAD);
+	resp_arg_key(out, scratch, names->keys, KEY_DEAD);
 	resp_begin(out, 3);
 	resp_arg_str(out, "SET");
-	resp_arg_mark(out, scratch, names->prefix, names->node, true);
+	resp_arg_mark(out, scratch, names->keys, names->node, true);
 	resp_arg_id(out, letters_last_id(t));
 	resp_command(out, "EXEC", NULL);
-	append_watch(out, scratch, names->prefix, names->node);
+	append_watch(out, scratch, names->keys, names->node);
 }

@@ -34,9 +34,22 @@ static void begin(const struct writer_of_events *w, size_t argc, const char *nam
 
 static void arg_key(const struct writer_of_events *w, enum key_kind kind, struct slice last)
 {
-	struct slice key = key_make(w->scratch, w->names->prefix, kind, last);
+	struct slice key = key_make(w->scratch, w->names->keys, kind, last);
 	if (w->scratch->failed) w->out->failed = true;
 	resp_arg(w->out, key);
+}
+
+/* Of those of a device's shard. */
+static void arg_shard_key(const struct writer_of_events *w, enum key_kind kind, unsigned shard, struct slice last)
+{
+	struct slice key = key_make_shard(w->scratch, w->names->keys, kind, shard, last);
+	if (w->scratch->failed) w->out->failed = true;
+	resp_arg(w->out, key);
+}
+
+static unsigned shard_of(const struct writer_of_events *w, const struct session_event *e)
+{
+	return key_shard(w->names->keys, e->client);
 }
 
 static void arg_filter_field(const struct writer_of_events *w, struct slice filter)
@@ -133,7 +146,7 @@ static void device_event(const struct writer_of_events *w, const struct session_
 static void seen(const struct writer_of_events *w, const struct session_event *e)
 {
 	begin(w, 4, "ZADD");
-	arg_key(w, KEY_SESSIONS, (struct slice){0});
+	arg_shard_key(w, KEY_SESSIONS, shard_of(w, e), (struct slice){0});
 	resp_arg_u64(w->out, w->record->id.ms);
 	resp_arg(w->out, e->client);
 }
@@ -177,7 +190,7 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	resp_arg(w->out, slice_of(subscribed_script, sizeof(subscribed_script) - 1));
 	resp_arg_str(w->out, "2");
 	arg_key(w, KEY_SESSION, e->client);
-	arg_key(w, KEY_BOOTS, slice_str(w->names->node));
+	arg_shard_key(w, KEY_BOOTS, shard_of(w, e), slice_str(w->names->node));
 	resp_arg_id(w->out, w->names->boot);
 	arg_filter_field(w, e->filter);
 	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
@@ -231,9 +244,10 @@ static void broker_event(const struct writer_of_events *w, const struct session_
 
 static void boot(const struct writer_of_events *w, const struct session_event *e)
 {
-	if (!entry_id_is_zero(e->previous_boot)) {
+	unsigned copies = entry_id_is_zero(e->previous_boot) ? 0 : key_shard_count(w->names->keys);
+	for (unsigned shard = 0; shard < copies; shard++) {
 		begin(w, 4, "HSET");
-		arg_key(w, KEY_BOOTS, slice_str(w->names->node));
+		arg_shard_key(w, KEY_BOOTS, shard, slice_str(w->names->node));
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}

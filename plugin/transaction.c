@@ -70,35 +70,35 @@ void transaction_clear(struct transaction *t)
 /* --- names ---------------------------------------------------------------------------------------------------- */
 
 /* A key that could not be built spoils the commands: else an empty one would be written to. */
-void resp_arg_key(struct buf *out, struct buf *scratch, const char *prefix, enum key_kind kind)
+void resp_arg_key(struct buf *out, struct buf *scratch, struct key_space keys, enum key_kind kind)
 {
-	struct slice key = key_make(scratch, prefix, kind, (struct slice){0});
+	struct slice key = key_make(scratch, keys, kind, (struct slice){0});
 	if (scratch->failed) out->failed = true;
 	resp_arg(out, key);
 }
 
-void resp_arg_mark(struct buf *out, struct buf *scratch, const char *prefix, const char *node, bool dead)
+void resp_arg_mark(struct buf *out, struct buf *scratch, struct key_space keys, const char *node, bool dead)
 {
-	(void)key_make(scratch, prefix, KEY_MARK, slice_str(node));
+	(void)key_make(scratch, keys, KEY_MARK, slice_str(node));
 	if (dead) buf_append_str(scratch, ":dead");
 	if (scratch->failed) out->failed = true;
 	resp_arg(out, slice_of(scratch->data, scratch->len));
 }
 
-void resp_arg_journal(struct buf *out, struct buf *scratch, const char *prefix, const char *node)
+void resp_arg_journal(struct buf *out, struct buf *scratch, struct key_space keys, const char *node)
 {
-	(void)key_make(scratch, prefix, KEY_MARK, slice_str(node));
+	(void)key_make(scratch, keys, KEY_MARK, slice_str(node));
 	buf_append_str(scratch, ":journal");
 	if (scratch->failed) out->failed = true;
 	resp_arg(out, slice_of(scratch->data, scratch->len));
 }
 
-void append_watch(struct buf *out, struct buf *scratch, const char *prefix, const char *node)
+void append_watch(struct buf *out, struct buf *scratch, struct key_space keys, const char *node)
 {
 	resp_begin(out, 3);
 	resp_arg_str(out, "WATCH");
-	resp_arg_mark(out, scratch, prefix, node, false);
-	resp_arg_mark(out, scratch, prefix, node, true);
+	resp_arg_mark(out, scratch, keys, node, false);
+	resp_arg_mark(out, scratch, keys, node, true);
 }
 
 struct slice transaction_key(const struct transaction *t, const struct transaction_write *w)
@@ -279,7 +279,7 @@ static enum status add_write(struct transaction *t, struct source *s, const stru
 	entry->write = t->write_count++;
 	entry->record = t->record_count;
 	/* A publisher must not reach our own keys through its topic, client id or user name. */
-	if (key_reserved(s->names->prefix, transaction_key(t, w))) {
+	if (key_reserved(s->names->keys.prefix, transaction_key(t, w))) {
 		doom(t, w, "RESERVED the key is one of mosquitto-redis itself");
 		return ST_OK;
 	}
@@ -387,7 +387,7 @@ static bool is_full(const struct transaction *t, const struct journal_record *re
 static enum status add_session(struct transaction *t, const struct transaction_names *names,
 	const struct journal_record *record, struct entry_id boot)
 {
-	struct session_names session = {names->prefix, names->node, record->type == JOURNAL_BOOT ? record->id : boot};
+	struct session_names session = {names->keys, names->node, record->type == JOURNAL_BOOT ? record->id : boot};
 	size_t before = t->command_count;
 	enum status st = session_redis_append(&t->commands, &t->scratch, &session, record, &t->command_count);
 	t->session_count += t->command_count - before;
@@ -437,7 +437,7 @@ static void add_index(struct transaction *t, const struct transaction_names *nam
 	if (t->members.count == 0) return;
 	resp_begin(&t->commands, 3 + 2 * t->members.count);
 	resp_arg_str(&t->commands, "ZADD");
-	resp_arg_key(&t->commands, &t->scratch, names->prefix, KEY_INDEX);
+	resp_arg_key(&t->commands, &t->scratch, names->keys, KEY_INDEX);
 	resp_arg_str(&t->commands, "GT");
 	for (size_t i = 0; i < t->members.count; i++) {
 		resp_arg_u64(&t->commands, t->members.entries[i].ms);
@@ -453,17 +453,17 @@ enum status transaction_seal(struct transaction *t, const struct transaction_nam
 	if (names->journal) {
 		resp_begin(&t->commands, 3);
 		resp_arg_str(&t->commands, "SET");
-		resp_arg_journal(&t->commands, &t->scratch, names->prefix, names->node);
+		resp_arg_journal(&t->commands, &t->scratch, names->keys, names->node);
 		resp_arg_str(&t->commands, names->journal);
 		t->command_count++;
 	}
 	resp_begin(&t->commands, 3);
 	resp_arg_str(&t->commands, "SET");
-	resp_arg_mark(&t->commands, &t->scratch, names->prefix, names->node, false);
+	resp_arg_mark(&t->commands, &t->scratch, names->keys, names->node, false);
 	resp_arg_id(&t->commands, t->records[t->record_count - 1].id);
 	t->command_count++;
 	resp_command(&t->commands, "EXEC", NULL);
-	append_watch(&t->commands, &t->scratch, names->prefix, names->node);
+	append_watch(&t->commands, &t->scratch, names->keys, names->node);
 	return t->commands.failed ? ST_NOMEM : ST_OK;
 }
 

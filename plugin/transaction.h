@@ -84,7 +84,7 @@ struct transaction {
 };
 
 struct transaction_names {
-	const char *prefix;
+	struct key_space keys;
 	const char *node;
 	struct rule_cache *rules;
 	size_t bytes_max; /* of a transaction, unless it is a single record */
@@ -115,10 +115,10 @@ enum status transaction_message(const struct journal_record *record, struct mess
 
 /* Arguments of a command: one of our keys without a name behind it; the mark of the messages in Redis, or (dead) that
  * of the dead letters. */
-void resp_arg_key(struct buf *out, struct buf *scratch, const char *prefix, enum key_kind kind);
-void resp_arg_mark(struct buf *out, struct buf *scratch, const char *prefix, const char *node, bool dead);
-void resp_arg_journal(struct buf *out, struct buf *scratch, const char *prefix, const char *node);
+void resp_arg_key(struct buf *out, struct buf *scratch, struct key_space keys, enum key_kind kind);
+void resp_arg_mark(struct buf *out, struct buf *scratch, struct key_space keys, const char *node, bool dead);
+void resp_arg_journal(struct buf *out, struct buf *scratch, struct key_space keys, const char *node);
 /* WATCH of both marks. */
-void append_watch(struct buf *out, struct buf *scratch, const char *prefix, const char *node);
+void append_watch(struct buf *out, struct buf *scratch, struct key_space keys, const char *node);
 
 #endif

@@ -372,7 +372,7 @@ static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
 
 static void append_token(struct writer *w)
 {
-	struct slice key = key_make(&w->scratch, w->settings->prefix, KEY_TOKEN, slice_str(w->settings->node));
+	struct slice key = key_make(&w->scratch, settings_keys(w->settings), KEY_TOKEN, slice_str(w->settings->node));
 	resp_begin(&w->side, 3);
 	resp_arg_str(&w->side, "SET");
 	resp_arg(&w->side, key);
@@ -394,7 +394,7 @@ static void send_status(struct writer *w, bool always)
 {
 	uint64_t now = uv_now(&w->loop);
 	if (w->status_pending || !redis_link_is_ready(w->link)) return;
-	struct status_redis status = {.prefix = w->settings->prefix, .node = w->settings->node, .report = w->report,
+	struct status_redis status = {.keys = settings_keys(w->settings), .node = w->settings->node, .report = w->report,
 		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch, .latency = &w->latency,
 		.in_flight = redis_link_in_flight(w->link)};
 	uint64_t fingerprint = status_redis_build(&status, &w->side, !w->status_ours);
@@ -488,7 +488,7 @@ static enum status make_parts(struct writer *w)
 	enum status st = rule_cache_new(rule_text, w->journal, &w->rules);
 	if (st != ST_OK) return st;
 	struct pipeline_config config = {
-		.prefix = w->settings->prefix,
+		.keys = settings_keys(w->settings),
 		.node = w->settings->node,
 		.rules = w->rules,
 		.log = &w->log,
