@@ -13,6 +13,7 @@
 #include "config/resp.h"
 #include "plugin/session_event.h"
 #include "plugin/session_script.h"
+#include "plugin/slot_script.h"
 
 static const char subscribed_script[] = SESSION_SCRIPT_SUBSCRIBED;
 static const char gone_script[] = SESSION_SCRIPT_GONE;
@@ -30,6 +31,19 @@ static void begin(const struct writer_of_events *w, size_t argc, const char *nam
 	resp_begin(w->out, argc);
 	resp_arg_str(w->out, name);
 	(*w->commands)++;
+}
+
+/* `argc` words follow, the keys first. In a cluster it becomes part of another script, which knows it by name. */
+static void begin_script(const struct writer_of_events *w, size_t argc, const char *text, const char *keys,
+	const char *name)
+{
+	if (w->names->keys.cluster) {
+		begin(w, 1 + argc, name);
+		return;
+	}
+	begin(w, 3 + argc, "EVAL");
+	resp_arg_str(w->out, text);
+	resp_arg_str(w->out, keys);
 }
 
 static void arg_key(const struct writer_of_events *w, enum key_kind kind, struct slice last)
@@ -186,9 +200,7 @@ static struct slice initial_text(const struct writer_of_events *w, const struct 
 static void subscribed(const struct writer_of_events *w, const struct session_event *e)
 {
 	char initial[ENTRY_ID_TEXT_MAX + 32];
-	begin(w, 8, "EVAL");
-	resp_arg(w->out, slice_of(subscribed_script, sizeof(subscribed_script) - 1));
-	resp_arg_str(w->out, "2");
+	begin_script(w, 5, subscribed_script, "2", SLOT_COMMAND_SUBSCRIBED);
 	arg_key(w, KEY_SESSION, e->client);
 	arg_shard_key(w, KEY_BOOTS, shard_of(w, e), slice_str(w->names->node));
 	resp_arg_id(w->out, w->names->boot);
@@ -218,9 +230,7 @@ static void cursors(const struct writer_of_events *w, const struct session_event
 	if (e->cursor_count > 0) {
 		struct slice rest = e->cursors, filter;
 		struct entry_id cursor;
-		begin(w, 4 + 2 * (size_t)e->cursor_count, "EVAL");
-		resp_arg(w->out, slice_of(gone_script, sizeof(gone_script) - 1));
-		resp_arg_str(w->out, "1");
+		begin_script(w, 1 + 2 * (size_t)e->cursor_count, gone_script, "1", SLOT_COMMAND_GONE);
 		arg_key(w, KEY_SESSION, e->client);
 		while (session_cursor_next(&rest, &filter, &cursor)) {
 			arg_filter_field(w, filter);

@@ -50,6 +50,12 @@
 	" ms, seq = id(at)\n" \
 	" if upto(left_ms, left_seq, ms, seq) then ms, seq = left_ms, left_seq end\n" \
 	"end\n" \
+	"local own_ms, own_seq = 0, 0\n" \
+	"if who == ARGV[2] then own_ms, own_seq = ms, seq end\n" \
+	"local known_ms, known_seq = id(ARGV[8])\n" \
+	"if not upto(known_ms, known_seq, own_ms, own_seq) then\n" \
+	" return redis.error_reply('" SLOT_LOST " ' .. string.format('%.0f-%.0f', own_ms, own_seq))\n" \
+	"end\n" \
 	"local refused = {}\n" \
 	"if journal == ARGV[1] and rest ~= '' then\n" \
 	" local floor_ms, floor_seq = id(ARGV[5])\n" \
@@ -79,16 +85,16 @@
 	"local had = #refused\n" \
 	/* the record that the label at `here` is of, when it is the first of that record; and the id of the one before */ \
 	"local function begins(here)\n" \
-	" local own, before, i = string.match(ARGV[here], '^[^.]+'), nil, 8\n" \
+	" local own, before, i = string.match(ARGV[here], '^[^.]+'), nil, 9\n" \
 	" while i < here do\n" \
 	"  before = string.match(ARGV[i], '^[^.]+')\n" \
 	"  i = i + 2 + ARGV[i + 1]\n" \
 	" end\n" \
 	" return before ~= own, before\n" \
 	"end\n" \
-	"local first_ms, first_seq = id(ARGV[8] or '')\n" \
+	"local first_ms, first_seq = id(ARGV[9] or '')\n" \
 	"local some = upto(first_ms, first_seq, ms, seq)\n" \
-	"local i, n = 8, #ARGV\n" \
+	"local i, n = 9, #ARGV\n" \
 	"while i < n do\n" \
 	" local here, label, from = i, ARGV[i], i + 2\n" \
 	" i = from + ARGV[i + 1]\n" \

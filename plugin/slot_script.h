@@ -3,8 +3,8 @@
  * any thread.
  *
  * KEYS: the slot's mark (config/keys.h), and every key that is written, all in one slot.
- * ARGV: journal, run, order, id of what is left over, floor, id of the step, "1" when nothing in it may be refused; then for
- * each command a label, its number of words, the words. A label is "<id of the record>.<n>", ids in ascending order, or "t" for
+ * ARGV: journal, run, order, id of what is left over, floor, id of the step, "1" when nothing in it may be refused, what this
+ * run knows to be there; then for each command a label, its number of words, the words. A label is "<id of the record>.<n>", ids in ascending order, or "t" for
  * trimming, which may fail.
  *
  * The mark is "<id> <order> <run> <journal>\n" and a line "<label> <error>\n" for each command that was refused by itself. `run`
@@ -20,7 +20,8 @@
  *
  * Answers an array: the mark's id as it was, then label and error of each command refused, of this step or an earlier one
  * above the floor, so that a lost answer is told again. Error "STALE <order>": somebody with a higher order has been here, so this is a copy
- * that came late, or the clock was set back.
+ * that came late, or the clock was set back. Error "LOST <id>": the mark, which is given, is below what this run knows to have
+ * been there; a failover has lost it, and this step would bar the way for it.
  */
 #ifndef MQR_PLUGIN_SLOT_SCRIPT_H
 #define MQR_PLUGIN_SLOT_SCRIPT_H
@@ -33,11 +34,12 @@ enum slot_script {
 	SLOT_SCRIPT_COUNT
 };
 
-#define SLOT_SCRIPT_FIXED 7         /* words of ARGV before the first label */
+#define SLOT_SCRIPT_FIXED 8         /* words of ARGV before the first label */
 #define SLOT_COMMAND_SUBSCRIBED "@subscribed" /* of plugin/session_script.h: two keys, then its ARGV */
 #define SLOT_COMMAND_GONE "@gone"             /* one key */
 #define SLOT_LABEL_TRIM "t"
 #define SLOT_STALE "STALE"
+#define SLOT_LOST "LOST"
 
 const char *slot_script_text(enum slot_script script);
 /* What EVALSHA calls it. */
