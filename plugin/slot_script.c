@@ -42,13 +42,13 @@
 	" return redis.error_reply('" SLOT_STALE " ' .. order)\n" \
 	"end\n" \
 	/* records up to this one are there */ \
-	"local ms, seq = 0, 0\n" \
+	"local ms, seq, bound = 0, 0, at\n" \
 	"if who == ARGV[2] then\n" \
 	" ms, seq = id(at)\n" \
 	"elseif journal == ARGV[1] then\n" \
 	" local left_ms, left_seq = id(ARGV[4])\n" \
 	" ms, seq = id(at)\n" \
-	" if upto(left_ms, left_seq, ms, seq) then ms, seq = left_ms, left_seq end\n" \
+	" if upto(left_ms, left_seq, ms, seq) then ms, seq, bound = left_ms, left_seq, ARGV[4] end\n" \
 	"end\n" \
 	"local own_ms, own_seq = 0, 0\n" \
 	"if who == ARGV[2] then own_ms, own_seq = ms, seq end\n" \
@@ -78,7 +78,7 @@
 	"end\n" \
 	"local last_ms, last_seq = id(ARGV[6])\n" \
 	"if upto(last_ms, last_seq, ms, seq) then\n" \
-	" redis.call('SET', KEYS[1], text)\n" \
+	" if who == ARGV[2] then redis.call('SET', KEYS[1], text) else set(bound) end\n" \
 	" return answer()\n" \
 	"end\n" \
 	"set(ARGV[6])\n" \

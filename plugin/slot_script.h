@@ -16,7 +16,7 @@
  * written and is the error of the whole, as before an EXEC: Redis looks at its state at a script's first write only. An error of
  * a later command is its own: it is noted in the mark, and its neighbours are written. But NOPERM, and any error where nothing
  * may be refused, ends the step before that record, and is the error of the whole. (Asking about what is there writes the mark
- * too, so that WAIT has something to wait for.)
+ * too, as this run's, and so that WAIT has something to wait for.)
  *
  * Answers an array: the mark's id as it was, then label and error of each command refused, of this step or an earlier one
  * above the floor, so that a lost answer is told again. Error "STALE <order>": somebody with a higher order has been here, so this is a copy
