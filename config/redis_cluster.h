@@ -23,6 +23,7 @@
 #ifndef MQR_CONFIG_REDIS_CLUSTER_H
 #define MQR_CONFIG_REDIS_CLUSTER_H
 
+#include "config/cluster_map.h"
 #include "config/redis_link.h"
 
 #define REDIS_CLUSTER_NODES_MAX 256
@@ -68,12 +69,6 @@ enum status redis_cluster_send_node(struct redis_link *link, cluster_node node, 
 enum status redis_cluster_send_slot(struct redis_link *link, unsigned slot, const struct buf *commands, size_t replies,
 	unsigned deadline_ms, redis_reply_fn *fn, void *ctx) MUST_CHECK;
 
-enum cluster_redirect {
-	CLUSTER_NOT,   /* no error, or one that has nothing to do with the cluster */
-	CLUSTER_MOVED, /* the slot is another node's */
-	CLUSTER_ASK,   /* this once: send ASKING and the command (both replies count) to the node named */
-	CLUSTER_AGAIN  /* TRYAGAIN, CLUSTERDOWN, MASTERDOWN, LOADING: the same again, after a pause */
-};
 /* What a reply says. With MOVED and ASK *node is the node named (a connection to it is begun when there is none) and *slot the
  * slot; *node is 0 when there are too many nodes, or the reply cannot be read. */
 enum cluster_redirect redis_cluster_redirect(struct redis_link *link, const redisReply *reply, unsigned *slot, cluster_node *node);
