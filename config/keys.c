@@ -21,6 +21,11 @@ static const char *const kind_names[] = {
 	[KEY_REQUESTS] = "requests",
 	[KEY_ANSWER] = "answer",
 	[KEY_NODES] = "nodes",
+	[KEY_SLOT_MESSAGES] = "slot:messages",
+	[KEY_SLOT_INDEX] = "slot:index",
+	[KEY_SLOT_SESSIONS] = "slot:sessions",
+	[KEY_SLOT_LETTERS] = "slot:letters",
+	[KEY_SLOT_NODE] = "slot:node",
 };
 
 static struct slice make(struct buf *out, struct key_space keys, enum key_kind kind, struct slice tag, struct slice last)

@@ -30,6 +30,9 @@
  *     them and a copy of the node's boots (what is written to boots is written to every shard)
  *   - what an outbox keeps is tagged as its key is: <prefix>:delayed:{<tag>}:<key>, <prefix>:dead:{<tag>}:<key> (its dead letters),
  *     <prefix>:outbox:processing:{<tag>}:<node>:<key>; <tag> is the hash tag of the key, or all of it
+ *   - each slot has marks of its own for each node: <prefix>:slot:messages:{<tag>}:<node>, string, how far the slot's messages of
+ *     that node are in Redis (plugin/slot_script.h); likewise slot:index, :sessions, :letters and :node for what the plugin writes
+ *     beside them. Those beside <prefix>:mark:<node> are not used
  * <prefix>:answer:<node>:<id> and <prefix>:dead (of mirror rules) are as above.
  */
 #ifndef MQR_CONFIG_KEYS_H
@@ -43,7 +46,8 @@
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
 	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER, KEY_NODES,
-	KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED
+	KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED,
+	KEY_SLOT_MESSAGES, KEY_SLOT_INDEX, KEY_SLOT_SESSIONS, KEY_SLOT_LETTERS, KEY_SLOT_NODE
 };
 
 #define KEY_SHARDS 64 /* in a cluster; a power of two. Part of the names: never to be changed */

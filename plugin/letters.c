@@ -52,7 +52,7 @@ static void arg_source(const struct transaction_target *target, struct buf *out)
 	resp_arg_str(out, text);
 }
 
-static void add_letter(const struct transaction *t, const struct transaction_names *names,
+void letters_append(const struct transaction *t, const struct transaction_names *names,
 	const struct transaction_target *target, struct buf *out, struct buf *scratch)
 {
 	const struct transaction_write *w = &t->writes[target->write];
@@ -93,7 +93,7 @@ void letters_build(const struct transaction *t, const struct transaction_names *
 	resp_command(out, "MULTI", NULL);
 	for (size_t i = 0; i < t->target_count; i++) {
 		if (!t->writes[t->targets[i].write].failed) continue;
-		add_letter(t, names, &t->targets[i], out, scratch);
+		letters_append(t, names, &t->targets[i], out, scratch);
 		(*replies)++;
 	}
 	resp_begin(out, 2);

@@ -71,7 +71,7 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	p->config = *config;
 	if (p->config.bytes_max == 0) p->config.bytes_max = TRANSACTION_BYTES_MAX;
 	p->names = (struct transaction_names){config->keys, config->node, config->rules, p->config.bytes_max,
-		TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL};
+		TRANSACTION_RECORDS_MAX, TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL};
 	p->position = config->position;
 	p->boot = config->boot;
 	p->phase = PHASE_MARK;

@@ -22,6 +22,7 @@ enum status transaction_init(struct transaction *t)
 {
 	memset(t, 0, sizeof(*t));
 	t->records = calloc(TRANSACTION_RECORDS_MAX, sizeof(*t->records));
+	t->record_room = TRANSACTION_RECORDS_MAX;
 	return t->records ? ST_OK : ST_NOMEM;
 }
 
@@ -274,7 +275,8 @@ static enum status add_write(struct transaction *t, struct source *s, const stru
 	if (st != ST_OK) return st;
 	bool list = rule->kind == RULE_LIST;
 	struct transaction_write *w = &t->writes[t->write_count];
-	*w = (struct transaction_write){.command = t->command_count, .record = t->record_count, .key_at = entry->at + 1,
+	*w = (struct transaction_write){.command = t->command_count, .at = t->commands.len,
+		.key = (size_t)(entry - t->keys.entries), .record = t->record_count, .key_at = entry->at + 1,
 		.key_len = entry->len - 1, .list = list};
 	entry->write = t->write_count++;
 	entry->record = t->record_count;
@@ -378,10 +380,12 @@ static size_t targets_of(const struct journal_record *record)
 	return record->type == JOURNAL_MESSAGE ? reader_u16(&r) : 0;
 }
 
-static bool is_full(const struct transaction *t, const struct journal_record *record, size_t bytes, size_t bytes_max)
+static bool is_full(const struct transaction *t, const struct transaction_names *names,
+	const struct journal_record *record, size_t bytes)
 {
+	size_t records_max = names->records_max ? names->records_max : TRANSACTION_RECORDS_MAX;
 	if (t->record_count == 0) return false;
-	return t->record_count == TRANSACTION_RECORDS_MAX || t->commands.len + bytes > bytes_max ||
+	return t->record_count >= records_max || t->commands.len + bytes > names->bytes_max ||
 		t->target_count + targets_of(record) > TRANSACTION_TARGETS_MAX;
 }
 
@@ -401,13 +405,15 @@ enum status transaction_add(struct transaction *t, const struct transaction_name
 {
 	size_t writes = targets_of(record);
 	size_t bytes = (writes ? writes : 4) * (record->body.len + OVERHEAD_PER_WRITE);
-	if (is_full(t, record, bytes, names->bytes_max)) return ST_FULL;
+	if (is_full(t, names, record, bytes)) return ST_FULL;
 	if (t->record_count == 0) {
 		t->boot_before = boot;
 		resp_command(&t->commands, "MULTI", NULL);
 	}
-	enum status st = record->type == JOURNAL_MESSAGE ? add_message(t, names, record) :
-		add_session(t, names, record, boot);
+	enum status st = grow((void **)&t->records, &t->record_room, t->record_count, sizeof(*t->records));
+	if (st != ST_OK) return st;
+	if (record->type == JOURNAL_MESSAGE) st = add_message(t, names, record);
+	else if (!names->keys.cluster) st = add_session(t, names, record, boot);
 	if (st == ST_OK && t->commands.failed) st = ST_NOMEM;
 	if (st != ST_OK) return st;
 	t->records[t->record_count++] = *record;
