@@ -15,18 +15,28 @@
 #include "config/topic.h"
 
 #define INDEX_PAGE 1000
+#define SHARD_PAGE 100 /* where the index is split: all of its shards are asked at once */
+
+/* Where the reading of a shard of the index stands. */
+struct part {
+	uint64_t score; /* next page begins here */
+	size_t page;    /* members a page; grows when one score has more than a page */
+	bool done;
+};
 
 struct fetch_keys {
 	const struct settings *settings;
+	struct node_names *nodes;
 	const struct catch_up_filter *filters;
 	size_t filter_count;
 	bool *by_index;         /* for each filter */
 	bool use_index;
-	bool done;
+	struct part parts[KEY_SHARDS];
+	unsigned part_count;
+	unsigned asked[KEY_SHARDS], asked_count, taken; /* parts whose replies are to come, and came */
 	struct entry_id upto;
 	uint64_t now_ms;        /* wall clock */
-	uint64_t score;         /* next page begins here */
-	size_t page;            /* members a page; grows when one score has more than a page */
+	size_t page;            /* at first */
 	struct fetch_key *found;
 	struct buf scratch;
 	size_t malformed;
@@ -42,7 +52,7 @@ static void note(struct fetch_key *f, const struct fetch_keys *k, const struct c
 }
 
 /* `filter`: whose position the key is to be read from. */
-static bool add(struct fetch_keys *k, char kind, struct slice key, const struct catch_up_filter *filter,
+static bool add(struct fetch_keys *k, char kind, struct slice key, uint16_t node, const struct catch_up_filter *filter,
 	uint64_t newest_ms)
 {
 	struct fetch_key *f = NULL;
@@ -60,6 +70,7 @@ static bool add(struct fetch_keys *k, char kind, struct slice key, const struct 
 	f = malloc(sizeof(*f) + k->scratch.len);
 	if (!f) return false;
 	f->kind = kind;
+	f->node = node;
 	f->newest_ms = 0;
 	note(f, k, filter, newest_ms);
 	f->len = k->scratch.len;
@@ -91,18 +102,25 @@ static bool concerns(const struct mirror_rule *r, struct slice filter)
 	return mirror_rule_readable(r) && filters_intersect(slice_str(r->filter), filter);
 }
 
+/* Of another node we know neither rules nor, where %n is in a key, the name. */
+static bool fixed(const struct mirror_rule *r, const struct catch_up_filter *f)
+{
+	return key_template_fixed(r->key, slice_str(f->filter)) && (f->node == NODE_OWN || !r->key_has_node);
+}
+
 /* Does one rule that we know keep everything the filter matches, and has each that keeps any of it one key for that? The
  * plugin may have rules of its own (in mosquitto.conf): what only they keep, the index tells of. */
-static bool computable(const struct fetch_keys *k, struct slice filter)
+static bool computable(const struct fetch_keys *k, const struct catch_up_filter *f)
 {
+	struct slice filter = slice_str(f->filter);
 	const struct mirror_rule *r;
 	bool all = false;
 
-	if (k->settings->retired_lost) return false;
+	if (k->settings->retired_lost || (f->node != NODE_OWN && f->node != NODE_EVERY)) return false;
 	for (size_t i = 0; (r = rule_at(k->settings, i)) != NULL; i++) {
 
 		if (!concerns(r, filter)) continue;
-		if (!key_template_fixed(r->key, filter)) return false;
+		if (!fixed(r, f)) return false;
 		if (i < k->settings->mirror_count && filter_covers(slice_str(r->filter), filter)) all = true;
 	}
 	return all;
@@ -119,37 +137,39 @@ static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
 		if (!concerns(r, filter)) continue;
 		buf_clear(&key);
 		key_expand(r->key, filter, none, none, k->settings->node, &key);
-		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), f, 0);
+		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), NODE_OWN, f, 0);
 	}
 	buf_free(&key);
 	return ok;
 }
 
-enum status fetch_keys_new(const struct settings *settings, const struct catch_up_filter *filters, size_t count,
-	struct entry_id upto, uint64_t now_ms, struct fetch_keys **out)
+enum status fetch_keys_new(const struct settings *settings, struct node_names *nodes, const struct catch_up_filter *filters,
+	size_t count, struct entry_id upto, uint64_t now_ms, struct fetch_keys **out)
 {
 	struct fetch_keys *k = calloc(1, sizeof(*k));
+	uint64_t score = UINT64_MAX;
 
 	if (!k) return ST_NOMEM;
 	k->by_index = calloc(count + 1, sizeof(*k->by_index));
 	if (!k->by_index) goto fail;
 	k->settings = settings;
+	k->nodes = nodes;
 	k->filters = filters;
 	k->filter_count = count;
 	k->upto = upto;
 	k->now_ms = now_ms;
-	k->score = UINT64_MAX;
-	k->page = INDEX_PAGE;
+	k->part_count = key_shard_count(settings_keys(settings));
+	k->page = k->part_count == 1 ? INDEX_PAGE : SHARD_PAGE;
 	for (size_t i = 0; i < count; i++) {
 		if (!open(k, &filters[i])) continue;
-		if (computable(k, slice_str(filters[i].filter))) {
+		if (computable(k, &filters[i])) {
 			if (!compute(k, &filters[i])) goto fail;
 			continue;
 		}
 		k->by_index[i] = k->use_index = true;
-		if (filters[i].position.ms < k->score) k->score = filters[i].position.ms;
+		if (filters[i].position.ms < score) score = filters[i].position.ms;
 	}
-	k->done = !k->use_index;
+	for (unsigned i = 0; i < k->part_count; i++) k->parts[i] = (struct part){score, k->page, !k->use_index};
 	*out = k;
 	return ST_OK;
 fail:
@@ -171,52 +191,67 @@ void fetch_keys_free(struct fetch_keys *k)
 	free(k);
 }
 
-bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
+static void ask_part(const struct fetch_keys *k, unsigned shard, struct buf *key, struct buf *commands)
 {
-	struct buf key = {0};
+	const struct part *p = &k->parts[shard];
 
-	if (k->done) return false;
 	resp_begin(commands, 8);
 	resp_arg_str(commands, "ZRANGEBYSCORE");
-	resp_arg(commands, key_make(&key, settings_keys(k->settings), KEY_INDEX, (struct slice){0}));
-	resp_arg_u64(commands, k->score);
+	resp_arg(commands, key_make_shard(key, settings_keys(k->settings), KEY_INDEX, shard, (struct slice){0}));
+	resp_arg_u64(commands, p->score);
 	resp_arg_str(commands, "+inf");
 	resp_arg_str(commands, "WITHSCORES");
 	resp_arg_str(commands, "LIMIT");
 	resp_arg_str(commands, "0");
-	resp_arg_u64(commands, k->page);
-	if (key.failed) commands->failed = true;
+	resp_arg_u64(commands, p->page);
+	if (key->failed) commands->failed = true;
+}
+
+size_t fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
+{
+	struct buf key = {0};
+
+	k->asked_count = k->taken = 0;
+	for (unsigned i = 0; i < k->part_count; i++) {
+		if (k->parts[i].done) continue;
+		ask_part(k, i, &key, commands);
+		k->asked[k->asked_count++] = i;
+	}
 	buf_free(&key);
-	return true;
+	return k->asked_count;
 }
 
 /* False without memory. */
 static bool take_member(struct fetch_keys *k, struct slice member, uint64_t score)
 {
 	const struct catch_up_filter *lowest = NULL;
-	struct slice key, hint;
+	struct slice key, hint, name;
+	uint16_t node;
 	char kind;
 
-	if (!index_member_parse(member, &kind, &key, &hint) || (kind != 's' && kind != 'l')) {
+	if (!index_member_parse(member, &kind, &key, &hint, &name) || (kind != 's' && kind != 'l')) {
 		k->malformed++;
 		return true;
 	}
+	node = node_names_number(k->nodes, name);
 	for (size_t i = 0; i < k->filter_count; i++) {
 		const struct catch_up_filter *f = &k->filters[i];
 
 		if (!k->by_index[i] || score < f->position.ms) continue;
+		if (f->node != node && f->node != NODE_EVERY) continue;
 		if (lowest && entry_id_compare(f->position, lowest->position) >= 0) continue;
 		if (filters_intersect(hint, slice_str(f->filter))) lowest = f;
 	}
-	return !lowest || add(k, kind, key, lowest, score);
+	return !lowest || add(k, kind, key, node, lowest, score);
 }
 
 enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply)
 {
-	uint64_t first = k->score, last = k->score;
+	struct part *p = &k->parts[k->asked[k->taken++]];
+	uint64_t first = p->score, last = p->score;
 
 	if (reply_error_passes(reply)) return ST_AGAIN;
-	k->done = true;
+	p->done = true;
 	if (reply->type != REDIS_REPLY_ARRAY) {
 		k->malformed++;
 		return ST_OK;
@@ -233,11 +268,11 @@ enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply)
 		last = (uint64_t)score;
 		if (!take_member(k, reply_slice(reply->element[i]), last)) return ST_NOMEM;
 	}
-	if (reply->elements / 2 < k->page) return ST_OK;
-	k->done = false;
-	if (last == first) k->page *= 2;
-	else k->page = INDEX_PAGE;
-	k->score = last;
+	if (reply->elements / 2 < p->page) return ST_OK;
+	p->done = false;
+	if (last == first) p->page *= 2;
+	else p->page = k->page;
+	p->score = last;
 	return ST_OK;
 }
 

@@ -11,11 +11,13 @@
 #include "config/event_fields.h"
 #include "config/keys.h"
 #include "config/resp.h"
+#include "config/session_fields.h"
 #include "plugin/session_event.h"
 #include "plugin/session_script.h"
 #include "plugin/slot_script.h"
 
 static const char subscribed_script[] = SESSION_SCRIPT_SUBSCRIBED;
+static const char unsubscribed_script[] = SESSION_SCRIPT_UNSUBSCRIBED;
 static const char gone_script[] = SESSION_SCRIPT_GONE;
 
 struct writer_of_events {
@@ -66,13 +68,18 @@ static unsigned shard_of(const struct writer_of_events *w, const struct session_
 	return key_shard(w->names->keys, e->client);
 }
 
-static void arg_filter_field(const struct writer_of_events *w, struct slice filter)
+static void arg_cursor_field(const struct writer_of_events *w, struct slice filter)
 {
-	buf_clear(w->scratch);
-	buf_append_str(w->scratch, SESSION_FILTER_PREFIX);
-	buf_append_slice(w->scratch, filter);
+	struct slice field = session_filter_field(w->scratch, SESSION_CURSOR, slice_str(w->names->node), filter);
 	if (w->scratch->failed) w->out->failed = true;
-	resp_arg(w->out, slice_of(w->scratch->data, w->scratch->len));
+	resp_arg(w->out, field);
+}
+
+static void arg_node_field(const struct writer_of_events *w, const char *name)
+{
+	struct slice field = session_node_field(w->scratch, name, slice_str(w->names->node));
+	if (w->scratch->failed) w->out->failed = true;
+	resp_arg(w->out, field);
 }
 
 /* --- the entry in the events stream --------------------------------------------------------------------------- */
@@ -169,9 +176,9 @@ static void forget_live(const struct writer_of_events *w, const struct session_e
 {
 	begin(w, 5, "HDEL");
 	arg_key(w, KEY_SESSION, e->client);
-	resp_arg_str(w->out, SESSION_LIVE);
-	resp_arg_str(w->out, SESSION_LIVE_AT);
-	resp_arg_str(w->out, SESSION_HERE);
+	arg_node_field(w, SESSION_LIVE);
+	arg_node_field(w, SESSION_LIVE_AT);
+	arg_node_field(w, SESSION_HERE);
 }
 
 /* The first cursor of a filter that the device never had. */
@@ -200,11 +207,12 @@ static struct slice initial_text(const struct writer_of_events *w, const struct 
 static void subscribed(const struct writer_of_events *w, const struct session_event *e)
 {
 	char initial[ENTRY_ID_TEXT_MAX + 32];
-	begin_script(w, 5, subscribed_script, "2", SLOT_COMMAND_SUBSCRIBED);
+	begin_script(w, 6, subscribed_script, "2", SLOT_COMMAND_SUBSCRIBED);
 	arg_key(w, KEY_SESSION, e->client);
 	arg_shard_key(w, KEY_BOOTS, shard_of(w, e), slice_str(w->names->node));
 	resp_arg_id(w->out, w->names->boot);
-	arg_filter_field(w, e->filter);
+	resp_arg_str(w->out, w->names->node);
+	resp_arg(w->out, e->filter);
 	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
 
 	bool named = e->user.data != NULL;
@@ -212,7 +220,7 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_OVERLAP);
 	resp_arg_u64(w->out, e->overlap_ms);
-	resp_arg_str(w->out, SESSION_HERE);
+	arg_node_field(w, SESSION_HERE);
 	resp_arg_id(w->out, w->names->boot);
 	if (named) {
 		resp_arg_str(w->out, SESSION_USER);
@@ -233,7 +241,7 @@ static void cursors(const struct writer_of_events *w, const struct session_event
 		begin_script(w, 1 + 2 * (size_t)e->cursor_count, gone_script, "1", SLOT_COMMAND_GONE);
 		arg_key(w, KEY_SESSION, e->client);
 		while (session_cursor_next(&rest, &filter, &cursor)) {
-			arg_filter_field(w, filter);
+			arg_cursor_field(w, filter);
 			resp_arg_id(w->out, cursor);
 		}
 	}
@@ -261,6 +269,10 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}
+	begin(w, 4, "ZADD");
+	arg_key(w, KEY_NODES, (struct slice){0});
+	resp_arg_u64(w->out, w->record->id.ms);
+	resp_arg_str(w->out, w->names->node);
 	broker_event(w, e, EVENT_OP_BOOT);
 }
 
@@ -269,9 +281,9 @@ static void mark_live(const struct writer_of_events *w, const struct session_eve
 {
 	begin(w, 6, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
-	resp_arg_str(w->out, SESSION_LIVE);
+	arg_node_field(w, SESSION_LIVE);
 	resp_arg_id(w->out, w->names->boot);
-	resp_arg_str(w->out, SESSION_LIVE_AT);
+	arg_node_field(w, SESSION_LIVE_AT);
 	resp_arg_id(w->out, w->record->id);
 }
 
@@ -287,9 +299,9 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		device_event(w, e, EVENT_OP_SUBSCRIBED);
 		break;
 	case JOURNAL_UNSUBSCRIBED:
-		begin(w, 3, "HDEL");
+		begin_script(w, 2, unsubscribed_script, "1", SLOT_COMMAND_UNSUBSCRIBED);
 		arg_key(w, KEY_SESSION, e->client);
-		arg_filter_field(w, e->filter);
+		resp_arg(w->out, e->filter);
 		device_event(w, e, EVENT_OP_UNSUBSCRIBED);
 		break;
 	case JOURNAL_LIVE:

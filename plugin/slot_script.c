@@ -9,9 +9,11 @@
 
 /* Commands that are more than one. */
 #define SPECIALS \
-	"local keys_of = {['" SLOT_COMMAND_SUBSCRIBED "'] = 2, ['" SLOT_COMMAND_GONE "'] = 1}\n" \
+	"local keys_of = {['" SLOT_COMMAND_SUBSCRIBED "'] = 2, ['" SLOT_COMMAND_UNSUBSCRIBED "'] = 1,\n" \
+	" ['" SLOT_COMMAND_GONE "'] = 1}\n" \
 	"local specials = {\n" \
 	"['" SLOT_COMMAND_SUBSCRIBED "'] = function(KEYS, ARGV)\n" SESSION_SCRIPT_SUBSCRIBED "\nend,\n" \
+	"['" SLOT_COMMAND_UNSUBSCRIBED "'] = function(KEYS, ARGV)\n" SESSION_SCRIPT_UNSUBSCRIBED "\nend,\n" \
 	"['" SLOT_COMMAND_GONE "'] = function(KEYS, ARGV)\n" SESSION_SCRIPT_GONE "\nend}\n" \
 	"local function special(from, to)\n" \
 	" local keys, words = {}, {}\n" \

@@ -49,7 +49,7 @@ static int by_size(const void *a, const void *b)
 /* Is "live" in the device's hash? (GONE takes it out.) */
 static bool is_live(struct bench *b)
 {
-	return store_integer(b->w.db, "HEXISTS", "mqtt:session:d", "live", NULL) == 1;
+	return store_integer(b->w.db, "HEXISTS", "mqtt:session:d", "live@test", NULL) == 1;
 }
 
 static double reconnect(struct bench *b, unsigned missed)
