@@ -389,12 +389,12 @@ static void one_life(unsigned seed, bool failovers)
 
 static void lives(bool failovers)
 {
-	for (unsigned seed = 1; seed <= 300; seed++) {
+	for (unsigned seed = 1; seed <= 60; seed++) {
 		if (seed > 1) {
 			teardown(NULL);
 			setup(NULL);
 		}
-		print_message("%s", seed % 100 == 0 ? "." : "");
+		print_message("%s", seed % 20 == 0 ? "." : "");
 		one_life(seed, failovers);
 	}
 }
