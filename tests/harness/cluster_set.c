@@ -166,6 +166,7 @@ void cluster_set_keys(struct cluster_set *c, unsigned slot, int to)
 {
 	int from = cluster_set_owner(c, slot);
 	const char *number = scene_text(c->scene, "%u", slot), *port = scene_text(c->scene, "%u", server_port(c->redis[to]));
+	uint64_t limit = now_ms() + START_LIMIT_MS;
 	for (;;) { /* ends when none is left: what is absent is not made here any more */
 		const redisReply *keys = store_query(db(c, from), "CLUSTER", "GETKEYSINSLOT", number, KEYS_AT_ONCE, NULL);
 		const char *names[128];
@@ -173,17 +174,37 @@ void cluster_set_keys(struct cluster_set *c, unsigned slot, int to)
 		if (count == 0) return;
 		for (size_t i = 0; i < count; i++) names[i] = scene_text(c->scene, "%s", keys->element[i]->str);
 		for (size_t i = 0; i < count; i++) {
-			(void)store_query(db(c, from), "MIGRATE", "127.0.0.1", port, names[i], "0", "5000", NULL);
+			(void)store_try(db(c, from), "MIGRATE", "127.0.0.1", port, names[i], "0", "5000", NULL); /* else the next turn */
 		}
+		scene_require(now_ms() < limit, "slot %u cannot be emptied", slot);
 	}
 }
 
+/* Does every node that runs say so? */
+static bool all_say(struct cluster_set *c, unsigned slot, int node)
+{
+	static int owner[CLUSTER_SLOTS];
+	for (int i = 0; i < CLUSTER_SET_NODES; i++) {
+		if (!server_running(c->redis[i])) continue;
+		(void)owners(c, i, owner);
+		if (owner[slot] != node) return false;
+	}
+	return true;
+}
+
+/* The one that had it may claim it back by a message that is on its way, when it took another slot just before: then it is told
+ * again. */
 void cluster_set_end_move(struct cluster_set *c, unsigned slot, int to)
 {
 	int from = cluster_set_owner(c, slot);
 	const char *number = scene_text(c->scene, "%u", slot), *id = id_of(c, to);
-	(void)store_query(db(c, to), "CLUSTER", "SETSLOT", number, "NODE", id, NULL);
-	if (from != to) (void)store_query(db(c, from), "CLUSTER", "SETSLOT", number, "NODE", id, NULL);
+	uint64_t limit = now_ms() + START_LIMIT_MS;
+	for (bool all = false; !all; all = all_say(c, slot, to)) {
+		scene_require(now_ms() < limit, "slot %u does not get to its new node", slot);
+		(void)store_try(db(c, to), "CLUSTER", "SETSLOT", number, "NODE", id, NULL);
+		if (from != to) (void)store_try(db(c, from), "CLUSTER", "SETSLOT", number, "NODE", id, NULL);
+		for (uint64_t until = now_ms() + 1000; now_ms() < until && !all_say(c, slot, to);) poll_pause();
+	}
 }
 
 void cluster_set_move(struct cluster_set *c, unsigned slot, int to)

@@ -51,9 +51,9 @@ static void rig_start(struct rig *r, struct scene *s, const char *lines)
 	server_log_wait(r->broker, 0, BRIDGE_GREETED, WAIT_MS);
 }
 
-static const char *ctl(struct rig *r, int expected, const char *a, const char *b)
+static const char *ctl(struct rig *r, int expected, const char *a, const char *b, const char *c)
 {
-	const char *argv[] = {CTL_PROGRAM, "-c", r->settings, a, b, NULL};
+	const char *argv[] = {CTL_PROGRAM, "-c", r->settings, a, b, c, NULL};
 	const char *output = NULL;
 	int status = program_run(r->scene, argv, WAIT_MS, &output);
 	scene_require(status == expected, "ctl %s: status %d: %s", a, status, output);
@@ -68,10 +68,12 @@ static struct guest *guest(struct rig *r, const char *id)
 }
 
 /* Numbers, spread over topics whose keys are in as many slots. */
-static void publish_range(struct rig *r, struct guest *g, int from, int to)
+static void publish_range(struct guest *g, int from, int to)
 {
 	for (int i = from; i < to; i++) {
-		const char *text = scene_text(r->scene, "%d", i), *topic = scene_text(r->scene, "d/%d", i % TOPICS);
+		char text[16], topic[16];
+		(void)snprintf(text, sizeof(text), "%d", i);
+		(void)snprintf(topic, sizeof(topic), "d/%d", i % TOPICS);
 		assert_true(guest_send(g, topic, text, strlen(text), 1, false, 50) >= 0);
 	}
 	assert_true(guest_flush(g, WAIT_MS));
@@ -106,11 +108,11 @@ static long long length(struct rig *r, const char *command, const char *key)
 static void redelivery(struct rig *r)
 {
 	struct guest *backend = guest(r, "backend"), *device = absent_device(r, "device{x}");
-	publish_range(r, backend, 0, 400);
+	publish_range(backend, 0, 400);
 	guest_connect(device);
 	guest_subscribe(device, "d/#", 1);
 	expect_range(device, 0, 0, 400);
-	publish_range(r, backend, 400, 500);
+	publish_range(backend, 400, 500);
 	expect_range(device, 400, 400, 500);
 	guest_settle(device);
 	assert_int_equal(guest_count(device), 500);
@@ -126,19 +128,21 @@ static void redelivery(struct rig *r)
 
 static void tool(struct rig *r)
 {
-	const char *text = ctl(r, 0, "status", NULL);
+	wait_until(length(r, "HLEN", "mqtt:status:{test}") > 0, WAIT_MS, "the plugin's report");
+	const char *text = ctl(r, 0, "status", NULL, NULL);
 	assert_non_null(strstr(text, "sessions   1\n"));
 	assert_non_null(strstr(text, "dead       0\n"));
-	wait_until(strstr(ctl(r, 0, "sessions", NULL), "absent"), WAIT_MS, "a device that is absent");
-	assert_non_null(strstr(ctl(r, 0, "sessions", NULL), "device{x}"));
-	(void)ctl(r, 0, "check", NULL);
-	assert_non_null(strstr(ctl(r, 0, "purge", "device{x}"), "d/#"));
-	(void)ctl(r, 0, "backlog", "device{x}");
+	wait_until(strstr(ctl(r, 0, "sessions", NULL, NULL), "absent"), WAIT_MS, "a device that is absent");
+	assert_non_null(strstr(ctl(r, 0, "sessions", NULL, NULL), "device{x}"));
+	(void)ctl(r, 0, "check", NULL, NULL);
+	assert_non_null(strstr(ctl(r, 0, "purge", "--yes", "device{x}"), "d/#"));
+	(void)ctl(r, 0, "backlog", "device{x}", NULL);
 }
 
 static void push(struct rig *r, const char *key, int number, const char *more, const char *value)
 {
-	const char *text = scene_text(r->scene, "%d", number);
+	char text[16];
+	(void)snprintf(text, sizeof(text), "%d", number);
 	if (more) (void)cluster_set_query(&r->set, "XADD", key, "*", "topic", "p/x", "payload", text, more, value, NULL);
 	else (void)cluster_set_query(&r->set, "XADD", key, "*", "topic", "p/x", "payload", text, NULL);
 }
@@ -162,7 +166,7 @@ static void pushes(struct rig *r)
 	expect_range(device, 3, 3, 4);
 	wait_until(length(r, "XLEN", "mqtt:dead:{push}:push") == 1, WAIT_MS, "a dead letter");
 	wait_until(length(r, "XLEN", "push") == 0, WAIT_MS, "an empty outbox");
-	assert_non_null(strstr(ctl(r, 0, "status", NULL), "dead       1\n"));
+	assert_non_null(strstr(ctl(r, 1, "status", NULL, NULL), "dead       1\n"));
 	/* A list; its bridge has a list of its own beside it. */
 	for (int i = 4; i < 40; i++) {
 		(void)cluster_set_query(&r->set, "LPUSH", "push:list", scene_text(r->scene, "{\"topic\":\"p/x\",\"payload\":\"%d\"}", i), NULL);
@@ -212,20 +216,20 @@ static void test_slots_move_and_a_master_dies(void **state)
 	struct rig r;
 	rig_start(&r, *state, "mirror d/# stream s:%t\nredeliver d/# overlap=0 rate=400\noutbox stream push\noutbox list push:list\n");
 	struct guest *backend = guest(&r, "backend"), *device = absent_device(&r, "device");
-	publish_range(&r, backend, 0, BACKLOG);
+	publish_range(backend, 0, BACKLOG);
 	guest_connect(device);
 	guest_subscribe(device, "d/#", 1);
 	guest_wait(device, 200, WAIT_MS);
 	move_everything(&r);
 	guest_wait(device, 600, WAIT_MS);
-	publish_range(&r, backend, BACKLOG, BACKLOG + LIVE);
+	publish_range(backend, BACKLOG, BACKLOG + LIVE);
 	cluster_set_wait_ok(&r.set, WAIT_MS);
 	int dead = cluster_set_owner(&r.set, cluster_slot(slice_str("s:d/1")));
 	server_kill(r.set.redis[dead]);
-	publish_range(&r, backend, BACKLOG + LIVE, BACKLOG + 2 * LIVE);
+	publish_range(backend, BACKLOG + LIVE, BACKLOG + 2 * LIVE);
 	expect_range(device, 0, 0, BACKLOG + 2 * LIVE);
 	cluster_set_wait_ok(&r.set, WAIT_MS);
-	publish_range(&r, backend, BACKLOG + 2 * LIVE, BACKLOG + 3 * LIVE);
+	publish_range(backend, BACKLOG + 2 * LIVE, BACKLOG + 3 * LIVE);
 	expect_range(device, 0, 0, BACKLOG + 3 * LIVE);
 	guest_settle(device);
 	assert_int_equal(guest_count(device), BACKLOG + 3 * LIVE);
