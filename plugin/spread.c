@@ -517,6 +517,7 @@ static bool may_advance(const struct spread *s)
 
 enum spread_action spread_step(struct spread *s)
 {
+	advance(s); /* first: what ends a stretch should not wait behind all of another one */
 	if (start_is_due(s)) start(s);
 	do { /* ends: each further turn is for a connection that was found lost, and what it took is asked about again */
 		advance(s);

@@ -36,7 +36,7 @@
 #include "plugin/rule_cache.h"
 #include "plugin/wait.h"
 
-#define SPREAD_STRETCHES 2 /* under way; another one is gathered */
+#define SPREAD_STRETCHES 4 /* under way; another one is gathered. So that nodes have enough to do while one is ended */
 
 struct spread;
 

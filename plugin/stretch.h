@@ -14,8 +14,8 @@
 #include "plugin/slot_group.h"
 #include "plugin/transaction.h"
 
-#define STRETCH_RECORDS_MAX 4096
-#define STRETCH_BYTES_MAX (4u * 1024 * 1024)
+#define STRETCH_RECORDS_MAX 2048
+#define STRETCH_BYTES_MAX (2u * 1024 * 1024)
 #define STRETCH_GROUP_PIECES 512          /* of messages to a slot in one step, about: Redis does nothing else meanwhile */
 #define STRETCH_GROUP_BYTES (1024u * 1024)
 

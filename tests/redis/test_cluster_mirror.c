@@ -21,6 +21,8 @@
 
 #define WAIT_MS 120000
 #define REDIS_OPTIONS "appendonly yes\nappendfsync everysec\n"
+/* Nobody is to take a master's place only because the machine is busy. */
+#define PATIENT "cluster-node-timeout 60000\n"
 #define BROKER_OPTIONS "log_type none\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\n" \
 	"max_queued_messages 0\n"
 #define PAYLOAD 32
@@ -34,11 +36,11 @@ struct rig {
 	struct publisher *p;
 };
 
-static void rig_start(struct rig *r, struct scene *s, const char *lines)
+static void rig_start(struct rig *r, struct scene *s, const char *redis_options, const char *lines)
 {
 	memset(r, 0, sizeof(*r));
 	r->scene = s;
-	cluster_set_start(&r->set, s, REDIS_OPTIONS);
+	cluster_set_start(&r->set, s, redis_options);
 	r->broker = broker_new(s, "broker", scene_path(s, "settings.conf"), BROKER_OPTIONS);
 	scene_write(s, "settings.conf", scene_text(s,
 		"redis_url %s\nredis_username %s\nredis_password_file %s\njournal %s/journal\njournal_size 8M\nnode test\nlisten none\n%s",
@@ -134,7 +136,7 @@ static void end_of_load(struct rig *r)
 static void test_messages_are_spread(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, RULES);
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, RULES);
 	rig_load(&r, 2000);
 	sleep_ms(1500);
 	end_of_load(&r);
@@ -153,7 +155,7 @@ static void test_messages_are_spread(void **state)
 static void test_master_killed(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, "redis_confirm replicas=1\n" RULES);
+	rig_start(&r, *state, REDIS_OPTIONS, "redis_confirm replicas=1\n" RULES);
 	rig_load(&r, 800);
 	sleep_ms(700);
 	int first = cluster_set_owner(&r.set, cluster_slot(slice_str("s:load/0")));
@@ -169,7 +171,7 @@ static void test_master_killed(void **state)
 static void test_master_stopped(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, "redis_confirm replicas=1\n" RULES);
+	rig_start(&r, *state, REDIS_OPTIONS, "redis_confirm replicas=1\n" RULES);
 	rig_load(&r, 800);
 	sleep_ms(700);
 	int first = cluster_set_owner(&r.set, cluster_slot(slice_str("l:load/1")));
@@ -186,7 +188,7 @@ static void test_master_stopped(void **state)
 static void test_slots_move(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, RULES);
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, RULES);
 	rig_load(&r, 1500);
 	sleep_ms(500);
 	for (int round = 0; round < 3; round++) {
@@ -210,7 +212,7 @@ static void test_slots_move(void **state)
 static void test_broker_killed(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, RULES);
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, RULES);
 	rig_load(&r, 2000);
 	for (int round = 0; round < 3; round++) {
 		sleep_ms(500);
@@ -230,7 +232,7 @@ static void test_broker_killed(void **state)
 static void test_dead_letters_and_states(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, RULES);
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, RULES);
 	(void)cluster_set_query(&r.set, "SET", "s:bad", "a string", NULL);
 	struct guest *g = guest_new_at(r.scene, server_port(r.broker), "g", NULL);
 	guest_connect(g);
@@ -270,7 +272,7 @@ static bool last_event_is_of(struct rig *r, const char *client)
 static void test_events_come_behind_messages(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, RULES "redeliver d/#\n");
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, RULES "redeliver d/#\n");
 	struct guest *g = guest_new_at(r.scene, server_port(r.broker), "g", NULL);
 	guest_connect(g);
 	for (int i = 0; i < 30; i++) {
@@ -291,7 +293,7 @@ static void test_events_come_behind_messages(void **state)
 static void test_redis_decides(void **state)
 {
 	struct rig r;
-	rig_start(&r, *state, "mirror # stream s:%t durability=redis\n");
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, "mirror # stream s:%t durability=redis\n");
 	struct guest *g = guest_new_at(r.scene, server_port(r.broker), "g", NULL);
 	guest_connect(g);
 	for (int i = 0; i < 50; i++) { /* acknowledged means that it is there */
