@@ -28,13 +28,14 @@
 #define STOP_LIMIT_MS 20000
 #define ARGS_MAX 16
 
-enum server_kind { SERVER_REDIS, SERVER_BROKER, SERVER_BRIDGE };
+enum server_kind { SERVER_REDIS, SERVER_BROKER, SERVER_BRIDGE, SERVER_OTHER };
 
 struct server {
 	struct scene *scene;
 	enum server_kind kind;
 	const char *name, *dir, *log, *socket_path;
 	const char *argv[ARGS_MAX];
+	unsigned patience; /* times the usual limits */
 	uint16_t port;
 	pid_t pid;   /* 0: not running */
 	bool paused;
@@ -162,6 +163,7 @@ static bool server_ready(struct server *v)
 	case SERVER_REDIS: return redis_ready(v);
 	case SERVER_BROKER: return broker_ready(v);
 	case SERVER_BRIDGE: return true;
+	case SERVER_OTHER: return true;
 	}
 	return false;
 }
@@ -191,7 +193,7 @@ void server_start(struct server *v)
 	bool again = false;
 	v->pid = spawn(v->argv, v->log);
 	v->paused = false;
-	uint64_t limit = now_ms() + START_LIMIT_MS;
+	uint64_t limit = now_ms() + (uint64_t)START_LIMIT_MS * v->patience;
 	while (!server_ready(v)) {
 		if (again || v->kind != SERVER_REDIS) server_check_alive(v);
 		else again = started_again(v, log_from);
@@ -248,7 +250,7 @@ void server_stop(struct server *v)
 	if (v->paused) server_continue(v);
 	if (v->kind == SERVER_REDIS && !v->argv[2]) check_rights(v);
 	kill(v->pid, SIGTERM);
-	scene_require(await_end(v->pid, STOP_LIMIT_MS, &status), "%s did not stop", v->name);
+	scene_require(await_end(v->pid, STOP_LIMIT_MS * v->patience, &status), "%s did not stop", v->name);
 	v->pid = 0;
 	scene_require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s stopped with %s", v->name,
 		status_words(v->scene, status));
@@ -374,6 +376,19 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 
 /* --- making ---------------------------------------------------------------------------------------------------- */
 
+void server_under(struct server *v, const char *const program[])
+{
+	size_t before = 0, own = 0;
+
+	scene_require(v->pid == 0, "%s runs already", v->name);
+	while (program[before]) before++;
+	while (v->argv[own]) own++;
+	scene_require(before + own < ARGS_MAX, "%s: too many arguments", v->name);
+	memmove(&v->argv[before], &v->argv[0], (own + 1) * sizeof(v->argv[0]));
+	memcpy(&v->argv[0], program, before * sizeof(v->argv[0]));
+	v->patience = 10;
+}
+
 static struct server *server_new(struct scene *s, enum server_kind kind, const char *name)
 {
 	struct server *v = calloc(1, sizeof(*v));
@@ -382,6 +397,7 @@ static struct server *server_new(struct scene *s, enum server_kind kind, const c
 	scene_add_server(s, v);
 	v->scene = s;
 	v->kind = kind;
+	v->patience = 1;
 	v->name = scene_text(s, "%s", name);
 	v->dir = scene_path(s, name);
 	v->log = scene_text(s, "%s.log", v->dir);
@@ -449,5 +465,16 @@ struct server *bridge_new(struct scene *s, const char *name, const char *setting
 	v->argv[0] = BRIDGE_PROGRAM;
 	v->argv[1] = "-c";
 	v->argv[2] = settings;
+	return v;
+}
+
+struct server *other_new(struct scene *s, const char *name, const char *const argv[])
+{
+	struct server *v = server_new(s, SERVER_OTHER, name);
+
+	for (size_t i = 0; argv[i]; i++) {
+		scene_require(i + 1 < ARGS_MAX, "%s: too many arguments", name);
+		v->argv[i] = argv[i];
+	}
 	return v;
 }
