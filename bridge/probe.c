@@ -8,7 +8,7 @@
 
 #define BURST 1
 #define MARK_MS 200   /* between attempts to get a message through behind the burst */
-#define IDLE_MS 1000
+#define IDLE_MS 5000
 
 struct probe {
 	struct probe_deps deps;
