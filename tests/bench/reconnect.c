@@ -19,6 +19,7 @@
 #include <time.h>
 #include <cmocka.h>
 
+#include "tests/harness/figures.h"
 #include "tests/harness/fill.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
@@ -51,7 +52,7 @@ static int by_size(const void *a, const void *b)
 /* Is "live" in the device's hash? (GONE takes it out.) */
 static bool is_live(struct bench *b)
 {
-	return store_integer(b->w.db, "HEXISTS", "mqtt:session:d", "live", NULL) == 1;
+	return store_integer(b->w.db, "HEXISTS", "mqtt:session:d", "live@test", NULL) == 1;
 }
 
 static double reconnect(struct bench *b, unsigned missed)
@@ -133,6 +134,9 @@ static void test_reconnect(void **state)
 		}
 		printf("%10u %10u %12.1f (x %5.2f) %12.1f (x %5.2f)\n", topics, topics / 10, ten, ten / first_ten, none,
 			none / first_none);
+		const char *name = topics == 100 ? "100 topics" : next * 10 > most ? "most topics" : scene_text(scene, "%u topics", topics);
+		figure("reconnect", scene_text(scene, "%s, ten missed", name), ten, "ms");
+		figure("reconnect", scene_text(scene, "%s, none missed", name), none, "ms");
 		(void)fflush(stdout);
 	}
 	scene_end(scene);

@@ -25,7 +25,7 @@ static const char sessions_script[] =
 	"for i = ARGV[1], ARGV[2] do\n"
 	" local client = string.format('bulk-%d', i)\n"
 	" local ms = string.format('%.0f', ARGV[3] + i)\n"
-	" redis.call('HSET', 'mqtt:session:' .. client, 'overlap', '0', 'f:bulk/#', ms .. '-0')\n"
+	" redis.call('HSET', 'mqtt:session:' .. client, 'overlap', '0', 'f:bulk/#', ms .. '-0', 'f@test bulk/#', ms .. '-0')\n"
 	" redis.call('ZADD', 'mqtt:sessions', ms, client)\n"
 	"end\n"
 	"return 1";
