@@ -96,6 +96,41 @@ static void test_4000(void **state)
 	told(*state, 4000);
 }
 
+/* Who mends mosquitto.conf hears that it helped; and the bridge looks for the limit once for each start of the broker. */
+static void test_mended(void **state)
+{
+	struct scene *scene = *state;
+	const char *conf = scene_path(scene, "broker.conf");
+	struct world w;
+	char *text, *at;
+
+	if (broker_has_events(scene)) {
+		scene_end(scene);
+		return;
+	}
+	start(&w, scene, 1000);
+	wait_until(status_limit(&w) > 0, WAIT_MS, "the limit");
+	text = strdup(scene_read(scene, conf, NULL));
+	scene_require(text, "out of memory");
+	at = strstr(text, "max_queued_messages 1000");
+	scene_require(at, "no limit in %s", conf);
+	memcpy(at, "max_queued_messages    0", strlen("max_queued_messages    0"));
+	(void)scene_write(scene, "broker.conf", text);
+	free(text);
+	size_t from = server_log_size(w.bridge);
+	server_stop(w.redis);
+	server_start(w.redis);
+	server_log_wait(w.bridge, from, "let this bridge in", WAIT_MS);
+	assert_false(server_log_has(w.bridge, from, "messages at once for one device"));
+	wait_until(page_has("/health", "messages at once for one device"), WAIT_MS, "health as before");
+	server_stop(w.broker);
+	server_start(w.broker);
+	wait_until(page_has("/health", "\"warnings\":[]"), WAIT_MS, "health");
+	w.db = store_open(w.redis);
+	wait_until(status_limit(&w) == 0, WAIT_MS, "no limit");
+	scene_end(scene);
+}
+
 /* Of more than it queues and a device that reads 100 a second, the broker drops nothing; nor of what came meanwhile. */
 static void test_below_the_limit(void **state)
 {
@@ -134,6 +169,7 @@ int main(void)
 		scene_test(test_100),
 		scene_test(test_1000),
 		scene_test(test_4000),
+		scene_test(test_mended),
 		scene_test(test_below_the_limit),
 	};
 
