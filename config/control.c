@@ -87,6 +87,9 @@ static void read_members(struct reader *r, struct control_command *c)
 	case CONTROL_LIMIT:
 		c->queue_limit = reader_u32(r);
 		return;
+	case CONTROL_OUTBOX:
+	case CONTROL_GUARDED:
+		return;
 	case CONTROL_WELCOME:
 		c->boot = read_id(r);
 		return;
@@ -195,6 +198,16 @@ void control_limit(struct buf *out, uint32_t queue_limit)
 {
 	begin(out, CONTROL_LIMIT);
 	buf_u32(out, queue_limit);
+}
+
+void control_outbox(struct buf *out)
+{
+	begin(out, CONTROL_OUTBOX);
+}
+
+void control_guarded(struct buf *out)
+{
+	begin(out, CONTROL_GUARDED);
 }
 
 void control_welcome(struct buf *out, struct entry_id boot)

@@ -16,6 +16,9 @@
 #define CONTROL_TOPIC "$CONTROL/mosquitto-redis/v1"
 #define CONTROL_TOPIC_BRIDGE "$CONTROL/mosquitto-redis/v1/bridge"
 #define CONTROL_TOPIC_REPLAY "$CONTROL/mosquitto-redis/v1/replay" /* devices ask here, in JSON: plugin/replay.h */
+#define CONTROL_CLIENT "mosquitto-redis-%s-%s" /* client ids of the bridge: role and node */
+#define CONTROL_CLIENT_MAX 300
+#define CONTROL_ROLE_OUTBOX "outbox"
 #define CONTROL_VERSION 1
 #define CONTROL_BATCH_MESSAGES_MAX 512
 #define CONTROL_BATCH_BYTES_MAX (256 * 1024) /* soft: one larger message makes a batch of its own */
@@ -31,11 +34,13 @@ enum control_type {
 	CONTROL_REPLAY = 4, /* device text, generation id (zero), sequence u32, filter text, from id, last u64 */
 	CONTROL_PROBE = 5, /* sequence u32, count u16 */
 	CONTROL_LIMIT = 6, /* queue limit u32 */
+	CONTROL_OUTBOX = 7, /* no members */
 	/* plugin -> bridge */
 	CONTROL_WELCOME = 65, /* boot id */
 	CONTROL_REFUSED = 66, /* reason text */
 	CONTROL_ACK = 67, /* device text, generation id, sequence u32, result u8, head id */
 	CONTROL_PROBED = 68, /* sequence u32, count u16, tells sent u8 */
+	CONTROL_GUARDED = 69, /* no members */
 };
 
 enum control_result {
@@ -58,6 +63,9 @@ enum control_result {
  * the broker is busy at a stretch. Where the plugin sees what the broker sends (2.1) only one comes, and says so.
  * LIMIT: so many were found; 0: none of CONTROL_PROBE_MAX was lost.
  * SWITCH: everything up to `upto` is delivered for all filters of the device; go live.
+ * OUTBOX comes from the outbox's connection, not the bridge's, and needs no token, as it concerns that connection alone:
+ * when it is new, and when every publish that was under way is answered after one was refused. GUARDED answers it: from now
+ * on nothing is accepted behind a publish that is refused, until the next OUTBOX (plugin/guard.h).
  * `generation` names the connection of the device: the id of its first subscription event. */
 struct control_command {
 	enum control_type type;
@@ -96,6 +104,8 @@ void control_replay(struct buf *out, struct slice device, uint32_t sequence, str
 void control_probe(struct buf *out, uint32_t sequence, uint16_t count);
 void control_probed(struct buf *out, uint32_t sequence, uint16_t count, bool tells_sent);
 void control_limit(struct buf *out, uint32_t queue_limit);
+void control_outbox(struct buf *out);
+void control_guarded(struct buf *out);
 void control_welcome(struct buf *out, struct entry_id boot);
 void control_refused(struct buf *out, const char *reason);
 void control_ack(struct buf *out, struct slice device, struct entry_id generation, uint32_t sequence,

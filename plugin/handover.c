@@ -18,6 +18,11 @@ bool devices_any_gated(const struct devices *d)
 	return d->gated_count > 0 || d->kept_count > 0;
 }
 
+bool devices_check_reads(const struct devices *d)
+{
+	return devices_any_gated(d) || (d->deps.outlet->tells_sent && d->by_client);
+}
+
 bool devices_busy(const struct devices *d)
 {
 	return d->gated_count > 0 || d->window_count > 0;
@@ -40,12 +45,21 @@ static void relapse(struct devices *d, struct device *dev)
 	(void)device_announce_all(d, dev); /* else at a later tick */
 }
 
+static void watch(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
+{
+	if (d->deps.outlet->tells_sent) unsent_note(d, dev, id, topic, payload);
+}
+
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
 {
 	struct device *dev = device_find(d, client);
 	int qos;
 
-	if (!dev || dev->state == DEVICE_LIVE || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
+	if (!dev || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
+	if (dev->state == DEVICE_LIVE) {
+		if (current->message.qos > 0) watch(d, dev, current->id, current->message.topic, current->message.payload);
+		return false;
+	}
 	qos = device_covers(d, dev, current->message.topic);
 	if (qos < 0) return false;
 	if (dev->state == DEVICE_PASS && dev->window && window_waiting(dev->window) > WINDOW_AT_ONCE) relapse(d, dev);
@@ -194,7 +208,8 @@ static bool pass_released(struct devices *d, struct device *dev, struct entry_id
 	return true;
 }
 
-bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id)
+bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct slice payload,
+	struct entry_id id)
 {
 	struct device *dev = device_find(d, client);
 	int qos;
@@ -205,7 +220,9 @@ bool devices_hold_released(struct devices *d, const char *client, struct slice t
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
 		if (!f->implied && redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
 	}
-	return dev->state == DEVICE_PASS && pass_released(d, dev, id, qos);
+	if (dev->state == DEVICE_PASS) return pass_released(d, dev, id, qos);
+	if (dev->state == DEVICE_LIVE) watch(d, dev, id, topic, payload);
+	return false;
 }
 
 static void write_live(struct devices *d, struct device *dev)
