@@ -107,7 +107,7 @@ static void sends(struct rig *r, const struct current_message *m)
 /* At a goodbye the cursors stand before what the broker has queued and not sent, each before its own. */
 static void test_unsent_at_goodbye(void **state)
 {
-	static const char payloads[8] = "abcdefgh";
+	static const char payloads[] = "abcdefgh";
 	struct rig *r = begin();
 	struct current_message m[6];
 	struct session_event e;
