@@ -303,6 +303,25 @@ static void test_redis_decides(void **state)
 	scene_end(r.scene);
 }
 
+/* Every master that took something is asked; a Redis that cannot tell is named, and nothing counts as stored. */
+static void test_fsync(void **state)
+{
+	struct rig r;
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, "redis_confirm fsync\n" RULES);
+	const redisReply *reply = store_query(r.set.db[0], "COMMAND", "INFO", "WAITAOF", NULL);
+	bool knows = reply->elements == 1 && reply->element[0]->type == REDIS_REPLY_ARRAY;
+	struct guest *g = guest_new_at(r.scene, server_port(r.broker), "g", NULL);
+	guest_connect(g);
+	for (int i = 0; i < 30; i++) guest_publish(g, scene_text(r.scene, "t/%d", i), "x", 1);
+	if (knows) {
+		wait_written(&r, "end");
+	} else {
+		server_log_wait(r.broker, 0, "redis_confirm fsync needs Redis 7.2 or newer", WAIT_MS);
+		assert_int_equal(cluster_set_query(&r.set, "EXISTS", "mqtt:mark:{test}", NULL)->integer, 0);
+	}
+	scene_end(r.scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +329,7 @@ int main(void)
 		scene_test(test_events_come_behind_messages),
 		scene_test(test_redis_decides),
 		scene_test(test_dead_letters_and_states),
+		scene_test(test_fsync),
 		scene_test(test_slots_move),
 		scene_test(test_master_killed),
 		scene_test(test_master_stopped),
