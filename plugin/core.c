@@ -88,16 +88,10 @@ static bool assured(struct core *core, const struct message *m, const struct rou
 	return false;
 }
 
-bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties)
+static bool take(struct core *core, struct message *m, const mosquitto_property *properties)
 {
-	struct route route;
 	uint64_t before;
-
-	if (core->will_handle == handle) core->will_granted = false; /* it was a publish after all */
-	settle(core);
-	deliveries_over(core);
-	wills_alive(core->wills, handle);
-	route = routes_find(core->routes, m->topic);
+	struct route route = routes_find(core->routes, m->topic);
 	if (properties && properties_read(properties, wall_ms(), m, &core->properties) != ST_OK)
 		return route.count == 0 || !full_refuses(&core->full, m, &route, ST_NOMEM);
 	before = journal_head(core->journal);
@@ -108,15 +102,38 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	return true;
 }
 
-void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
-	const mosquitto_property *properties)
+bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties)
 {
-	struct message will = *m;
+	if (core->will_handle == handle) core->will_granted = false; /* it was a publish after all */
+	settle(core);
+	deliveries_over(core);
+	wills_alive(core->wills, handle);
+	if (!guard_admits(&core->guard, m)) return false;
+	if (take(core, m, properties)) return true;
+	guard_refused(&core->guard, m);
+	return false;
+}
+
+void core_published(struct core *core)
+{
+	guard_passed(&core->guard);
+}
+
+bool core_write_check(struct core *core, const void *handle)
+{
 	bool expected = wills_expected(core->wills, handle);
 
 	settle(core);
 	deliveries_over(core);
-	if (!expected || routes_find(core->routes, m->topic).count == 0) return;
+	return expected;
+}
+
+void core_will_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
+	const mosquitto_property *properties)
+{
+	struct message will = *m;
+
+	if (routes_find(core->routes, m->topic).count == 0) return;
 	will.will = true;
 	if (properties && properties_read(properties, wall_ms(), &will, &core->properties) != ST_OK) return;
 	if (wills_keep(core->wills, &will) != ST_OK) return;
@@ -231,6 +248,7 @@ void core_disconnected(struct core *core, const void *handle, const char *client
 	if (client) {
 		devices_disconnected(core->devices, client, persistent);
 		peer_disconnected(core->peer, client);
+		guard_disconnected(&core->guard, client);
 	}
 	wills_disconnected(core->wills, handle, v5);
 }
@@ -239,6 +257,7 @@ bool core_control(struct core *core, const char *client, struct slice payload)
 {
 	settle(core);
 	deliveries_over(core);
+	if (guard_command(&core->guard, client, payload, core->broker.outlet)) return true;
 	return peer_command(core->peer, client, payload) == ST_OK;
 }
 

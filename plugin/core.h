@@ -36,8 +36,12 @@ void core_reload(struct core *core);
 
 /* A publish by a client. False: refuse it, the publisher must be told no success. */
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties);
-/* Write check, before anybody has decided; `properties` as far as the broker shows them. */
-void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
+/* No plugin has refused the publish that core_publish took last. */
+void core_published(struct core *core);
+/* A write check, before anybody has decided. True: it may be that of a last will; then core_will_check comes, with
+ * `properties` as far as the broker shows them. */
+bool core_write_check(struct core *core, const void *handle);
+void core_will_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
 	const mosquitto_property *properties);
 /* The write check last seen was left to us and is granted. */
 void core_write_granted(struct core *core, const void *handle);

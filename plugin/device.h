@@ -102,6 +102,7 @@ struct devices {
 	void *answer_ctx;
 	struct buf scratch;
 	bool full_told;
+	uint32_t queue_limit;         /* 0: none known */
 	uint64_t turn;                /* counts ticks, from 1 */
 };
 

@@ -102,6 +102,9 @@ void devices_sent(struct devices *d, const char *client, struct entry_id id, str
 void devices_sending(struct devices *d, const char *client, struct slice topic, struct slice payload);
 /* Would devices_sent make a difference? */
 bool devices_await(struct devices *d, const char *client);
+/* The broker drops what exceeds so many messages waiting for one device, as the bridge has found out; 0: no such limit is known.
+ * Logged when it changes. */
+void devices_queue_limit(struct devices *d, uint32_t limit);
 /* A bridge has come: every device that is owed something is told again, in a new generation. */
 void devices_announce(struct devices *d);
 

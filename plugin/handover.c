@@ -144,6 +144,21 @@ static bool is_much(const struct devices *d, const struct device *dev)
 	return window_waiting(dev->window) + window_unsent(dev->window) > WINDOW_AT_ONCE;
 }
 
+/* The same where the broker tells nothing, but drops: the rest of what it takes is for what the device has not read yet. */
+static bool is_more_than_it_takes(struct devices *d, const struct device *dev, uint64_t position)
+{
+	struct journal_record r;
+	struct message m;
+	size_t count = 0;
+
+	if (d->deps.outlet->tells_sent || d->queue_limit == 0) return false;
+	while (count <= d->queue_limit / 4 && journal_at(d->deps.journal, position, &r) == ST_OK) {
+		position = r.next;
+		if (record_message(d, &r, &m) && device_covers(d, dev, m.topic) >= 0) count++;
+	}
+	return count > d->queue_limit / 4;
+}
+
 /* Hands over what was held back since `upto`, from the journal. ST_TOO_LARGE: nothing was, there is too much of it. */
 static enum status flush(struct devices *d, struct device *dev, struct entry_id upto)
 {
@@ -155,6 +170,7 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 	if (!device_passed(dev)) return ST_TOO_LARGE;
 	st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
 	if (st != ST_OK) return st;
+	if (is_more_than_it_takes(d, dev, position)) return ST_TOO_LARGE;
 	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {
 		int qos;
 
@@ -265,6 +281,17 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 	device_move(d, dev, DEVICE_PASS, false);
 	write_live(d, dev);
 	return CONTROL_DONE;
+}
+
+void devices_queue_limit(struct devices *d, uint32_t limit)
+{
+	if (limit == d->queue_limit) return;
+	d->queue_limit = limit;
+	report_set(d->deps.report, queue_limit, limit);
+	if (limit == 0) log_to(&d->deps.outlet->log, LOG_LEVEL_NOTICE, "redelivery: the broker drops nothing of a backlog any more");
+	else log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"redelivery: this broker takes at most %u messages at once for one device and drops the rest silently; set "
+		"max_queued_messages 0 in mosquitto.conf. Until then backlogs go slowly", limit);
 }
 
 void devices_announce(struct devices *d)

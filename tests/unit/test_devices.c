@@ -1303,6 +1303,26 @@ static void test_acl_file(void **state)
 	acl_file_free(acl);
 }
 
+/* What the broker would drop of the last step is left to the bridge; what others are sent does not count. */
+static void test_switch_below_the_limit(void **state)
+{
+	struct rig *r = begin();
+	struct entry_id generation;
+
+	(void)state;
+	devices_queue_limit(r->devices, 100);
+	rig_subscribe(r, "d1", "dev/a/#", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	for (int i = 0; i < 100; i++) rig_publish(r, "dev/b", 1);
+	for (int i = 0; i < 26; i++) rig_publish(r, "dev/a/1", 1);
+	assert_int_equal(rig_switch(r, "d1", generation, generation), CONTROL_TOO_FAR);
+	assert_int_equal(r->seen_count, 0);
+	devices_queue_limit(r->devices, 104);
+	assert_int_equal(rig_switch(r, "d1", generation, generation), CONTROL_DONE);
+	assert_int_equal(r->seen_count, 26);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1314,6 +1334,7 @@ int main(void)
 		cmocka_unit_test(test_positions_once_a_second),
 		cmocka_unit_test(test_unclean_end_shortly_after_join), cmocka_unit_test(test_join_live_device),
 		cmocka_unit_test(test_same_filter_again), cmocka_unit_test(test_crowded), cmocka_unit_test(test_too_far),
+		cmocka_unit_test(test_switch_below_the_limit),
 		cmocka_unit_test(test_hold_timeout), cmocka_unit_test(test_late_joined_and_announced),
 		cmocka_unit_test(test_late_overlapping), cmocka_unit_test(test_late_switch_and_gone_in_one_turn),
 		cmocka_unit_test(test_announce), cmocka_unit_test(test_resumed),
