@@ -76,13 +76,13 @@ static enum status publish(const char *client, const char *topic, struct slice p
 }
 
 static enum status outlet_deliver(void *ctx, const char *client, const struct message *m, uint8_t qos,
-	enum delivery kind, const struct subscription_ids *v5)
+	enum delivery kind, const struct mqtt5_extras *v5)
 {
 	mosquitto_property *list = NULL;
 	enum status st = ST_OK;
 
 	(void)ctx; /* the broker is one */
-	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, v5, &list);
+	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, v5 ? v5->subscription_id : 0, &list);
 	else if (BROKER_HAS_EVENTS) st = properties_mark(m, &list); /* not sent; on_message_out sees it */
 	if (st == ST_END) return ST_END; /* expired while it waited */
 	buf_clear(&attached.topic);
