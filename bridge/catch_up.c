@@ -127,6 +127,7 @@ bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const s
 		const struct catch_up_filter *f = &filters[i];
 
 		if (!f->known || !above(m->id, f->start) || above(m->id, f->end)) continue;
+		if (f->node != m->node && f->node != NODE_EVERY) continue;
 		if (!topic_matches(slice_str(f->filter), m->topic)) continue;
 		if (f->replay) {
 			if (above(m->id, f->position)) asked = true;
@@ -141,12 +142,31 @@ bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const s
 
 /* --- filters --------------------------------------------------------------------------------------------------- */
 
+/* A subscription itself: neither a replay nor a companion. */
+static bool is_own(const struct catch_up_filter *f)
+{
+	return f->node == NODE_OWN && !f->replay;
+}
+
 static size_t filter_find(const struct catch_up *c, struct slice filter)
 {
 	size_t i = 0;
 
-	while (i < c->filter_count && (c->filters[i].replay || !slice_equal(slice_str(c->filters[i].filter), filter))) i++;
+	while (i < c->filter_count && !(is_own(&c->filters[i]) && slice_equal(slice_str(c->filters[i].filter), filter))) i++;
 	return i;
+}
+
+static bool is_companion(const struct catch_up_filter *f, struct slice filter)
+{
+	return f->node != NODE_OWN && !f->replay && slice_equal(slice_str(f->filter), filter);
+}
+
+static size_t own_count(const struct catch_up *c)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->filter_count; i++) n += c->filters[i].node == NODE_OWN || c->filters[i].replay;
+	return n;
 }
 
 /* What is being read was asked for with other filters; the switch that is due is no longer. */
@@ -178,10 +198,11 @@ static enum status filter_add(struct catch_up *c, const struct device_event *e)
 {
 	struct catch_up_filter *f;
 
-	if (c->filter_count == CONTROL_FILTERS_MAX) return ST_FULL;
+	if (own_count(c) >= CONTROL_FILTERS_MAX) return ST_FULL;
 	if (!filters_grow(c)) return ST_NOMEM;
 	f = &c->filters[c->filter_count];
 	*f = (struct catch_up_filter){
+		.node = e->replay ? NODE_EVERY : NODE_OWN,
 		.qos = e->qos,
 		.queued_upto = e->queued_upto,
 		.rate = e->rate,
@@ -227,6 +248,13 @@ static enum status subscribed(struct catch_up *c, const struct device_event *e)
 	f->from = larger(f->from, e->from);
 	if (f->known) f->position = larger(f->position, e->from);
 	if (e->has_upto) f->end = smaller(f->end, e->upto);
+	for (size_t k = 0; k < c->filter_count; k++) {
+		f = &c->filters[k];
+		if (!is_companion(f, e->filter)) continue;
+		f->qos = e->qos;
+		f->rate = e->rate;
+		f->subscribed = e->id;
+	}
 	filters_changed(c);
 	return ST_OK;
 }
@@ -249,7 +277,8 @@ static void live(struct catch_up *c, const struct device_event *e)
 	for (size_t i = 0; i < c->filter_count; i++) {
 		struct catch_up_filter *f = &c->filters[i];
 
-		if (!above(f->subscribed, e->id)) f->end = smaller(f->end, e->upto);
+		/* What other nodes owe ends elsewhere. */
+		if (f->node == NODE_OWN && !above(f->subscribed, e->id)) f->end = smaller(f->end, e->upto);
 	}
 	filters_changed(c);
 }
@@ -264,6 +293,9 @@ enum status catch_up_event(struct catch_up *c, const struct device_event *e)
 	case DEVICE_OP_UNSUBSCRIBED:
 		i = filter_find(c, e->filter);
 		if (i < c->filter_count) filter_remove(c, i);
+		for (i = c->filter_count; i > 0; i--) {
+			if (is_companion(&c->filters[i - 1], e->filter)) filter_remove(c, i - 1);
+		}
 		/* Nothing is owed any more; the plugin is told where that was. */
 		if (c->filter_count == 0) c->pass_upto = e->id;
 		break;
@@ -395,17 +427,46 @@ static bool answered_late(struct catch_up *c)
 	return changed;
 }
 
-void catch_up_cursor(struct catch_up *c, struct entry_id cursor)
+static enum status companions_add(struct catch_up *c, size_t of, const struct catch_up_debt *others, size_t count)
+{
+	size_t before = c->filter_count;
+
+	for (size_t i = 0; i < count; i++) {
+		struct catch_up_filter *f;
+
+		if (!above(others[i].end, others[i].start)) continue;
+		f = filters_grow(c) ? &c->filters[c->filter_count] : NULL;
+		if (f) {
+			*f = c->filters[of];
+			f->filter = strdup(c->filters[of].filter);
+		}
+		if (!f || !f->filter) {
+			while (c->filter_count > before) free(c->filters[--c->filter_count].filter);
+			return ST_NOMEM;
+		}
+		f->node = others[i].node;
+		f->known = true;
+		f->queued_upto = ENTRY_ID_ZERO;
+		f->start = f->position = others[i].start;
+		f->end = others[i].end;
+		c->advances[c->filter_count++] = false;
+	}
+	return ST_OK;
+}
+
+enum status catch_up_cursor(struct catch_up *c, struct entry_id cursor, const struct catch_up_debt *others, size_t count)
 {
 	struct catch_up_filter *f;
 
-	if (c->reading != READING_CURSOR || answered_late(c)) return;
+	if (c->reading != READING_CURSOR || answered_late(c)) return ST_OK;
+	if (companions_add(c, c->cursor_filter, others, count) != ST_OK) return ST_NOMEM;
 	f = &c->filters[c->cursor_filter];
 	/* No cursor: nothing from before the subscription is owed, unless the event says how far it had come. */
 	if (entry_id_compare(cursor, ENTRY_ID_MAX) == 0) cursor = entry_id_is_zero(f->from) ? f->subscribed : f->from;
 	f->start = cursor;
 	f->position = larger(cursor, f->from);
 	f->known = true;
+	return ST_OK;
 }
 
 void catch_up_cursor_counted(struct catch_up *c)

@@ -11,6 +11,9 @@
  *
  * A replay stands among the filters, too. What it asks for is sent whether another filter has had it or not.
  *
+ * Where several brokers share a Redis, a filter of the device has a companion for each of the others: the messages of that
+ * node, from its cursor up to what was there when the device subscribed. They are merged by id with those of our own node.
+ *
  * A pass reads everything up to the mark, the id up to which Redis is complete. A pass that yields less than a batch is
  * followed by SWITCH. `now_ms` is any clock that does not go back. Not thread-safe.
  */
@@ -22,6 +25,7 @@
 #include <stdint.h>
 
 #include "bridge/device_event.h"
+#include "bridge/node_names.h"
 #include "config/control.h"
 #include "config/entry_id.h"
 #include "config/message.h"
@@ -34,6 +38,7 @@ struct catch_up;
 
 struct catch_up_filter {
 	char *filter;
+	uint16_t node;               /* whose messages: NODE_OWN, the number of another, or NODE_EVERY */
 	uint8_t qos;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
 	bool replay;                 /* not a subscription: history asked for once more, whatever the device has had */
@@ -45,6 +50,12 @@ struct catch_up_filter {
 	struct entry_id from;        /* the event said: handed over up to here */
 	struct entry_id start, position;
 	struct entry_id end;         /* nothing above it is owed; ENTRY_ID_MAX: no end */
+};
+
+/* What another node owes a filter: start < id <= end. */
+struct catch_up_debt {
+	uint16_t node;
+	struct entry_id start, end;
 };
 
 enum catch_up_verb {
@@ -82,8 +93,10 @@ struct catch_up_action catch_up_next(struct catch_up *c, uint64_t now_ms);
 
 /* An event of this device and generation. ST_FULL at CONTROL_FILTERS_MAX filters, ST_NOMEM: the filter is not taken. */
 enum status catch_up_event(struct catch_up *c, const struct device_event *e) MUST_CHECK;
-/* The cursor of the filter asked for (or ENTRY_ID_MAX: there is none). */
-void catch_up_cursor(struct catch_up *c, struct entry_id cursor);
+/* The cursor of the filter asked for (or ENTRY_ID_MAX: there is none), and what other nodes owe it. ST_NOMEM: nothing is taken, and it
+ * will be asked for again. */
+enum status catch_up_cursor(struct catch_up *c, struct entry_id cursor, const struct catch_up_debt *others, size_t count)
+	MUST_CHECK;
 /* That cursor was counted back ("last=N"); said before catch_up_cursor. */
 void catch_up_cursor_counted(struct catch_up *c);
 /* Everything up to `mark` is in Redis, and every event up to it has been given to the machine. */
@@ -104,7 +117,7 @@ void catch_up_ack(struct catch_up *c, uint32_t sequence, enum control_result res
 unsigned catch_up_unacked(const struct catch_up *c);
 /* Does a batch up to `upto` move this filter? Asked after catch_up_next returned the batch. */
 bool catch_up_advances(const struct catch_up *c, size_t filter);
-/* Is this message to be sent, given where the filters stand? Expiry is not looked at. */
+/* Is this message (of m->node) to be sent, given where the filters stand? Expiry is not looked at. */
 bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const struct message *m);
 
 #endif

@@ -28,7 +28,7 @@ struct backlog {
 	struct ctl_redis *redis;
 	struct ctl_reader *reader;
 	struct ctl_session session;
-	struct entry_id mark;
+	struct entry_id mark, upto;
 	/* counted */
 	struct part total, *parts; /* by filter */
 	uint64_t bytes;
@@ -50,8 +50,14 @@ static int backlog_open(struct backlog *b, const struct ctl_call *call, const ch
 		fprintf(stderr, "redis %s: %s\n", b->settings->redis_url, why);
 		return CTL_UNREACHABLE;
 	}
+	b->upto = b->mark;
 	code = ctl_session_read(b->redis, b->reader, b->settings, device, &b->session);
 	if (code != CTL_OK) return code;
+	for (size_t i = 0; i < b->session.filter_count; i++) {
+		const struct catch_up_filter *f = &b->session.filters[i];
+
+		if (f->node != NODE_OWN && entry_id_compare(f->end, b->upto) > 0) b->upto = f->end;
+	}
 	b->parts = calloc(b->session.filter_count + 1, sizeof(*b->parts));
 	return b->parts ? CTL_OK : CTL_PROBLEM;
 }
@@ -72,7 +78,7 @@ static int read_all(struct backlog *b, bool (*each)(void *ctx, const struct mess
 	enum status st = ST_OK;
 
 	if (b->session.presence != CTL_LIVE)
-		st = ctl_reader_read(b->reader, b->session.filters, b->session.filter_count, b->mark, each, b);
+		st = ctl_reader_read(b->reader, b->session.filters, b->session.filter_count, b->upto, each, b);
 	ctl_progress_end();
 	if (st != ST_OK) {
 		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", status_text(st));
@@ -101,7 +107,7 @@ static bool count(void *ctx, const struct message *m)
 	for (size_t i = 0; i < b->session.filter_count; i++) {
 		const struct catch_up_filter *f = &b->session.filters[i];
 
-		if (entry_id_compare(m->id, f->position) > 0 && topic_matches(slice_str(f->filter), m->topic))
+		if (m->node == f->node && entry_id_compare(m->id, f->position) > 0 && topic_matches(slice_str(f->filter), m->topic))
 			part_add(&b->parts[i], m->id);
 	}
 	ctl_progress("messages read", b->total.messages);
@@ -127,16 +133,26 @@ static void session_text(const struct ctl_session *s)
 	printf("\n");
 }
 
+/* With the node it is of, if that is another. */
+static const char *filter_text(const struct backlog *b, size_t i, char *out, size_t size)
+{
+	const struct catch_up_filter *f = &b->session.filters[i];
+
+	if (f->node == NODE_OWN) return f->filter;
+	(void)snprintf(out, size, "%s (%s)", f->filter, ctl_reader_node(b->reader, f->node));
+	return out;
+}
+
 static bool backlog_text(const struct backlog *b)
 {
 	static const char *const heads[] = {"FILTER", "HAS ALL UP TO", ">MESSAGES", "OLDEST", NULL};
 	struct ctl_table *t = ctl_table_new(heads);
-	char text[CTL_TIME_TEXT_MAX], span[CTL_TIME_TEXT_MAX];
+	char text[CTL_TIME_TEXT_MAX], span[CTL_TIME_TEXT_MAX], shown[512];
 	uint64_t now = ctl_time_now(), since = b->total.oldest.ms;
 
 	session_text(&b->session);
 	for (size_t i = 0; t && i < b->session.filter_count; i++) {
-		ctl_table_text(t, b->session.filters[i].filter);
+		ctl_table_text(t, filter_text(b, i, shown, sizeof(shown)));
 		ctl_table_text(t, b->session.presence == CTL_LIVE ? "now" : ctl_time_format(b->session.filters[i].position.ms, text));
 		ctl_table_number(t, b->parts[i].messages);
 		ctl_table_text(t, oldest_text(&b->parts[i], text));
@@ -174,6 +190,7 @@ static bool backlog_json(struct backlog *b)
 	for (size_t i = 0; i < b->session.filter_count; i++) {
 		buf_append_str(out, i > 0 ? ",{" : "{");
 		ctl_json_text(out, "filter", slice_str(b->session.filters[i].filter));
+		ctl_json_text(out, "node", slice_str(ctl_reader_node(b->reader, b->session.filters[i].node)));
 		json_id(out, "cursor", true, b->session.filters[i].position);
 		ctl_json_number(out, "messages", b->parts[i].messages);
 		json_id(out, "oldest", b->parts[i].messages > 0, b->parts[i].oldest);

@@ -18,26 +18,39 @@
 #include "bridge/ctl_terminal.h"
 #include "bridge/ctl_time.h"
 #include "bridge/fetch_source.h"
-#include "config/event_fields.h"
+#include "bridge/node_names.h"
 #include "config/keys.h"
+#include "config/session_fields.h"
 
-/* KEYS: session hash, boots hash. ARGV: the new cursor. Answers an error text, or fields and old cursors in turn. What the
- * plugin would do about a crash of the broker at the next SUBSCRIBE is void with the cursors that it was about. */
+/* KEYS: session hash, boots hash of each node, ours first. ARGV: the new cursor, the nodes. Answers an error text, or filters and
+ * their old cursors at our node in turn. What the plugin would do about a crash of the broker at the next SUBSCRIBE is void with
+ * the cursors that it was about, and so is what other nodes have given. */
 static const char script[] =
 	"if redis.call('EXISTS', KEYS[1]) == 0 then return 'unknown' end\n"
-	"for _, field in ipairs({'" SESSION_LIVE "', '" SESSION_HERE "'}) do\n"
+	"local function here(field, boots)\n"
 	" local boot = redis.call('HGET', KEYS[1], field)\n"
-	" if boot and redis.call('HEXISTS', KEYS[2], boot) == 0 then return 'here' end\n"
+	" return boot and redis.call('HEXISTS', boots, boot) == 0\n"
 	"end\n"
-	"local all, moved = redis.call('HGETALL', KEYS[1]), {}\n"
+	"for i = 2, #KEYS do\n"
+	" local at = '@' .. ARGV[i]\n"
+	" if here('" SESSION_LIVE "' .. at, KEYS[i]) or here('" SESSION_HERE "' .. at, KEYS[i]) then return 'here' end\n"
+	"end\n"
+	"if here('" SESSION_LIVE "', KEYS[2]) or here('" SESSION_HERE "', KEYS[2]) then return 'here' end\n"
+	"local all, moved, own = redis.call('HGETALL', KEYS[1]), {}, 'f@' .. ARGV[2] .. ' '\n"
 	"for i = 1, #all, 2 do\n"
-	" if string.sub(all[i], 1, 2) == '" SESSION_FILTER_PREFIX "' then\n"
-	"  redis.call('HSET', KEYS[1], all[i], ARGV[1])\n"
-	"  moved[#moved + 1] = all[i]\n"
-	"  moved[#moved + 1] = all[i + 1]\n"
+	" local field, filter = all[i], string.match(all[i], '^f:(.*)$')\n"
+	" if filter then\n"
+	"  moved[#moved + 1] = filter\n"
+	"  moved[#moved + 1] = redis.call('HGET', KEYS[1], own .. filter) or all[i + 1]\n"
 	" end\n"
 	"end\n"
-	"redis.call('HDEL', KEYS[1], '" SESSION_LIVE "', '" SESSION_LIVE_AT "', '" SESSION_HERE "')\n"
+	"for i = 1, #all, 2 do\n"
+	" local field, head = all[i], string.sub(all[i], 1, 2)\n"
+	" if head == 'f:' or head == 'f@' then redis.call('HSET', KEYS[1], field, ARGV[1])\n"
+	" elseif head == 'g@' or string.match(field .. '@', '^" SESSION_LIVE "@') or string.match(field .. '@', '^" SESSION_LIVE_AT
+	"@')\n"
+	"  or string.match(field .. '@', '^" SESSION_HERE "@') then redis.call('HDEL', KEYS[1], field) end\n"
+	"end\n"
 	"return moved";
 
 struct mover {
@@ -49,17 +62,46 @@ struct mover {
 	bool json;
 };
 
+/* Names of all nodes, ours first. Owned by *reply. */
+static size_t nodes(struct mover *m, struct slice names[NODES_MAX], redisReply **reply)
+{
+	struct buf key = {0};
+	struct slice argv[] = {slice_str("ZRANGE"), key_make(&key, m->settings->prefix, KEY_NODES, (struct slice){0}), slice_str("0"),
+		slice_str("-1")};
+	size_t count = 1;
+
+	names[0] = slice_str(m->settings->node);
+	*reply = key.failed ? NULL : ctl_redis_command(m->redis, sizeof(argv) / sizeof(argv[0]), argv);
+	buf_free(&key);
+	for (size_t i = 0; *reply && (*reply)->type == REDIS_REPLY_ARRAY && i < (*reply)->elements && count < NODES_MAX; i++) {
+		struct slice name = reply_slice((*reply)->element[i]);
+
+		if (name.data && !slice_equal(name, names[0])) names[count++] = name;
+	}
+	return count;
+}
+
 static redisReply *run_script(struct mover *m)
 {
-	struct buf session = {0}, boots = {0};
-	struct slice argv[] = {slice_str("EVAL"), slice_str(script), slice_str("2"),
-		key_make(&session, m->settings->prefix, KEY_SESSION, slice_str(m->device)),
-		key_make(&boots, m->settings->prefix, KEY_BOOTS, slice_str(m->settings->node)), slice_str(m->cursor)};
-	redisReply *reply = session.failed || boots.failed ? NULL : ctl_redis_command(m->redis, sizeof(argv) / sizeof(argv[0]),
-		argv);
+	struct slice names[NODES_MAX], argv[5 + 2 * NODES_MAX];
+	struct buf keys[1 + NODES_MAX] = {{0}};
+	redisReply *known, *reply = NULL;
+	size_t count = nodes(m, names, &known), n = 0;
+	bool failed = !known;
+	char number[24];
 
-	buf_free(&session);
-	buf_free(&boots);
+	(void)snprintf(number, sizeof(number), "%zu", count + 1);
+	argv[n++] = slice_str("EVAL");
+	argv[n++] = slice_str(script);
+	argv[n++] = slice_str(number);
+	argv[n++] = key_make(&keys[0], m->settings->prefix, KEY_SESSION, slice_str(m->device));
+	for (size_t i = 0; i < count; i++) argv[n++] = key_make(&keys[i + 1], m->settings->prefix, KEY_BOOTS, names[i]);
+	argv[n++] = slice_str(m->cursor);
+	for (size_t i = 0; i < count; i++) argv[n++] = names[i];
+	for (size_t i = 0; i <= count; i++) failed = failed || keys[i].failed;
+	if (!failed) reply = ctl_redis_command(m->redis, n, argv);
+	for (size_t i = 0; i <= count; i++) buf_free(&keys[i]);
+	if (known) freeReplyObject(known);
 	return reply;
 }
 
@@ -80,21 +122,13 @@ static int refused(const struct mover *m, const redisReply *reply)
 	return CTL_PROBLEM;
 }
 
-/* "f:" is ours, not the filter's. */
-static struct slice filter_of(const redisReply *field)
-{
-	struct slice s = reply_slice(field);
-
-	return s.len > 2 ? slice_of(s.data + 2, s.len - 2) : slice_of("", 0);
-}
-
 static bool tell_text(const struct mover *m, const redisReply *moved)
 {
 	static const char *const heads[] = {"FILTER", "WAS", "IS", NULL};
 	struct ctl_table *t = ctl_table_new(heads);
 
 	for (size_t i = 0; t && i + 1 < moved->elements; i += 2) {
-		ctl_table_cell(t, filter_of(moved->element[i]));
+		ctl_table_cell(t, reply_slice(moved->element[i]));
 		ctl_table_cell(t, reply_slice(moved->element[i + 1]));
 		ctl_table_text(t, m->cursor);
 	}
@@ -112,7 +146,7 @@ static bool tell_json(const struct mover *m, const redisReply *moved)
 	buf_append_str(&out, "[");
 	for (size_t i = 0; i + 1 < moved->elements; i += 2) {
 		buf_append_str(&out, i > 0 ? ",{" : "{");
-		ctl_json_text(&out, "filter", filter_of(moved->element[i]));
+		ctl_json_text(&out, "filter", reply_slice(moved->element[i]));
 		ctl_json_text(&out, "was", reply_slice(moved->element[i + 1]));
 		ctl_json_text(&out, "is", slice_str(m->cursor));
 		buf_append_str(&out, "}");

@@ -26,6 +26,7 @@ struct ctl_reader {
 	bool answered;
 	enum status st;
 	struct entry_id id;
+	struct ctl_cursor *cursor; /* NULL: not asked for */
 	/* a read */
 	bool (*each)(void *ctx, const struct message *m);
 	void *each_ctx;
@@ -71,6 +72,9 @@ enum status ctl_reader_open(const struct settings *settings, struct ctl_reader *
 	st = redis_link_new(&r->loop, settings, "ctl", &r->log, &on, &r->link);
 	if (st == ST_OK) {
 		r->env = (struct fetch_env){.link = r->link, .settings = settings, .log = &r->log, .wall_ms = ctl_time_now};
+		st = node_names_new(settings->node, &r->env.nodes);
+	}
+	if (st == ST_OK) {
 		redis_link_start(r->link);
 		st = wait_answer(r);
 	}
@@ -90,6 +94,7 @@ void ctl_reader_close(struct ctl_reader *r)
 	if (r->link) redis_link_close(r->link, NULL, NULL);
 	(void)uv_run(&r->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&r->loop); /* the process ends soon */
+	node_names_free(r->env.nodes);
 	free(r);
 }
 
@@ -114,6 +119,10 @@ static void on_answer(void *ctx, const struct device_read_answer *answer)
 	r->answered = true;
 	r->st = answer->st;
 	r->id = answer->id;
+	if (!r->cursor || answer->st != ST_OK) return;
+	r->cursor->own = answer->id;
+	r->cursor->debt_count = answer->debt_count;
+	for (size_t i = 0; i < answer->debt_count; i++) r->cursor->debts[i] = answer->debts[i];
 }
 
 static enum status answer_of(struct ctl_reader *r, enum status begun, struct entry_id *out)
@@ -132,13 +141,24 @@ enum status ctl_reader_mark(struct ctl_reader *r, struct entry_id *mark)
 	return answer_of(r, device_read_mark(&r->env, on_answer, r, &read), mark);
 }
 
-enum status ctl_reader_cursor(struct ctl_reader *r, struct slice client, const char *filter, struct entry_id *cursor)
+enum status ctl_reader_cursor(struct ctl_reader *r, struct slice client, const char *filter, struct ctl_cursor *cursor)
 {
-	struct catch_up_filter f = {.filter = (char *)(uintptr_t)filter};
+	/* It would subscribe behind all that is there. */
+	struct catch_up_filter f = {.filter = (char *)(uintptr_t)filter, .subscribed = ENTRY_ID_MAX};
 	struct device_read *read;
+	enum status st;
 
 	r->answered = false;
-	return answer_of(r, device_read_cursor(&r->env, client, &f, on_answer, r, &read), cursor);
+	r->cursor = cursor;
+	st = device_read_cursor(&r->env, client, &f, on_answer, r, &read);
+	if (st == ST_OK) st = wait_answer(r);
+	r->cursor = NULL;
+	return st;
+}
+
+const char *ctl_reader_node(const struct ctl_reader *r, uint16_t node)
+{
+	return node_names_text(r->env.nodes, node);
 }
 
 /* --- messages -------------------------------------------------------------------------------------------------- */
@@ -155,6 +175,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 
 		if (message_unpack(slice_of(e->packed, e->len), &m) != ST_OK) continue; /* it was packed here */
 		m.id = e->id;
+		m.node = e->node;
 		r->stopped = !r->each(r->each_ctx, &m);
 	}
 }

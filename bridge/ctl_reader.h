@@ -17,8 +17,15 @@ enum status ctl_reader_open(const struct settings *settings, struct ctl_reader *
 void ctl_reader_close(struct ctl_reader *r); /* bears NULL */
 /* Everything of this node up to here is in Redis; zero: nothing ever was. */
 enum status ctl_reader_mark(struct ctl_reader *r, struct entry_id *mark) MUST_CHECK;
-/* A filter's cursor, "last=N@id" resolved; ENTRY_ID_MAX: it has none. */
-enum status ctl_reader_cursor(struct ctl_reader *r, struct slice client, const char *filter, struct entry_id *cursor) MUST_CHECK;
+/* A filter's cursor, "last=N@id" resolved (ENTRY_ID_MAX: it has none), and what other nodes owe it. */
+struct ctl_cursor {
+	struct entry_id own;
+	struct catch_up_debt debts[NODES_MAX];
+	size_t debt_count;
+};
+enum status ctl_reader_cursor(struct ctl_reader *r, struct slice client, const char *filter, struct ctl_cursor *cursor) MUST_CHECK;
+/* The name of a node by its number; borrowed. */
+const char *ctl_reader_node(const struct ctl_reader *r, uint16_t node);
 /* Gives every message in (positions of the filters, upto] that one of them wants, in order, until `each` says false.
  * The message is borrowed. ST_LOST: the connection ended. */
 enum status ctl_reader_read(struct ctl_reader *r, const struct catch_up_filter *filters, size_t count, struct entry_id upto,

@@ -9,10 +9,10 @@
 
 #include "bridge/ctl_command.h"
 #include "bridge/ctl_redis.h"
-#include "bridge/device_read.h"
+#include "bridge/cursors.h"
 #include "bridge/fetch_source.h"
-#include "config/event_fields.h"
 #include "config/keys.h"
+#include "config/session_fields.h"
 #include "config/topic.h"
 
 /* A device that was live when the broker ended: until then it had everything (as the plugin's script at SUBSCRIBE). */
@@ -48,17 +48,27 @@ bool ctl_boot_over(struct ctl_redis *redis, const struct settings *settings, str
 	return over;
 }
 
-static struct slice field(const redisReply *hash, const char *name)
+static struct slice field(const redisReply *hash, struct slice name)
 {
 	for (size_t i = 0; i + 1 < hash->elements; i += 2) {
-		if (slice_equal(reply_slice(hash->element[i]), slice_str(name))) return reply_slice(hash->element[i + 1]);
+		if (slice_equal(reply_slice(hash->element[i]), name)) return reply_slice(hash->element[i + 1]);
 	}
 	return (struct slice){0};
 }
 
+/* `live` and the like at our node; before there were nodes they had none in their names. */
+static struct slice node_field(const redisReply *hash, const struct settings *settings, const char *name)
+{
+	struct buf made = {0};
+	struct slice value = field(hash, session_node_field(&made, name, slice_str(settings->node)));
+
+	buf_free(&made);
+	return value.data ? value : field(hash, slice_str(name));
+}
+
 static struct crash crash_of(struct ctl_redis *redis, const struct settings *settings, const redisReply *hash)
 {
-	struct slice live = field(hash, SESSION_LIVE), text = field(hash, SESSION_OVERLAP);
+	struct slice live = node_field(hash, settings, SESSION_LIVE), text = field(hash, slice_str(SESSION_OVERLAP));
 	struct crash c = {0};
 	struct entry_id since;
 	redisReply *end = live.data ? boot_end(redis, settings, live) : NULL;
@@ -67,7 +77,7 @@ static struct crash crash_of(struct ctl_redis *redis, const struct settings *set
 	if (end && end->type == REDIS_REPLY_STRING && entry_id_parse(reply_slice(end), &c.end) == ST_OK) {
 		c.happened = true;
 		c.end = entry_id_back(c.end, overlap);
-		c.cursors_stay = overlap > 0 && entry_id_parse(field(hash, SESSION_LIVE_AT), &since) == ST_OK && c.end.ms < since.ms;
+		c.cursors_stay = overlap > 0 && entry_id_parse(node_field(hash, settings, SESSION_LIVE_AT), &since) == ST_OK && c.end.ms < since.ms;
 	}
 	if (end) freeReplyObject(end);
 	return c;
@@ -79,45 +89,66 @@ static int no_memory(void)
 	return CTL_PROBLEM;
 }
 
-static int take_filter(struct ctl_session *s, struct ctl_reader *reader, struct slice name, struct slice value,
+/* Of our node, and of the others that owe it something. */
+static int add_filters(struct ctl_session *s, struct slice filter, const struct ctl_cursor *cursor, bool moves,
+	struct entry_id crash_end)
+{
+	size_t room = s->filter_count + 1 + cursor->debt_count;
+	struct catch_up_filter *filters = realloc(s->filters, room * sizeof(*filters));
+
+	if (!filters) return no_memory();
+	s->filters = filters;
+	for (size_t i = 0; i <= cursor->debt_count; i++) {
+		struct catch_up_filter f = {.qos = 2, .known = true, .start = cursor->own, .end = ENTRY_ID_MAX};
+
+		if (i == 0 && moves && entry_id_compare(f.start, crash_end) < 0) f.start = crash_end;
+		if (i > 0) {
+			f.node = cursor->debts[i - 1].node;
+			f.start = cursor->debts[i - 1].start;
+			f.end = cursor->debts[i - 1].end;
+		}
+		f.position = f.start;
+		f.filter = strndup(filter.data, filter.len);
+		if (!f.filter) return no_memory();
+		s->filters[s->filter_count++] = f;
+	}
+	return CTL_OK;
+}
+
+static int take_filter(struct ctl_session *s, struct ctl_reader *reader, struct slice filter, struct slice value,
 	const struct crash *crash)
 {
-	struct catch_up_filter f = {.qos = 2, .known = true, .end = ENTRY_ID_MAX};
+	struct ctl_cursor cursor = {.own = ENTRY_ID_MAX};
+	struct entry_id id;
 	uint64_t count;
-	enum status st;
+	char *text = strndup(filter.data, filter.len);
+	enum status st = text ? ctl_reader_cursor(reader, slice_str(s->client), text, &cursor) : ST_NOMEM;
 
-	f.filter = strndup(name.data + strlen(SESSION_FILTER_PREFIX), name.len - strlen(SESSION_FILTER_PREFIX));
-	if (!f.filter) return no_memory();
-	st = ctl_reader_cursor(reader, slice_str(s->client), f.filter, &f.start);
+	free(text);
 	if (st != ST_OK) {
-		free(f.filter);
 		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", status_text(st));
 		return CTL_UNREACHABLE;
 	}
-	if (crash->happened && !crash->cursors_stay && !last_parse(value, &count, &f.position)
-		&& entry_id_compare(f.start, crash->end) < 0) f.start = crash->end;
-	f.position = f.start;
-	s->filters[s->filter_count++] = f;
-	return CTL_OK;
+	return add_filters(s, filter, &cursor, crash->happened && !crash->cursors_stay && !last_parse(value, &count, &id),
+		crash->end);
 }
 
 static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const redisReply *hash, struct ctl_session *s)
 {
-	struct slice live = field(hash, SESSION_LIVE), here = field(hash, SESSION_HERE), user = field(hash, SESSION_USER);
+	struct slice live = node_field(hash, s->settings, SESSION_LIVE), here = node_field(hash, s->settings, SESSION_HERE);
+	struct slice user = field(hash, slice_str(SESSION_USER));
 	struct crash crash = crash_of(redis, s->settings, hash);
 	int code = CTL_OK;
 
 	if (live.data && !ctl_boot_over(redis, s->settings, live)) s->presence = CTL_LIVE;
 	else if (here.data && !ctl_boot_over(redis, s->settings, here)) s->presence = CTL_CATCHING_UP;
 	if (user.data && !(s->user = strndup(user.data, user.len))) return no_memory();
-	s->filters = calloc(hash->elements / 2 + 1, sizeof(*s->filters));
-	if (!s->filters) return no_memory();
 	for (size_t i = 0; code == CTL_OK && i + 1 < hash->elements; i += 2) {
-		struct slice name = reply_slice(hash->element[i]);
-		size_t head = strlen(SESSION_FILTER_PREFIX);
+		enum session_field kind;
+		struct slice node, filter;
 
-		if (name.len <= head || memcmp(name.data, SESSION_FILTER_PREFIX, head) != 0) continue;
-		code = take_filter(s, reader, name, reply_slice(hash->element[i + 1]), &crash);
+		if (!session_filter_field_parse(reply_slice(hash->element[i]), &kind, &node, &filter)) continue;
+		if (kind == SESSION_BEGAN) code = take_filter(s, reader, filter, reply_slice(hash->element[i + 1]), &crash);
 	}
 	return code;
 }

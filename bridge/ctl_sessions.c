@@ -14,15 +14,16 @@
 #include "bridge/ctl_terminal.h"
 #include "bridge/ctl_time.h"
 #include "bridge/fetch_source.h"
-#include "config/event_fields.h"
+#include "bridge/node_names.h"
 #include "config/keys.h"
 #include "config/resp.h"
+#include "config/session_fields.h"
 
 #define PAGE "500"
-#define FIELDS_KNOWN 5
 
 struct row {
 	char *client, *user;
+	char *node; /* where it is; NULL: nowhere */
 	enum ctl_presence presence;
 	uint64_t seen_ms, filters;
 };
@@ -30,18 +31,26 @@ struct row {
 struct listing {
 	const struct settings *settings;
 	struct ctl_redis *redis;
-	redisReply *boots; /* HKEYS: runs of the broker that are over */
+	redisReply *known; /* ZRANGE of the nodes */
+	struct slice nodes[NODES_MAX]; /* ours first */
+	redisReply *boots[NODES_MAX];  /* HKEYS: runs of that broker that are over */
+	size_t node_count;
 	struct row *rows;
 	size_t count, cap;
 	bool failed;       /* out of memory */
 };
 
-static bool boot_over(const struct listing *l, struct slice boot)
+/* Has the run of the broker `node` that this boot id names ended? */
+static bool boot_over(const struct listing *l, struct slice node, struct slice boot)
 {
-	for (size_t i = 0; l->boots && i < l->boots->elements; i++) {
-		if (slice_equal(reply_slice(l->boots->element[i]), boot)) return true;
+	for (size_t n = 0; n < l->node_count; n++) {
+		if (!slice_equal(l->nodes[n], node)) continue;
+		for (size_t i = 0; l->boots[n] && i < l->boots[n]->elements; i++) {
+			if (slice_equal(reply_slice(l->boots[n]->element[i]), boot)) return true;
+		}
+		return false;
 	}
-	return false;
+	return true; /* a node that is not known any more */
 }
 
 static struct row *row_add(struct listing *l)
@@ -58,44 +67,58 @@ static struct row *row_add(struct listing *l)
 	return &l->rows[l->count++];
 }
 
-/* HMGET user live here overlap live_at, and HLEN. */
-static void take(struct listing *l, const redisReply *client, const redisReply *score, const redisReply *fields,
-	const redisReply *len)
+/* Is this the mark `name` of a node, and of a run of its broker that goes on? */
+static bool marks(const struct listing *l, struct slice field, struct slice value, const char *name, struct slice *node)
+{
+	if (slice_equal(field, slice_str(name))) *node = l->nodes[0]; /* from before there were nodes */
+	else if (!session_node_field_parse(field, name, node)) return false;
+	return value.data && !boot_over(l, *node, value);
+}
+
+static void take_field(struct listing *l, struct row *row, struct slice field, struct slice value)
+{
+	enum session_field kind;
+	struct slice node, filter;
+	enum ctl_presence presence = CTL_ABSENT;
+
+	if (session_filter_field_parse(field, &kind, &node, &filter)) {
+		row->filters += kind == SESSION_BEGAN;
+	} else if (slice_equal(field, slice_str(SESSION_USER))) {
+		if (!row->user && !(row->user = strndup(value.data, value.len))) l->failed = true;
+	} else if (marks(l, field, value, SESSION_LIVE, &node)) {
+		presence = CTL_LIVE;
+	} else if (marks(l, field, value, SESSION_HERE, &node)) {
+		presence = CTL_CATCHING_UP;
+	}
+	if (presence <= row->presence) return;
+	row->presence = presence;
+	free(row->node);
+	if (!(row->node = strndup(node.data, node.len))) l->failed = true;
+}
+
+/* HGETALL */
+static void take(struct listing *l, const redisReply *client, const redisReply *score, const redisReply *hash)
 {
 	struct row *row;
-	struct slice name = reply_slice(client), user, live, here;
+	struct slice name = reply_slice(client);
 
-	if (!name.data || fields->type != REDIS_REPLY_ARRAY || fields->elements != FIELDS_KNOWN
-		|| len->type != REDIS_REPLY_INTEGER || len->integer == 0) return; /* forgotten meanwhile */
+	if (!name.data || hash->type != REDIS_REPLY_ARRAY || hash->elements == 0) return; /* forgotten meanwhile */
 	row = row_add(l);
 	if (!row || !(row->client = strndup(name.data, name.len))) {
 		l->failed = true;
 		return;
 	}
-	user = reply_slice(fields->element[0]);
-	live = reply_slice(fields->element[1]);
-	here = reply_slice(fields->element[2]);
-	if (user.data && !(row->user = strndup(user.data, user.len))) l->failed = true;
-	if (live.data && !boot_over(l, live)) row->presence = CTL_LIVE;
-	else if (here.data && !boot_over(l, here)) row->presence = CTL_CATCHING_UP;
 	row->seen_ms = score->str ? strtoull(score->str, NULL, 10) : 0;
-	row->filters = (uint64_t)len->integer;
-	for (size_t i = 0; i < FIELDS_KNOWN; i++) row->filters -= fields->element[i]->type == REDIS_REPLY_STRING;
+	for (size_t i = 0; i + 1 < hash->elements; i += 2) {
+		take_field(l, row, reply_slice(hash->element[i]), reply_slice(hash->element[i + 1]));
+	}
 }
 
 static void ask_fields(struct listing *l, const redisReply *client, struct buf *key, struct buf *commands)
 {
-	static const char *const names[FIELDS_KNOWN] = {SESSION_USER, SESSION_LIVE, SESSION_HERE, SESSION_OVERLAP,
-		SESSION_LIVE_AT};
-	struct slice name = key_make(key, l->settings->prefix, KEY_SESSION, reply_slice(client));
-
-	resp_begin(commands, 2 + FIELDS_KNOWN);
-	resp_arg_str(commands, "HMGET");
-	resp_arg(commands, name);
-	for (int i = 0; i < FIELDS_KNOWN; i++) resp_arg_str(commands, names[i]);
 	resp_begin(commands, 2);
-	resp_arg_str(commands, "HLEN");
-	resp_arg(commands, name);
+	resp_arg_str(commands, "HGETALL");
+	resp_arg(commands, key_make(key, l->settings->prefix, KEY_SESSION, reply_slice(client)));
 }
 
 /* One page of ZSCAN: all devices of it are asked for at once. False: the connection failed. */
@@ -103,18 +126,18 @@ static bool take_page(struct listing *l, const redisReply *members)
 {
 	struct buf key = {0}, commands = {0};
 	size_t count = members->elements / 2;
-	redisReply **replies = calloc(count ? count * 2 : 1, sizeof(redisReply *));
+	redisReply **replies = calloc(count ? count : 1, sizeof(redisReply *));
 	bool ok = false;
 
 	for (size_t i = 0; i < count; i++) ask_fields(l, members->element[2 * i], &key, &commands);
 	if (!replies || commands.failed || key.failed) {
 		l->failed = true;
 	} else {
-		ok = ctl_redis_batch(l->redis, &commands, count * 2, replies);
+		ok = ctl_redis_batch(l->redis, &commands, count, replies);
 		for (size_t i = 0; ok && i < count; i++) {
-			take(l, members->element[2 * i], members->element[2 * i + 1], replies[2 * i], replies[2 * i + 1]);
+			take(l, members->element[2 * i], members->element[2 * i + 1], replies[i]);
 		}
-		for (size_t i = 0; i < count * 2; i++) {
+		for (size_t i = 0; i < count; i++) {
 			if (replies[i]) freeReplyObject(replies[i]);
 		}
 	}
@@ -151,6 +174,27 @@ static int scan(struct listing *l, const char *pattern)
 	if (!l->failed) return ok ? CTL_OK : CTL_UNREACHABLE;
 	fprintf(stderr, CTL_PROGRAM_NAME ": out of memory\n");
 	return CTL_PROBLEM;
+}
+
+static void read_nodes(struct listing *l)
+{
+	struct buf key = {0};
+	struct slice ask[] = {slice_str("ZRANGE"), key_make(&key, l->settings->prefix, KEY_NODES, (struct slice){0}), slice_str("0"),
+		slice_str("-1")};
+
+	l->nodes[l->node_count++] = slice_str(l->settings->node);
+	l->known = ctl_redis_command(l->redis, sizeof(ask) / sizeof(ask[0]), ask);
+	for (size_t i = 0; l->known && l->known->type == REDIS_REPLY_ARRAY && i < l->known->elements; i++) {
+		struct slice name = reply_slice(l->known->element[i]);
+
+		if (name.data && !slice_equal(name, l->nodes[0]) && l->node_count < NODES_MAX) l->nodes[l->node_count++] = name;
+	}
+	for (size_t i = 0; i < l->node_count; i++) {
+		struct slice argv[] = {slice_str("HKEYS"), key_make(&key, l->settings->prefix, KEY_BOOTS, l->nodes[i])};
+
+		l->boots[i] = ctl_redis_command(l->redis, 2, argv);
+	}
+	buf_free(&key);
 }
 
 static int compare(const void *a, const void *b)
@@ -197,6 +241,7 @@ static bool print_json(const struct listing *l)
 		ctl_json_text(&out, "client", slice_str(row->client));
 		ctl_json_text(&out, "user", slice_str(row->user));
 		ctl_json_text(&out, "state", slice_str(ctl_presence_text(row->presence)));
+		ctl_json_text(&out, "node", slice_str(row->node));
 		ctl_json_number(&out, "seen_ms", row->seen_ms);
 		ctl_json_number(&out, "filters", row->filters);
 		buf_append_str(&out, "}");
@@ -212,9 +257,13 @@ static void fini(struct listing *l, struct settings *settings)
 	for (size_t i = 0; i < l->count; i++) {
 		free(l->rows[i].client);
 		free(l->rows[i].user);
+		free(l->rows[i].node);
 	}
 	free(l->rows);
-	if (l->boots) freeReplyObject(l->boots);
+	for (size_t i = 0; i < l->node_count; i++) {
+		if (l->boots[i]) freeReplyObject(l->boots[i]);
+	}
+	if (l->known) freeReplyObject(l->known);
 	ctl_redis_close(l->redis);
 	settings_free(settings);
 }
@@ -225,16 +274,13 @@ int ctl_sessions_run(const struct ctl_call *call)
 	const struct ctl_option options[] = {{"--json", &json, NULL}, {NULL, NULL, NULL}};
 	struct settings *settings;
 	struct listing l = {0};
-	struct buf key = {0};
 	const char *pattern;
 	int code = ctl_args(call, options, &pattern, 0, 1);
 
 	if (code == CTL_OK) code = ctl_connect(call, &settings, &l.redis);
 	if (code != CTL_OK) return code;
 	l.settings = settings;
-	struct slice argv[] = {slice_str("HKEYS"), key_make(&key, settings->prefix, KEY_BOOTS, slice_str(settings->node))};
-	l.boots = ctl_redis_command(l.redis, 2, argv);
-	buf_free(&key);
+	read_nodes(&l);
 	code = scan(&l, pattern ? pattern : "*");
 	if (code == CTL_OK) {
 		if (l.count > 0) qsort(l.rows, l.count, sizeof(*l.rows), compare);

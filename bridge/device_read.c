@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "bridge/fetch_source.h"
-#include "config/event_fields.h"
 #include "config/keys.h"
 #include "config/resp.h"
 
@@ -16,6 +15,10 @@ struct device_read {
 	void *ctx;
 	bool sending, doomed;
 	struct device_read_answer answer;
+	/* cursor */
+	struct cursors *cursors;
+	size_t replies;    /* of the round under way */
+	enum status failed;
 	/* last=N */
 	struct fetch *fetch;
 	char *filter;
@@ -25,6 +28,7 @@ struct device_read {
 
 static void destroy(struct device_read *r)
 {
+	cursors_free(r->cursors);
 	fetch_free(r->fetch);
 	free(r->filter);
 	free(r);
@@ -39,14 +43,10 @@ void device_read_free(struct device_read *r)
 
 static void answer(struct device_read *r, enum status st)
 {
-	struct device_read_answer a = r->answer;
-	device_read_fn *done = r->done;
-	void *ctx = r->ctx;
-	bool doomed = r->doomed;
-
-	a.st = st;
+	r->answer.st = st;
+	r->sending = true; /* it may be freed meanwhile */
+	if (!r->doomed) r->done(r->ctx, &r->answer);
 	destroy(r);
-	if (!doomed) done(ctx, &a);
 }
 
 static struct device_read *read_new(struct fetch_env *env, device_read_fn *done, void *ctx)
@@ -70,29 +70,26 @@ static enum status send_read(struct device_read *r, struct buf *commands, size_t
 	return st;
 }
 
-/* --- cursor ---------------------------------------------------------------------------------------------------- */
-
-bool last_parse(struct slice text, uint64_t *count, struct entry_id *id)
-{
-	const char *at;
-	uint64_t n = 0;
-
-	if (text.len < 7 || memcmp(text.data, "last=", 5) != 0) return false;
-	at = memchr(text.data, '@', text.len);
-	if (!at || at == text.data + 5 || at - text.data > 5 + 18) return false;
-	for (const char *p = text.data + 5; p < at; p++) {
-		if (*p < '0' || *p > '9') return false;
-		n = n * 10 + (uint64_t)(*p - '0');
-	}
-	*count = n;
-	return entry_id_parse(slice_of(at + 1, text.len - (size_t)(at + 1 - text.data)), id) == ST_OK;
-}
+/* --- last=N ---------------------------------------------------------------------------------------------------- */
 
 static void on_older(void *ctx, const struct fetch_chunk *chunk);
 
 static void walk_back(struct device_read *r)
 {
 	fetch_step(r->fetch, r->left < FETCH_COUNT_MAX ? (size_t)r->left : FETCH_COUNT_MAX, FETCH_BYTES, on_older, r);
+}
+
+static void ask_round(struct device_read *r);
+
+/* What "last=N" comes to is known. */
+static void counted(struct device_read *r)
+{
+	if (!r->cursors) {
+		answer(r, ST_OK);
+		return;
+	}
+	cursors_counted(r->cursors, r->answer.id);
+	ask_round(r);
 }
 
 /* The cursor stands just before the oldest of the N newest. */
@@ -106,23 +103,20 @@ static void on_older(void *ctx, const struct fetch_chunk *chunk)
 	}
 	for (const struct merge_entry *e = chunk->messages; e; e = e->next) {
 		r->answer.id = entry_id_before(e->id);
-		r->left--;
+		if (r->left > 0) r->left--;
 	}
-	if (r->left == 0) {
-		answer(r, ST_OK);
+	if (r->left > 0 && !chunk->finished) {
+		walk_back(r);
 		return;
 	}
-	if (chunk->finished) {
-		r->answer.id = ENTRY_ID_ZERO; /* fewer than N: all there is */
-		answer(r, ST_OK);
-		return;
-	}
-	walk_back(r);
+	if (r->left > 0) r->answer.id = ENTRY_ID_ZERO; /* fewer than N: all there is */
+	counted(r);
 }
 
+/* Of all nodes. */
 static enum status begin_last(struct device_read *r, uint64_t count, struct entry_id id)
 {
-	struct catch_up_filter f = {.filter = r->filter, .qos = r->qos, .known = true, .end = id};
+	struct catch_up_filter f = {.filter = r->filter, .qos = r->qos, .known = true, .node = NODE_EVERY, .end = id};
 
 	r->answer.id = id;
 	r->answer.counted = true;
@@ -132,41 +126,60 @@ static enum status begin_last(struct device_read *r, uint64_t count, struct entr
 
 static void resolve_last(struct device_read *r, uint64_t count, struct entry_id id)
 {
-	enum status st;
+	enum status st = begin_last(r, count, id);
 
-	if (count == 0) {
-		r->answer.id = id;
-		answer(r, ST_OK);
-		return;
-	}
-	st = begin_last(r, count, id);
 	if (st != ST_OK) answer(r, st);
+	else if (count == 0) counted(r);
 	else walk_back(r);
 }
 
-static void on_cursor(void *ctx, const redisReply *reply, size_t index)
+/* --- cursor ---------------------------------------------------------------------------------------------------- */
+
+static void round_over(struct device_read *r)
 {
-	struct device_read *r = ctx;
 	struct entry_id id;
 	uint64_t count;
 
-	(void)index;
+	if (r->failed != ST_OK) answer(r, r->failed);
+	else if (cursors_last(r->cursors, &count, &id)) resolve_last(r, count, id);
+	else ask_round(r);
+}
+
+static void on_round(void *ctx, const redisReply *reply, size_t index)
+{
+	struct device_read *r = ctx;
+
+	if (!reply) r->failed = ST_LOST;
+	else if (r->failed == ST_OK && !r->doomed) r->failed = cursors_take(r->cursors, reply, index);
+	if (reply && index + 1 < r->replies) return;
 	r->sending = false;
-	if (r->doomed) {
-		destroy(r);
-		return;
-	}
-	if (!reply || reply_error_passes(reply)) {
-		answer(r, reply ? ST_AGAIN : ST_LOST);
-		return;
-	}
-	if (reply->type == REDIS_REPLY_STRING && last_parse(reply_slice(reply), &count, &id)) {
-		resolve_last(r, count, id);
-		return;
-	}
-	r->answer.id = ENTRY_ID_MAX;
-	if (reply->type == REDIS_REPLY_STRING && entry_id_parse(reply_slice(reply), &id) == ST_OK) r->answer.id = id;
+	if (r->doomed) destroy(r);
+	else round_over(r);
+}
+
+static void everything_known(struct device_read *r)
+{
+	r->answer.id = cursors_own(r->cursors);
+	r->answer.debts = cursors_debts(r->cursors, &r->answer.debt_count);
+	r->answer.overlap_ms = cursors_overlap_ms(r->cursors);
 	answer(r, ST_OK);
+}
+
+/* Asks for what is not known yet, or answers. */
+static void ask_round(struct device_read *r)
+{
+	struct buf commands = {0};
+	enum status st;
+
+	r->replies = cursors_ask(r->cursors, &commands);
+	if (r->replies == 0) {
+		everything_known(r);
+		return;
+	}
+	st = commands.failed ? ST_NOMEM : redis_link_send(r->env->link, &commands, r->replies, 0, on_round, r);
+	buf_free(&commands);
+	r->sending = st == ST_OK;
+	if (st != ST_OK) answer(r, st);
 }
 
 enum status device_read_replay(struct fetch_env *env, const struct catch_up_filter *replay, device_read_fn *done, void *ctx,
@@ -192,27 +205,20 @@ enum status device_read_cursor(struct fetch_env *env, struct slice client, const
 	device_read_fn *done, void *ctx, struct device_read **out)
 {
 	struct device_read *r = read_new(env, done, ctx);
-	struct buf commands = {0}, name = {0};
+	struct buf commands = {0};
+	enum status st;
 
 	if (!r) return ST_NOMEM;
 	r->qos = filter->qos;
 	r->filter = strdup(filter->filter);
-	if (!r->filter) {
+	st = r->filter ? cursors_new(env->settings, env->nodes, client, filter->filter, filter->subscribed, &r->cursors) : ST_NOMEM;
+	if (st != ST_OK) {
 		destroy(r);
-		return ST_NOMEM;
+		return st;
 	}
-	resp_begin(&commands, 3);
-	resp_arg_str(&commands, "HGET");
-	resp_arg(&commands, key_make(&name, env->settings->prefix, KEY_SESSION, client));
-	if (name.failed) commands.failed = true;
-	buf_clear(&name);
-	buf_append_str(&name, SESSION_FILTER_PREFIX);
-	buf_append_str(&name, filter->filter);
-	resp_arg(&commands, slice_of(name.data, name.len));
-	if (name.failed) commands.failed = true;
-	buf_free(&name);
+	r->replies = cursors_ask(r->cursors, &commands);
 	*out = r;
-	return send_read(r, &commands, 1, on_cursor);
+	return send_read(r, &commands, r->replies, on_round);
 }
 
 /* --- mark ------------------------------------------------------------------------------------------------------ */

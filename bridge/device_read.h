@@ -5,6 +5,7 @@
 #ifndef MQR_BRIDGE_DEVICE_READ_H
 #define MQR_BRIDGE_DEVICE_READ_H
 
+#include "bridge/cursors.h"
 #include "bridge/fetch.h"
 
 struct device_read;
@@ -13,10 +14,13 @@ struct device_read_answer {
 	enum status st;          /* ST_OK, or try again later */
 	struct entry_id id;      /* cursor (ENTRY_ID_MAX: none), or mark (zero: none) */
 	bool counted;            /* the cursor was "last=N" */
+	const struct catch_up_debt *debts; /* with the cursor: what other nodes owe the filter; borrowed until the callback returns */
+	size_t debt_count;
+	uint64_t overlap_ms;     /* with the cursor: the device's */
 	struct entry_id event;   /* with the mark: newest session event at or after the time it was read */
 };
 
-/* The read is gone when it answers. */
+/* The read is gone when the callback returns. */
 typedef void device_read_fn(void *ctx, const struct device_read_answer *answer);
 
 enum status device_read_cursor(struct fetch_env *env, struct slice client, const struct catch_up_filter *filter,
@@ -28,8 +32,5 @@ enum status device_read_mark(struct fetch_env *env, device_read_fn *done, void *
 	struct device_read **out) MUST_CHECK;
 /* It will not answer any more. Bears NULL. */
 void device_read_free(struct device_read *r);
-
-/* "last=N@<id>". */
-bool last_parse(struct slice text, uint64_t *count, struct entry_id *id);
 
 #endif

@@ -18,6 +18,7 @@ struct fetch {
 	struct fetch_env *env;
 	struct catch_up_filter *filters;
 	size_t filter_count;
+	bool nodes;  /* messages of several nodes, which may have the same ids */
 	struct entry_id upto;
 	bool backwards;
 
@@ -87,10 +88,11 @@ enum status fetch_new(struct fetch_env *env, const struct catch_up_filter *filte
 		f->filters[i] = filters[i];
 		f->filters[i].filter = strdup(filters[i].filter);
 		f->filter_count = i + 1;
+		if (filters[i].node != NODE_OWN) f->nodes = true;
 		if (!f->filters[i].filter) goto fail;
 	}
 	if (merge_new(backwards, &f->merge) != ST_OK) goto fail;
-	if (fetch_keys_new(env->settings, f->filters, count, upto, env->wall_ms(), &f->keys) != ST_OK) goto fail;
+	if (fetch_keys_new(env->settings, env->nodes, f->filters, count, upto, env->wall_ms(), &f->keys) != ST_OK) goto fail;
 	*out = f;
 	return ST_OK;
 fail:
@@ -115,12 +117,14 @@ static void finish_step(struct fetch *f, enum status st, bool finished)
 {
 	struct fetch_chunk chunk = {.st = st, .upto = finished ? f->upto : f->reached, .finished = finished,
 		.gap = f->gap};
+	bool parted = f->nodes && !finished && !f->held && !f->backwards; /* another of the same id may be to come */
 	struct merge_entry *first = f->first;
 	fetch_done_fn *done = f->done;
 
 	chunk.messages = first;
 	chunk.count = f->count;
 	chunk.bytes = f->bytes;
+	if (parted) chunk.upto = entry_id_before(f->reached);
 	if (finished && f->backwards) chunk.upto = ENTRY_ID_ZERO;
 	f->first = NULL;
 	f->next = &f->first;
@@ -147,7 +151,7 @@ static bool open_sources(struct fetch *f)
 	HASH_ITER(hh, found, k, next) {
 		size_t source;
 
-		if (merge_add(f->merge, &source) != ST_OK) return false;
+		if (merge_add(f->merge, k->node, &source) != ST_OK) return false;
 		fetch_source_init(&f->sources[i++], k->kind, slice_of(k->name + 1, k->len - 1), source, k->from, f->upto,
 			f->backwards);
 		if (f->backwards || k->kind != 's' || !k->first) continue;
@@ -168,6 +172,7 @@ static bool wanted(struct fetch *f, const struct merge_entry *e)
 
 	if (message_unpack(slice_of(e->packed, e->len), &m) != ST_OK) return false;
 	m.id = e->id;
+	m.node = e->node;
 	if (!catch_up_wants(f->filters, f->filter_count, &m)) return false;
 	if (!m.has_expiry || m.expiry_ms > f->env->wall_ms()) return true;
 	f->env->expired++;
@@ -177,7 +182,10 @@ static bool wanted(struct fetch *f, const struct merge_entry *e)
 /* True when the chunk is full. */
 static bool take(struct fetch *f, struct merge_entry *e)
 {
-	if (f->count >= f->count_max || (f->count > 0 && f->bytes + e->len > f->bytes_max)) {
+	bool full = f->count >= f->count_max || (f->count > 0 && f->bytes + e->len > f->bytes_max);
+
+	/* Messages of one id are not parted: a position could not stand between them. */
+	if (full && !(f->nodes && entry_id_compare(e->id, f->reached) == 0)) {
 		f->held = e;
 		return true;
 	}
@@ -369,6 +377,7 @@ static void advance(struct fetch *f)
 
 void fetch_step(struct fetch *f, size_t count, size_t bytes, fetch_done_fn *done, void *ctx)
 {
+	if (f->nodes && count > FETCH_COUNT_MAX - NODES_MAX) count = FETCH_COUNT_MAX - NODES_MAX;
 	f->count_max = count ? count : 1;
 	f->bytes_max = bytes;
 	f->done = done;

@@ -21,6 +21,7 @@
 struct fetch_env {
 	struct redis_link *link;
 	const struct settings *settings;
+	struct node_names *nodes;
 	const struct log_sink *log;
 	uint64_t (*wall_ms)(void);
 	uint64_t malformed, expired; /* entries left out */

@@ -18,6 +18,7 @@
 
 struct fetch_keys {
 	const struct settings *settings;
+	struct node_names *nodes;
 	const struct catch_up_filter *filters;
 	size_t filter_count;
 	bool *by_index;         /* for each filter */
@@ -42,7 +43,7 @@ static void note(struct fetch_key *f, const struct fetch_keys *k, const struct c
 }
 
 /* `filter`: whose position the key is to be read from. */
-static bool add(struct fetch_keys *k, char kind, struct slice key, const struct catch_up_filter *filter,
+static bool add(struct fetch_keys *k, char kind, struct slice key, uint16_t node, const struct catch_up_filter *filter,
 	uint64_t newest_ms)
 {
 	struct fetch_key *f = NULL;
@@ -60,6 +61,7 @@ static bool add(struct fetch_keys *k, char kind, struct slice key, const struct 
 	f = malloc(sizeof(*f) + k->scratch.len);
 	if (!f) return false;
 	f->kind = kind;
+	f->node = node;
 	f->newest_ms = 0;
 	note(f, k, filter, newest_ms);
 	f->len = k->scratch.len;
@@ -91,18 +93,25 @@ static bool concerns(const struct mirror_rule *r, struct slice filter)
 	return mirror_rule_readable(r) && filters_intersect(slice_str(r->filter), filter);
 }
 
+/* Of another node we know neither rules nor, where %n is in a key, the name. */
+static bool fixed(const struct mirror_rule *r, const struct catch_up_filter *f)
+{
+	return key_template_fixed(r->key, slice_str(f->filter)) && (f->node == NODE_OWN || !r->key_has_node);
+}
+
 /* Does one rule that we know keep everything the filter matches, and has each that keeps any of it one key for that? The
  * plugin may have rules of its own (in mosquitto.conf): what only they keep, the index tells of. */
-static bool computable(const struct fetch_keys *k, struct slice filter)
+static bool computable(const struct fetch_keys *k, const struct catch_up_filter *f)
 {
+	struct slice filter = slice_str(f->filter);
 	const struct mirror_rule *r;
 	bool all = false;
 
-	if (k->settings->retired_lost) return false;
+	if (k->settings->retired_lost || (f->node != NODE_OWN && f->node != NODE_EVERY)) return false;
 	for (size_t i = 0; (r = rule_at(k->settings, i)) != NULL; i++) {
 
 		if (!concerns(r, filter)) continue;
-		if (!key_template_fixed(r->key, filter)) return false;
+		if (!fixed(r, f)) return false;
 		if (i < k->settings->mirror_count && filter_covers(slice_str(r->filter), filter)) all = true;
 	}
 	return all;
@@ -119,14 +128,14 @@ static bool compute(struct fetch_keys *k, const struct catch_up_filter *f)
 		if (!concerns(r, filter)) continue;
 		buf_clear(&key);
 		key_expand(r->key, filter, none, none, k->settings->node, &key);
-		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), f, 0);
+		ok = !key.failed && add(k, r->kind == RULE_LIST ? 'l' : 's', slice_of(key.data, key.len), NODE_OWN, f, 0);
 	}
 	buf_free(&key);
 	return ok;
 }
 
-enum status fetch_keys_new(const struct settings *settings, const struct catch_up_filter *filters, size_t count,
-	struct entry_id upto, uint64_t now_ms, struct fetch_keys **out)
+enum status fetch_keys_new(const struct settings *settings, struct node_names *nodes, const struct catch_up_filter *filters,
+	size_t count, struct entry_id upto, uint64_t now_ms, struct fetch_keys **out)
 {
 	struct fetch_keys *k = calloc(1, sizeof(*k));
 
@@ -134,6 +143,7 @@ enum status fetch_keys_new(const struct settings *settings, const struct catch_u
 	k->by_index = calloc(count + 1, sizeof(*k->by_index));
 	if (!k->by_index) goto fail;
 	k->settings = settings;
+	k->nodes = nodes;
 	k->filters = filters;
 	k->filter_count = count;
 	k->upto = upto;
@@ -142,7 +152,7 @@ enum status fetch_keys_new(const struct settings *settings, const struct catch_u
 	k->page = INDEX_PAGE;
 	for (size_t i = 0; i < count; i++) {
 		if (!open(k, &filters[i])) continue;
-		if (computable(k, slice_str(filters[i].filter))) {
+		if (computable(k, &filters[i])) {
 			if (!compute(k, &filters[i])) goto fail;
 			continue;
 		}
@@ -194,21 +204,24 @@ bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
 static bool take_member(struct fetch_keys *k, struct slice member, uint64_t score)
 {
 	const struct catch_up_filter *lowest = NULL;
-	struct slice key, hint;
+	struct slice key, hint, name;
+	uint16_t node;
 	char kind;
 
-	if (!index_member_parse(member, &kind, &key, &hint) || (kind != 's' && kind != 'l')) {
+	if (!index_member_parse(member, &kind, &key, &hint, &name) || (kind != 's' && kind != 'l')) {
 		k->malformed++;
 		return true;
 	}
+	node = node_names_number(k->nodes, name);
 	for (size_t i = 0; i < k->filter_count; i++) {
 		const struct catch_up_filter *f = &k->filters[i];
 
 		if (!k->by_index[i] || score < f->position.ms) continue;
+		if (f->node != node && f->node != NODE_EVERY) continue;
 		if (lowest && entry_id_compare(f->position, lowest->position) >= 0) continue;
 		if (filters_intersect(hint, slice_str(f->filter))) lowest = f;
 	}
-	return !lowest || add(k, kind, key, lowest, score);
+	return !lowest || add(k, kind, key, node, lowest, score);
 }
 
 enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply)

@@ -11,12 +11,14 @@
 #include <uthash.h>
 
 #include "bridge/catch_up.h"
+#include "bridge/node_names.h"
 #include "config/buf.h"
 #include "config/settings.h"
 
 struct fetch_key {
 	UT_hash_handle hh;
 	char kind;            /* 's' or 'l' */
+	uint16_t node;        /* whose messages it has */
 	struct entry_id from; /* entries up to here are not needed */
 	bool first;           /* `from` is a cursor of a filter that was given nothing yet */
 	uint64_t newest_ms;   /* by the index; 0: it was not asked */
@@ -27,9 +29,9 @@ struct fetch_key {
 
 struct fetch_keys;
 
-/* Borrows settings and filters until freed. `upto`: the end of the pass. `now_ms`: since 1970. */
-enum status fetch_keys_new(const struct settings *settings, const struct catch_up_filter *filters, size_t count,
-	struct entry_id upto, uint64_t now_ms, struct fetch_keys **out) MUST_CHECK;
+/* Borrows all until freed. `upto`: the end of the pass. `now_ms`: since 1970. */
+enum status fetch_keys_new(const struct settings *settings, struct node_names *nodes, const struct catch_up_filter *filters,
+	size_t count, struct entry_id upto, uint64_t now_ms, struct fetch_keys **out) MUST_CHECK;
 void fetch_keys_free(struct fetch_keys *k); /* bears NULL */
 /* Appends the next command to ask the index with; false when there is nothing more to ask. */
 bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands);

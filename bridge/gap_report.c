@@ -3,9 +3,9 @@
  */
 #include "bridge/gap_report.h"
 
-#include "config/event_fields.h"
 #include "config/keys.h"
 #include "config/resp.h"
+#include "config/session_fields.h"
 
 /* KEYS: session hash. ARGV: messages, whether more is missing, milliseconds since 1970. */
 static const char note_script[] =

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 struct source {
+	uint16_t node;
 	struct merge_entry *head, *tail;
 	size_t count;
 	struct entry_id last; /* newest pushed */
@@ -23,6 +24,7 @@ struct merge {
 	size_t starved; /* sources neither finished nor with entries */
 	size_t bytes, entries;
 	struct entry_id popped;
+	uint16_t popped_node;
 	bool popped_any;
 };
 
@@ -34,6 +36,7 @@ struct merge_entry *merge_entry_new(const struct message *m)
 	if (!e) return NULL;
 	e->next = NULL;
 	e->id = m->id;
+	e->node = m->node;
 	e->len = len;
 	message_pack(m, e->packed);
 	return e;
@@ -65,7 +68,7 @@ void merge_free(struct merge *m)
 	free(m);
 }
 
-enum status merge_add(struct merge *m, size_t *source)
+enum status merge_add(struct merge *m, uint16_t node, size_t *source)
 {
 	if (m->source_count == m->source_cap) {
 		size_t cap = m->source_cap ? m->source_cap * 2 : 8;
@@ -79,7 +82,7 @@ enum status merge_add(struct merge *m, size_t *source)
 		m->heap = heap;
 		m->source_cap = cap;
 	}
-	m->sources[m->source_count] = (struct source){0};
+	m->sources[m->source_count] = (struct source){.node = node};
 	*source = m->source_count++;
 	m->starved++;
 	return ST_OK;
@@ -117,9 +120,18 @@ static bool in_order(const struct merge *m, struct entry_id a, struct entry_id b
 	return m->backwards ? order > 0 : order < 0;
 }
 
+/* Of one id: by node. */
+static bool goes_before(const struct merge *m, struct entry_id a, uint16_t a_node, struct entry_id b, uint16_t b_node)
+{
+	if (entry_id_compare(a, b) != 0) return in_order(m, a, b);
+	return m->backwards ? a_node > b_node : a_node < b_node;
+}
+
 static bool heap_before(const struct merge *m, size_t a, size_t b)
 {
-	return in_order(m, m->sources[m->heap[a]].head->id, m->sources[m->heap[b]].head->id);
+	const struct source *x = &m->sources[m->heap[a]], *y = &m->sources[m->heap[b]];
+
+	return goes_before(m, x->head->id, x->node, y->head->id, y->node);
 }
 
 static void heap_swap(struct merge *m, size_t a, size_t b)
@@ -162,6 +174,7 @@ void merge_push(struct merge *m, size_t source, struct merge_entry *entry)
 	s->any = true;
 	s->last = entry->id;
 	entry->next = NULL;
+	entry->node = s->node;
 	if (s->tail) s->tail->next = entry;
 	else s->head = entry;
 	s->tail = entry;
@@ -207,11 +220,12 @@ enum merge_result merge_pop(struct merge *m, struct merge_entry **entry)
 	while (m->starved == 0 && m->heap_count > 0) {
 		struct merge_entry *e = take_top(m);
 
-		if (m->popped_any && !in_order(m, m->popped, e->id)) {
+		if (m->popped_any && !goes_before(m, m->popped, m->popped_node, e->id, e->node)) {
 			free(e);
 			continue;
 		}
 		m->popped = e->id;
+		m->popped_node = e->node;
 		m->popped_any = true;
 		*entry = e;
 		return MERGE_ENTRY;

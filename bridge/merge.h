@@ -1,6 +1,7 @@
 /*
  * Merges the entries of many keys by id: a binary heap over sources, each a queue of entries in order. One id seen in
- * several sources (a message stored under two rules) comes out once. Entries are owned by the merge until they are
+ * several sources of one node (a message stored under two rules) comes out once; of two nodes, which may give out the same
+ * id, both do, the smaller number first. Entries are owned by the merge until they are
  * popped. No I/O, not thread-safe.
  */
 #ifndef MQR_BRIDGE_MERGE_H
@@ -17,6 +18,7 @@
 struct merge_entry {
 	struct merge_entry *next;
 	struct entry_id id;
+	uint16_t node; /* bridge/node_names.h */
 	size_t len;    /* bytes of `packed` */
 	char packed[]; /* config/message.h, packed form */
 };
@@ -35,7 +37,7 @@ enum merge_result {
 /* `backwards`: from the newest to the oldest. */
 enum status merge_new(bool backwards, struct merge **out) MUST_CHECK;
 void merge_free(struct merge *m); /* bears NULL; frees the entries it holds */
-enum status merge_add(struct merge *m, size_t *source) MUST_CHECK;
+enum status merge_add(struct merge *m, uint16_t node, size_t *source) MUST_CHECK;
 size_t merge_sources(const struct merge *m);
 /* Takes `entry`. Entries of one source come in order; one that does not is dropped (and freed). */
 void merge_push(struct merge *m, size_t source, struct merge_entry *entry);

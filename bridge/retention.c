@@ -47,14 +47,21 @@ static bool writes(const struct mirror_rule *rule, const char *node, struct slic
 	return !scratch->failed && fits(slice_of(scratch->data, scratch->len), key);
 }
 
-uint64_t retention_of(const struct settings *settings, struct slice key, struct slice hint, struct buf *scratch)
+uint64_t retention_of(const struct settings *settings, struct slice key, struct slice hint, struct slice node,
+	struct buf *scratch)
 {
+	char name[NODE_NAME_MAX];
 	uint64_t longest = 0;
+
+	if (!node.data) node = slice_str(settings->node);
+	if (node.len >= sizeof(name)) return 0; /* no node's */
+	memcpy(name, node.data, node.len);
+	name[node.len] = '\0';
 
 	for (size_t i = 0; i < settings->mirror_count; i++) {
 		const struct mirror_rule *rule = &settings->mirrors[i];
 
-		if (!writes(rule, settings->node, key, hint, scratch)) {
+		if (!writes(rule, name, key, hint, scratch)) {
 			if (scratch->failed) return 0;
 			continue;
 		}

@@ -12,6 +12,7 @@
 #include <utlist.h>
 
 #include "bridge/catch_up.h"
+#include "bridge/debt_report.h"
 #include "bridge/device_read.h"
 #include "bridge/fetch.h"
 #include "bridge/gap_report.h"
@@ -31,7 +32,7 @@
 #define SHARE_LEAST 6
 #define SHARE_COUNT_MIN 8
 #define SHARE_BYTES_MIN 4096
-#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
+#define DEBT_KEEP_MS 1000
 
 enum queue {
 	QUEUE_NONE,    /* waits for a reply or an acknowledgement */
@@ -58,6 +59,10 @@ struct device {
 	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
 	uint64_t sent_at_ms[CATCH_UP_WINDOW + 2];
+	/* Of other nodes' messages: how far it had them when, and how long it takes until that is certain. */
+	struct entry_id sent_upto[CATCH_UP_WINDOW + 2], had;
+	uint64_t had_ms, overlap_ms; /* overlap_ms 0: there are none */
+	bool debts_told;
 	unsigned share; /* its batches are full ones divided by 2 to the power of this */
 };
 
@@ -250,8 +255,17 @@ static void sent(struct device *d, const struct catch_up_action *a, enum status 
 	s->unacked_bytes += s->packet.len - d->unacked[slot];
 	d->unacked[slot] = s->packet.len;
 	d->sent_at_ms[slot] = d->sent_ms;
+	d->sent_upto[slot] = a->upto;
 	/* What the machine takes as sent was not: only the plugin knows where to go on. */
 	if (st != ST_OK && st != ST_LOST) s->again = true;
+}
+
+static void report_debts(struct device *d, struct entry_id had)
+{
+	size_t count;
+	const struct catch_up_filter *filters = catch_up_filters(d->machine, &count);
+
+	debt_report(&d->scheduler->env, catch_up_client(d->machine), filters, count, had);
 }
 
 static void send_batch(struct device *d, const struct catch_up_action *a, const struct fetch_chunk *chunk)
@@ -259,6 +273,8 @@ static void send_batch(struct device *d, const struct catch_up_action *a, const 
 	struct scheduler *s = d->scheduler;
 	enum status st;
 
+	if (d->overlap_ms > 0 && !d->debts_told) report_debts(d, ENTRY_ID_ZERO);
+	d->debts_told = true;
 	encode_batch(d, a, chunk->messages);
 	st = packet_send(s);
 	if (st == ST_TOO_LARGE) st = too_large(d, a, chunk);
@@ -281,14 +297,36 @@ static void send_switch(struct device *d, const struct catch_up_action *a)
 
 /* --- reading --------------------------------------------------------------------------------------------------- */
 
+static void take_debts(struct device *d, uint64_t overlap_ms)
+{
+	d->overlap_ms = overlap_ms > DEBT_KEEP_MS ? overlap_ms : DEBT_KEEP_MS;
+	d->had = ENTRY_ID_ZERO;
+	d->had_ms = now_ms(d->scheduler);
+	d->debts_told = false;
+}
+
+/* Now and then what it had an overlap ago is written down, so that a long catch-up that is cut short need not begin anew. */
+static void keep_debts(struct device *d, struct entry_id upto)
+{
+	uint64_t now = now_ms(d->scheduler);
+
+	if (d->overlap_ms == 0 || now - d->had_ms < d->overlap_ms) return;
+	if (!entry_id_is_zero(d->had)) report_debts(d, d->had);
+	d->had = upto;
+	d->had_ms = now;
+}
+
 static void on_cursor(void *ctx, const struct device_read_answer *answer)
 {
 	struct device *d = ctx;
 
+	enum status st = answer->st;
+
 	d->read = NULL;
-	if (answer->st == ST_OK && answer->counted) catch_up_cursor_counted(d->machine);
-	if (answer->st == ST_OK) catch_up_cursor(d->machine, answer->id);
-	else catch_up_read_failed(d->machine, now_ms(d->scheduler) + RETRY_MS);
+	if (st == ST_OK && answer->counted) catch_up_cursor_counted(d->machine);
+	if (st == ST_OK) st = catch_up_cursor(d->machine, answer->id, answer->debts, answer->debt_count);
+	if (st != ST_OK) catch_up_read_failed(d->machine, now_ms(d->scheduler) + RETRY_MS);
+	else if (answer->debt_count > 0) take_debts(d, answer->overlap_ms);
 	move(d, QUEUE_READY);
 }
 
@@ -548,6 +586,10 @@ enum status scheduler_new(const struct scheduler_deps *deps, struct scheduler **
 	if (!s) return ST_NOMEM;
 	s->deps = *deps;
 	s->env = (struct fetch_env){.link = deps->link, .settings = deps->settings, .log = deps->log, .wall_ms = wall_ms};
+	if (node_names_new(deps->settings->node, &s->env.nodes) != ST_OK) {
+		free(s);
+		return ST_NOMEM;
+	}
 	s->batch_bytes = CONTROL_BATCH_BYTES_MAX;
 	(void)uv_idle_init(deps->loop, &s->turn);
 	(void)uv_timer_init(deps->loop, &s->tick);
@@ -636,6 +678,7 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 	pace(d, now_ms(s) - d->sent_at_ms[slot]);
 	s->unacked_bytes -= d->unacked[slot];
 	d->unacked[slot] = 0;
+	if (ack->result == CONTROL_DONE) keep_debts(d, d->sent_upto[slot]);
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);
 	if (d->queue == QUEUE_NONE) move(d, QUEUE_READY);
 	if (s->unacked_bytes < SCHEDULER_BYTES_MAX && s->queues[QUEUE_STALLED]) move(s->queues[QUEUE_STALLED], QUEUE_READY);
@@ -702,6 +745,7 @@ static void part_closed(uv_handle_t *handle)
 
 	if (--s->closing > 0) return;
 	buf_free(&s->packet);
+	node_names_free(s->env.nodes);
 	if (s->closed) s->closed(s->closed_ctx);
 	free(s);
 }

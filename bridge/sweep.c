@@ -48,18 +48,22 @@ static const char index_script[] =
 	"end\n"
 	"return {trimmed, streams, table.concat(flags)}";
 
-/* KEYS: sessions, boots, the session hashes. ARGV: limit in milliseconds; for each session: client, its score. */
+/* KEYS: sessions, boots, the session hashes. ARGV: limit in milliseconds, node; for each session: client, its score. A device
+ * that is marked live at another node is for that node's bridge to judge, which has its boots. */
 static const char sessions_script[] =
-	"local limit, flags = tonumber(ARGV[1]), {}\n"
+	"local limit, own, flags = tonumber(ARGV[1]), ARGV[2], {}\n"
 	"for i = 3, #KEYS do\n"
-	" local at = 1 + (i - 3) * 2\n"
+	" local at = 2 + (i - 3) * 2\n"
 	" local client, score, flag = ARGV[at + 1], ARGV[at + 2], '0'\n"
-	" local live = redis.pcall('HGET', KEYS[i], 'live')\n"
-	" local away = not live\n"
-	" if type(live) == 'string' then\n"
-	"  local last = redis.call('HGET', KEYS[2], live)\n"
-	"  local ms = last and tonumber(string.match(last, '^%d+'))\n"
-	"  away = ms and ms < limit\n"
+	" local all = redis.pcall('HGETALL', KEYS[i])\n"
+	" local away = not all.err\n"
+	" for f = 1, #all, 2 do\n"
+	"  local node = string.match(all[f], '^live@(.*)$') or all[f] == 'live' and own\n"
+	"  if node then\n"
+	"   local last = node == own and redis.call('HGET', KEYS[2], all[f + 1])\n"
+	"   local ms = last and tonumber(string.match(last, '^%d+'))\n"
+	"   away = away and ms and ms < limit\n"
+	"  end\n"
 	" end\n"
 	" if away and redis.call('ZSCORE', KEYS[1], client) == score then\n"
 	"  redis.call('UNLINK', KEYS[i])\n"
@@ -264,7 +268,7 @@ bool sweep_ask(struct sweep *s, struct buf *commands)
  * script. */
 static bool add_item(struct sweep *s, struct buf *keys, struct buf *arguments, struct slice member, struct slice score)
 {
-	struct slice key, hint;
+	struct slice key, hint, node;
 	char kind, minid[ENTRY_ID_TEXT_MAX];
 	uint64_t maxage;
 
@@ -275,9 +279,9 @@ static bool add_item(struct sweep *s, struct buf *keys, struct buf *arguments, s
 		resp_arg(arguments, score);
 		return true;
 	}
-	if (!index_member_parse(member, &kind, &key, &hint)) return false;
+	if (!index_member_parse(member, &kind, &key, &hint, &node)) return false;
 	if (key_reserved(s->config.settings->prefix, key)) return false;
-	maxage = kind == 's' ? retention_of(s->config.settings, key, hint, &s->scratch) : 0;
+	maxage = kind == 's' ? retention_of(s->config.settings, key, hint, node, &s->scratch) : 0;
 	if (maxage > 0) (void)entry_id_format((struct entry_id){back(s->now, maxage), 0}, minid);
 	resp_arg(keys, key);
 	resp_arg(arguments, member);
@@ -292,14 +296,17 @@ static void build_script(struct sweep *s, const struct buf *keys, const struct b
 	size_t fixed = sessions ? 2 : 1;
 
 	buf_clear(&s->command);
-	resp_begin(&s->command, 3 + fixed + s->items + (sessions ? 1 + 2 * s->items : 3 * s->items));
+	resp_begin(&s->command, 3 + fixed + s->items + (sessions ? 2 + 2 * s->items : 3 * s->items));
 	resp_arg_str(&s->command, "EVAL");
 	resp_arg_str(&s->command, sessions ? sessions_script : index_script);
 	resp_arg_u64(&s->command, fixed + s->items);
 	arg_key(s, &s->command, s->windows[s->window].kind, (struct slice){0});
 	if (sessions) arg_key(s, &s->command, KEY_BOOTS, slice_str(s->config.settings->node));
 	buf_append(&s->command, keys->data, keys->len);
-	if (sessions) resp_arg_u64(&s->command, s->windows[s->window].to);
+	if (sessions) {
+		resp_arg_u64(&s->command, s->windows[s->window].to);
+		resp_arg_str(&s->command, s->config.settings->node);
+	}
 	buf_append(&s->command, arguments->data, arguments->len);
 	if (keys->failed || arguments->failed) s->command.failed = true;
 }

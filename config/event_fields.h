@@ -42,15 +42,4 @@
 
 #define EVENT_STREAM_MAXLEN 100000
 
-/* Session hash (config/keys.h) */
-#define SESSION_USER "user"
-#define SESSION_LIVE "live"
-#define SESSION_LIVE_AT "live_at"
-#define SESSION_HERE "here"
-#define SESSION_OVERLAP "overlap"
-#define SESSION_GAP "gap"
-#define SESSION_GAP_MORE "gap_more"
-#define SESSION_GAP_AT "gap_at"
-#define SESSION_FILTER_PREFIX "f:"
-
 #endif

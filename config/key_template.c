@@ -21,7 +21,8 @@ enum status key_template_check(const char *tmpl, struct key_needs *needs, char *
 		if (p[1] == 't') found.topic = true;
 		else if (p[1] >= '1' && p[1] <= '9') found.levels = true;
 		else if (p[1] == 'c' || p[1] == 'u') found.device = true;
-		else if (p[1] != 'n' && p[1] != '%') {
+		else if (p[1] == 'n') found.node = true;
+		else if (p[1] != '%') {
 			return explain(ST_INVALID, why, size, "%%%s is unknown in the key; %s", shown(escape, text), ACCEPTED);
 		}
 	}
@@ -45,7 +46,7 @@ bool key_reserved(const char *prefix, struct slice key)
 	static const char *const own[] = {
 		":mark:", ":index", ":session:", ":sessions", ":boots:", ":events:", ":token:", ":status:", ":dead",
 		":delayed:", ":outbox:processing:", ":outbox:settled:",
-		":lock:", ":fence:", ":requests:", ":answer:",
+		":lock:", ":fence:", ":requests:", ":answer:", ":nodes",
 	};
 	size_t head = strlen(prefix);
 

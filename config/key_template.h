@@ -11,6 +11,7 @@
 struct key_needs {
 	bool topic;  /* %t */
 	bool levels; /* %1..%9 */
+	bool node;   /* %n */
 	bool device; /* %c or %u */
 };
 

@@ -18,6 +18,7 @@ static const char *const kind_names[] = {
 	[KEY_FENCE] = "fence",
 	[KEY_REQUESTS] = "requests",
 	[KEY_ANSWER] = "answer",
+	[KEY_NODES] = "nodes",
 };
 
 struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last)
@@ -34,25 +35,41 @@ struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, s
 	return slice_of(out->data, out->len);
 }
 
-void index_member_make(struct buf *out, char kind, struct slice key, struct slice hint)
+void index_member_make(struct buf *out, char kind, struct slice key, struct slice hint, struct slice node)
 {
 	buf_clear(out);
 	buf_append(out, &kind, 1);
 	buf_append_slice(out, key);
 	buf_append(out, "", 1); /* the NUL */
 	buf_append_slice(out, hint);
+	if (!node.data) return;
+	buf_append(out, "", 1);
+	buf_append_slice(out, node);
 }
 
-bool index_member_parse(struct slice member, char *kind, struct slice *key, struct slice *hint)
+/* What stands before the next NUL, or the end; *rest goes behind it, absent at the end. */
+static struct slice up_to_nul(struct slice *rest)
+{
+	const char *nul = rest->data ? memchr(rest->data, '\0', rest->len) : NULL;
+	struct slice part = *rest;
+
+	if (!nul) {
+		*rest = (struct slice){0};
+		return part;
+	}
+	part.len = (size_t)(nul - part.data);
+	*rest = slice_of(nul + 1, rest->len - part.len - 1);
+	return part;
+}
+
+bool index_member_parse(struct slice member, char *kind, struct slice *key, struct slice *hint, struct slice *node)
 {
 	if (member.len < 4 || (member.data[0] != 's' && member.data[0] != 'l')) return false;
-	const char *start = member.data + 1;
-	const char *end = member.data + member.len;
-	const char *nul = memchr(start, '\0', member.len - 1);
-	if (!nul || nul == start || nul + 1 == end) return false;
-	if (memchr(nul + 1, '\0', (size_t)(end - nul - 1))) return false;
+	struct slice rest = slice_of(member.data + 1, member.len - 1);
 	*kind = member.data[0];
-	*key = slice_of(start, (size_t)(nul - start));
-	*hint = slice_of(nul + 1, (size_t)(end - nul - 1));
-	return true;
+	*key = up_to_nul(&rest);
+	*hint = up_to_nul(&rest);
+	bool named = rest.data != NULL;
+	*node = up_to_nul(&rest);
+	return key->len > 0 && hint->data && hint->len > 0 && (!named || node->len > 0) && !rest.data;
 }

@@ -8,6 +8,7 @@
  *   <prefix>:index            zset    stored keys by the milliseconds of their last id (see index_member)
  *   <prefix>:session:<client> hash    what is known of a device (DEVICE FIELDS below)
  *   <prefix>:sessions         zset    client ids by the milliseconds at which they were last seen
+ *   <prefix>:nodes            zset    brokers that share this Redis, by the milliseconds of their last start
  *   <prefix>:boots:<node>     hash    boot id -> last id of that boot
  *   <prefix>:events:<node>    stream  session events for the bridge, trimmed
  *   <prefix>:token:<node>     string  what the bridge proves itself with; made anew at every broker start
@@ -31,28 +32,20 @@
 
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,
-	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER,
+	KEY_LOCK, KEY_FENCE, KEY_REQUESTS, KEY_ANSWER, KEY_NODES,
 	KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED
 };
 
 /* Writes the key into `out` (cleared first). `last` is the node or client id, absent for kinds that have none. */
 struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last);
 
-/* DEVICE FIELDS of <prefix>:session:<client>
- *   user          user name (absent when anonymous)
- *   here          boot id during which the device was last connected with subscriptions, absent when it went away
- *   live          boot id during which the device was last live, absent otherwise
- *   live_at       id of the event that made it live
- *   overlap       milliseconds to step back after a crash
- *   gap           at its last catch-up with a gap: retention had removed up to so many messages behind its cursors
- *   gap_more      1: and an unknown number more
- *   gap_at        when that was, milliseconds since 1970
- *   f:<filter>    cursor of that topic filter: an entry id, everything up to which the device has had */
+/* Fields of <prefix>:session:<client>: config/session_fields.h. */
 
-/* Member of the index: kind 's' (stream) or 'l' (json list), the key, NUL, and a hint: the topic when the key has one
- * topic only (its template contains %t), else the topic filter of the mirror rule. Made in `out`, which is cleared
- * first; parsing borrows, and is false for what index_member_make cannot have made. */
-void index_member_make(struct buf *out, char kind, struct slice key, struct slice hint);
-bool index_member_parse(struct slice member, char *kind, struct slice *key, struct slice *hint);
+/* Member of the index: kind 's' (stream) or 'l' (json list), the key, NUL, a hint: the topic when the key has one topic
+ * only (its template contains %t), else the topic filter of the mirror rule; and where the template contains %n, NUL and the node
+ * whose messages it has. Made in `out`, which is cleared first; `node` may be absent. Parsing borrows, and is false for what
+ * index_member_make cannot have made. */
+void index_member_make(struct buf *out, char kind, struct slice key, struct slice hint, struct slice node);
+bool index_member_parse(struct slice member, char *kind, struct slice *key, struct slice *hint, struct slice *node);
 
 #endif

@@ -38,6 +38,7 @@ struct message {
 	/* MQTT 5 user properties in wire form, 1.5.7: (u16 big-endian length, bytes) for name and value, repeated in the
 	 * order they were sent; absent when none. */
 	struct slice user_properties;
+	uint16_t node;        /* of whose broker (bridge/node_names.h); not part of any form below */
 };
 
 /* Fixed order of fields in a stream entry; the last eight only where present. */

@@ -137,6 +137,7 @@ static enum status words_parse(struct words *words, struct mirror_rule *rule, ch
 	st = key_template_check(words->word[2], &needs, why, size);
 	if (st != ST_OK) return st;
 	rule->key_has_topic = needs.topic;
+	rule->key_has_node = needs.node;
 	rule->key_from_topic = !needs.device;
 	rule->durability = DURABILITY_JOURNAL;
 	rule->format = FORMAT_JSON;

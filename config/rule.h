@@ -28,6 +28,7 @@ struct mirror_rule {
 	uint64_t maxlen;           /* entries; 0: none */
 	uint64_t maxage_ms;        /* streams; 0: none */
 	bool key_has_topic;        /* template holds %t: one key, one topic */
+	bool key_has_node;         /* template holds %n: of one node's messages only */
 	bool key_from_topic;       /* template needs nothing but the topic and node: %t %1..%9 %n */
 };
 

@@ -54,6 +54,8 @@ struct listen_address {
 	uint16_t port;
 };
 
+#define NODE_NAME_MAX 129 /* with its NUL */
+
 struct settings {
 	_Atomic unsigned shares; /* owners beyond the first */
 	char *redis_url;

@@ -20,7 +20,7 @@
 #define MASTER_NAME_MAX 128
 #define REDIS_DB_MAX INT32_MAX
 #define PREFIX_MAX 64
-#define NODE_MAX 128
+#define NODE_MAX (NODE_NAME_MAX - 1)
 #define HOST_MAX 255
 
 static void *member(struct settings *s, const struct setting_row *row)

@@ -11,24 +11,27 @@
 #include "config/event_fields.h"
 #include "config/keys.h"
 #include "config/resp.h"
+#include "config/session_fields.h"
 #include "plugin/session_event.h"
 
-/* KEYS: session hash, boots hash. ARGV: present boot id, cursor field, initial cursor.
+/* KEYS: session hash, boots hash. ARGV: present boot id, node, filter, initial cursor.
  * A device that is marked live in an earlier run of the broker was live until that run ended, which no GONE told: its
  * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added - unless it had been
  * live for less than the overlap: then what it was given before may be unacknowledged too, and the cursors stay. Cursors that are
- * no ids yet ("last=N@id") are left to the bridge. */
+ * no ids yet ("last=N@id") are left to the bridge. The second settle is for what was written before nodes had cursors of their
+ * own (config/session_fields.h). */
 static const char subscribed_script[] =
 	"local function id(text) local ms, seq = string.match(text, '^(%d+)-(%d+)$')\n"
 	" if ms then return tonumber(ms), tonumber(seq) end end\n"
-	"local live = redis.call('HGET', KEYS[1], '" SESSION_LIVE "')\n"
-	"if live and live ~= ARGV[1] then\n"
+	"local function settle(mark, mark_at, head)\n"
+	" local live = redis.call('HGET', KEYS[1], mark)\n"
+	" if not live or live == ARGV[1] then return end\n"
 	" local last = redis.call('HGET', KEYS[2], live)\n"
 	" local ms, seq\n"
 	" if last then ms, seq = id(last) end\n"
 	" if ms then\n"
 	"  local overlap = tonumber(redis.call('HGET', KEYS[1], '" SESSION_OVERLAP "') or '0') or 0\n"
-	"  local since = id(redis.call('HGET', KEYS[1], '" SESSION_LIVE_AT "') or '')\n"
+	"  local since = id(redis.call('HGET', KEYS[1], mark_at) or '')\n"
 	"  if overlap > 0 then\n"
 	"   ms = ms - overlap\n"
 	"   if ms < 0 then ms = 0 end\n"
@@ -38,15 +41,29 @@ static const char subscribed_script[] =
 	"  local all = redis.call('HGETALL', KEYS[1])\n"
 	"  if overlap > 0 and since and ms < since then all = {} end\n"
 	"  for i = 1, #all, 2 do\n"
-	"   if string.sub(all[i], 1, 2) == '" SESSION_FILTER_PREFIX "' then\n"
+	"   if string.sub(all[i], 1, #head) == head then\n"
 	"    local m, s = id(all[i + 1])\n"
 	"    if m and (m < ms or (m == ms and s < seq)) then redis.call('HSET', KEYS[1], all[i], last) end\n"
 	"   end\n"
 	"  end\n"
 	" end\n"
-	" redis.call('HDEL', KEYS[1], '" SESSION_LIVE "', '" SESSION_LIVE_AT "')\n"
+	" redis.call('HDEL', KEYS[1], mark, mark_at)\n"
 	"end\n"
-	"return redis.call('HSETNX', KEYS[1], ARGV[2], ARGV[3])";
+	"local head = 'f@' .. ARGV[2] .. ' '\n"
+	"settle('" SESSION_LIVE "@' .. ARGV[2], '" SESSION_LIVE_AT "@' .. ARGV[2], head)\n"
+	"settle('" SESSION_LIVE "', '" SESSION_LIVE_AT "', 'f:')\n"
+	"redis.call('HDEL', KEYS[1], '" SESSION_HERE "')\n"
+	"redis.call('HSETNX', KEYS[1], 'f:' .. ARGV[3], ARGV[4])\n"
+	"return redis.call('HSETNX', KEYS[1], head .. ARGV[3], redis.call('HGET', KEYS[1], 'f:' .. ARGV[3]))";
+
+/* KEYS: session hash. ARGV: a filter. Subscribed to again it is new, at every node. */
+static const char unsubscribed_script[] =
+	"local all = redis.call('HGETALL', KEYS[1])\n"
+	"for i = 1, #all, 2 do\n"
+	" local filter = string.match(all[i], '^f:(.*)$') or string.match(all[i], '^[fg]@[^ ]+ (.*)$')\n"
+	" if filter == ARGV[1] then redis.call('HDEL', KEYS[1], all[i]) end\n"
+	"end\n"
+	"return 1";
 
 /* KEYS: session hash. ARGV: cursor fields and cursors in turn. A cursor stepped back for an unclean end must not fall behind
  * the one that the connection began with: what lies before that was given to an earlier connection. */
@@ -82,13 +99,18 @@ static void arg_key(const struct writer_of_events *w, enum key_kind kind, struct
 	resp_arg(w->out, key);
 }
 
-static void arg_filter_field(const struct writer_of_events *w, struct slice filter)
+static void arg_cursor_field(const struct writer_of_events *w, struct slice filter)
 {
-	buf_clear(w->scratch);
-	buf_append_str(w->scratch, SESSION_FILTER_PREFIX);
-	buf_append_slice(w->scratch, filter);
+	struct slice field = session_filter_field(w->scratch, SESSION_CURSOR, slice_str(w->names->node), filter);
 	if (w->scratch->failed) w->out->failed = true;
-	resp_arg(w->out, slice_of(w->scratch->data, w->scratch->len));
+	resp_arg(w->out, field);
+}
+
+static void arg_node_field(const struct writer_of_events *w, const char *name)
+{
+	struct slice field = session_node_field(w->scratch, name, slice_str(w->names->node));
+	if (w->scratch->failed) w->out->failed = true;
+	resp_arg(w->out, field);
 }
 
 /* --- the entry in the events stream --------------------------------------------------------------------------- */
@@ -185,9 +207,9 @@ static void forget_live(const struct writer_of_events *w, const struct session_e
 {
 	begin(w, 5, "HDEL");
 	arg_key(w, KEY_SESSION, e->client);
-	resp_arg_str(w->out, SESSION_LIVE);
-	resp_arg_str(w->out, SESSION_LIVE_AT);
-	resp_arg_str(w->out, SESSION_HERE);
+	arg_node_field(w, SESSION_LIVE);
+	arg_node_field(w, SESSION_LIVE_AT);
+	arg_node_field(w, SESSION_HERE);
 }
 
 /* The first cursor of a filter that the device never had. */
@@ -216,13 +238,14 @@ static struct slice initial_text(const struct writer_of_events *w, const struct 
 static void subscribed(const struct writer_of_events *w, const struct session_event *e)
 {
 	char initial[ENTRY_ID_TEXT_MAX + 32];
-	begin(w, 8, "EVAL");
+	begin(w, 9, "EVAL");
 	resp_arg(w->out, slice_of(subscribed_script, sizeof(subscribed_script) - 1));
 	resp_arg_str(w->out, "2");
 	arg_key(w, KEY_SESSION, e->client);
 	arg_key(w, KEY_BOOTS, slice_str(w->names->node));
 	resp_arg_id(w->out, w->names->boot);
-	arg_filter_field(w, e->filter);
+	resp_arg_str(w->out, w->names->node);
+	resp_arg(w->out, e->filter);
 	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
 
 	bool named = e->user.data != NULL;
@@ -230,7 +253,7 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_OVERLAP);
 	resp_arg_u64(w->out, e->overlap_ms);
-	resp_arg_str(w->out, SESSION_HERE);
+	arg_node_field(w, SESSION_HERE);
 	resp_arg_id(w->out, w->names->boot);
 	if (named) {
 		resp_arg_str(w->out, SESSION_USER);
@@ -253,7 +276,7 @@ static void cursors(const struct writer_of_events *w, const struct session_event
 		resp_arg_str(w->out, "1");
 		arg_key(w, KEY_SESSION, e->client);
 		while (session_cursor_next(&rest, &filter, &cursor)) {
-			arg_filter_field(w, filter);
+			arg_cursor_field(w, filter);
 			resp_arg_id(w->out, cursor);
 		}
 	}
@@ -280,6 +303,10 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}
+	begin(w, 4, "ZADD");
+	arg_key(w, KEY_NODES, (struct slice){0});
+	resp_arg_u64(w->out, w->record->id.ms);
+	resp_arg_str(w->out, w->names->node);
 	broker_event(w, e, EVENT_OP_BOOT);
 }
 
@@ -288,9 +315,9 @@ static void mark_live(const struct writer_of_events *w, const struct session_eve
 {
 	begin(w, 6, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
-	resp_arg_str(w->out, SESSION_LIVE);
+	arg_node_field(w, SESSION_LIVE);
 	resp_arg_id(w->out, w->names->boot);
-	resp_arg_str(w->out, SESSION_LIVE_AT);
+	arg_node_field(w, SESSION_LIVE_AT);
 	resp_arg_id(w->out, w->record->id);
 }
 
@@ -306,9 +333,11 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		device_event(w, e, EVENT_OP_SUBSCRIBED);
 		break;
 	case JOURNAL_UNSUBSCRIBED:
-		begin(w, 3, "HDEL");
+		begin(w, 5, "EVAL");
+		resp_arg(w->out, slice_of(unsubscribed_script, sizeof(unsubscribed_script) - 1));
+		resp_arg_str(w->out, "1");
 		arg_key(w, KEY_SESSION, e->client);
-		arg_filter_field(w, e->filter);
+		resp_arg(w->out, e->filter);
 		device_event(w, e, EVENT_OP_UNSUBSCRIBED);
 		break;
 	case JOURNAL_LIVE:

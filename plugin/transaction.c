@@ -297,7 +297,8 @@ static enum status add_member(struct transaction *t, const struct source *s, con
 {
 	struct slice key = slice_of(t->key.data + 1, t->key.len - 1);
 	struct slice hint = rule->key_has_topic ? s->m.topic : slice_str(rule->filter);
-	index_member_make(&t->scratch, t->key.data[0], key, hint);
+	struct slice node = rule->key_has_node ? slice_str(s->names->node) : (struct slice){0};
+	index_member_make(&t->scratch, t->key.data[0], key, hint, node);
 	if (t->scratch.failed) return ST_NOMEM;
 	struct key_entry *member;
 	bool added;

@@ -1,6 +1,7 @@
 /*
  * How soon the broker acknowledges, and what its thread spends on a message: plain Mosquitto against Mosquitto with the
- * plugin, while Redis is up, stopped (SIGSTOP) and dead (SIGKILL). All in one run on the same machine, in turns,
+ * plugin, while Redis is up, stopped (SIGSTOP) and dead (SIGKILL); and how long the plugin's MESSAGE callback takes (on Mosquitto
+ * 2.0.x: tests/bench/plugins/clock.c). All in one run on the same machine, in turns,
  * medians over the rounds; figures of different machines or runs do not compare, the ratios do.
  *
  *	cmake -S . -B build -DBENCH=ON && cmake --build build && build/latency [messages a second [rounds]]
@@ -16,8 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/bench/plugins/clock.h"
+#include "tests/harness/figures.h"
 #include "tests/harness/publisher.h"
 #include "tests/harness/store.h"
 
@@ -28,10 +34,12 @@ enum figure { P50, P99, P999, MOST, CPU, FIGURES };
 static unsigned per_second = 5000, rounds = 3;
 
 struct bench {
+	struct scene *scene;
 	struct server *redis, *plain, *with_plugin;
 	struct publisher *to_plain, *to_plugin;
 	redisContext *db;
 	double figures[PHASES][FIGURES][ROUNDS_MAX];
+	struct clock_file *clock; /* NULL: not measured */
 };
 
 static void sleep_ms(unsigned ms)
@@ -54,8 +62,31 @@ static double thread_cpu_ns(const struct server *v)
 	return (double)ns;
 }
 
+/* Of the callbacks since the file was cleared. */
+static double callback_us(const struct bench *b, double share)
+{
+	double all = 0, so_far = 0;
+
+	for (unsigned i = 0; i < CLOCK_BUCKETS; i++) all += (double)b->clock->bucket[i];
+	for (unsigned i = 0; i < CLOCK_BUCKETS; i++) {
+		so_far += (double)b->clock->bucket[i];
+		if (so_far > 0 && so_far >= share * all) return clock_bucket_ns(i) / 1000;
+	}
+	return 0;
+}
+
+static void tell_callback(const struct bench *b, const char *state)
+{
+	struct scene *s = b->scene;
+
+	figure("callback", scene_text(s, "%s, p50", state), callback_us(b, 0.5), "us");
+	figure("callback", scene_text(s, "%s, p99.9", state), callback_us(b, 0.999), "us");
+	figure("callback", scene_text(s, "%s, max", state), (double)b->clock->max_ns / 1000, "us");
+}
+
 static void measure(struct bench *b, enum phase phase, unsigned round)
 {
+	static const char *const states[PHASES] = {"nothing between", "up", "stopped", "dead"};
 	struct server *broker = phase == PLAIN ? b->plain : b->with_plugin;
 	struct publisher *p = phase == PLAIN ? b->to_plain : b->to_plugin;
 
@@ -63,7 +94,9 @@ static void measure(struct bench *b, enum phase phase, unsigned round)
 	sleep_ms(SETTLE_MS);
 	unsigned section = publisher_section(p);
 	double cpu = thread_cpu_ns(broker);
+	if (b->clock) memset(b->clock, 0, sizeof(*b->clock)); /* one that comes meanwhile may be lost */
 	sleep_ms(SECTION_MS);
+	if (b->clock) tell_callback(b, states[phase]);
 	cpu = thread_cpu_ns(broker) - cpu;
 	(void)publisher_section(p);
 	scene_require(publisher_rest(p, WAIT_MS) && publisher_losses(p) == 0, "the broker did not acknowledge");
@@ -127,20 +160,44 @@ static void print_figures(struct bench *b)
 	}
 }
 
-static void latency(void **state)
+/* A broker whose MESSAGE callbacks are timed: the clock's lines around the plugin's, or around nothing. */
+static struct server *timed_broker(struct scene *s, const char *name, const char *settings, const char *file)
 {
 	static const char options[] = "log_type none\nlog_type error\nlog_type warning\nlog_type notice\n"
 		"max_queued_messages 0\n";
+	if (!file) return broker_new(s, name, settings, options);
+	const char *clock = scene_text(s, "plugin %s/bench_clock.so\nplugin_opt_file %s\n", TEST_BUILD_DIR, file);
+	const char *plugin = settings ? scene_text(s, "plugin %s\nplugin_opt_config %s\n", PLUGIN_FILE, settings) : "";
+	return broker_new(s, name, NULL, scene_text(s, "%s%s%s%s", clock, plugin, clock, options));
+}
+
+static const char *map_clock(struct bench *b, struct scene *s)
+{
+	const char *path = scene_path(s, "clock");
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	scene_require(fd >= 0 && ftruncate(fd, sizeof(*b->clock)) == 0, "%s cannot be made", path);
+	b->clock = mmap(NULL, sizeof(*b->clock), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	(void)close(fd);
+	scene_require(b->clock != MAP_FAILED, "%s cannot be mapped", path);
+	return path;
+}
+
+static void latency(void **state)
+{
 	struct scene *s = *state;
 	struct bench *b = calloc(1, sizeof(*b));
 
 	scene_require(b, "out of memory");
+	b->scene = s;
+	/* 2.1 lets no plugin be loaded before ours. */
+	const char *file = broker_has_events(s) ? NULL : map_clock(b, s);
 	b->redis = redis_new(s, "redis", "appendonly yes\nappendfsync everysec\n");
 	const char *settings = scene_write(s, "settings.conf",
 		scene_text(s, "redis_url redis://127.0.0.1:%u/0\njournal %s/journal\njournal_size 256M\nnode test\n"
-			"mirror # stream s:%%t\n", server_port(b->redis), scene_dir(s)));
-	b->plain = broker_new(s, "plain", NULL, options);
-	b->with_plugin = broker_new(s, "with-plugin", settings, options);
+			"acl_default allow\nmirror # stream s:%%t\n", server_port(b->redis), scene_dir(s)));
+	b->plain = timed_broker(s, "plain", NULL, file);
+	b->with_plugin = timed_broker(s, "with-plugin", settings, file);
 	server_start(b->redis);
 	b->db = store_open(b->redis);
 	server_start(b->plain);
@@ -149,6 +206,7 @@ static void latency(void **state)
 	b->to_plugin = publisher_start(s, server_port(b->with_plugin), "load", CONNECTIONS, PAYLOAD);
 	for (unsigned i = 0; i < rounds; i++) one_round(b, i);
 	print_figures(b);
+	if (b->clock) (void)munmap(b->clock, sizeof(*b->clock));
 	free(b);
 	scene_end(s);
 }

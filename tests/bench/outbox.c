@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "config/mosquitto_headers.h"
+#include "tests/harness/figures.h"
 #include "tests/harness/store.h"
 
 enum { ROUNDS_MAX = 25, WAIT_MS = 120000, PAYLOAD = 256, PIPELINE = 1000 };
@@ -158,6 +159,7 @@ static void bench(void **state)
 		for (int way = STREAM; way < WAYS; way++) b->rates[way][i] = outbox_rate(b, (enum way)way);
 	}
 	for (int way = 0; way < WAYS; way++) {
+		for (unsigned i = 0; i < rounds; i++) figure("outbox", names[way], b->rates[way][i], "1/s");
 		qsort(b->rates[way], rounds, sizeof(double), compare);
 		printf("%-22s %9.0f messages/s   ratio %.2f\n", names[way], b->rates[way][rounds / 2],
 			b->rates[way][rounds / 2] / b->rates[PLAIN][rounds / 2]);

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <cmocka.h>
 
+#include "tests/harness/figures.h"
 #include "tests/harness/fill.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
@@ -49,7 +50,7 @@ static int by_size(const void *a, const void *b)
 /* Is "live" in the device's hash? (GONE takes it out.) */
 static bool is_live(struct bench *b)
 {
-	return store_integer(b->w.db, "HEXISTS", "mqtt:session:d", "live", NULL) == 1;
+	return store_integer(b->w.db, "HEXISTS", "mqtt:session:d", "live@test", NULL) == 1;
 }
 
 static double reconnect(struct bench *b, unsigned missed)
@@ -101,7 +102,11 @@ static void test_reconnect(void **state)
 		fill_topics(b.w.db, topics, next, earlier);
 		fill_sessions(b.w.db, topics / 10, next / 10, earlier);
 		topics = next;
-		printf("%10u %10u %22.1f %22.1f\n", topics, topics / 10, median(&b, MISSED), median(&b, 0));
+		double ten = median(&b, MISSED), none = median(&b, 0);
+		printf("%10u %10u %22.1f %22.1f\n", topics, topics / 10, ten, none);
+		const char *name = topics == 100 ? "100 topics" : next * 10 > most ? "most topics" : scene_text(scene, "%u topics", topics);
+		figure("reconnect", scene_text(scene, "%s, ten missed", name), ten, "ms");
+		figure("reconnect", scene_text(scene, "%s, none missed", name), none, "ms");
 		(void)fflush(stdout);
 	}
 	scene_end(scene);

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "tests/harness/crowd.h"
+#include "tests/harness/figures.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/publisher.h"
 #include "tests/harness/store.h"
@@ -185,6 +186,10 @@ static void test_storm(void **state)
 	tell("the devices arrive, plain Mosquitto", plain_arrival, calm);
 	tell("the devices arrive, plugin, nothing missed", arrival, calm);
 	tell("the storm", storm, calm);
+	figure("storm", "rate", (double)s.messages / seconds, "1/s");
+	figure("storm", "bridge", (double)bridge_peak_kib(&s) / 1024, "MiB");
+	figure("storm", "others p99, storm", storm.p99_us, "us");
+	figure("storm", "others p99, plain arrival", plain_arrival.p99_us, "us");
 	free(s.next_own);
 	free(s.next_common);
 	scene_end(scene);

@@ -7,6 +7,7 @@
 
 #include "config/control.h"
 #include "config/keys.h"
+#include "config/session_fields.h"
 #include "config/log.h"
 #include "plugin/session_event.h"
 
@@ -49,8 +50,12 @@ static void session(struct slice input)
 static void text(struct slice input)
 {
 	char kind, out[64];
-	struct slice key, hint;
-	(void)index_member_parse(input, &kind, &key, &hint);
+	struct slice key, hint, node, filter;
+	enum session_field field;
+	struct given given;
+	(void)session_filter_field_parse(input, &field, &node, &filter);
+	(void)given_parse(input, &given);
+	(void)index_member_parse(input, &kind, &key, &hint, &node);
 	size_t size = input.len > 0 ? (unsigned char)input.data[0] % sizeof out + 1 : 1;
 	log_printable(input.data, input.len, out, size);
 	must(memchr(out, '\0', size) != NULL && utf8_valid(slice_str(out)));

@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2 || !modest(data, size)) return 0;
 	bool list = data[0] & 1, backwards = data[0] & 2;
 	size_t number;
-	if (merge_new(backwards, &merge) != ST_OK || merge_add(merge, &number) != ST_OK) abort();
+	if (merge_new(backwards, &merge) != ST_OK || merge_add(merge, 0, &number) != ST_OK) abort();
 	fetch_source_init(&source, list ? 'l' : 's', slice_str("key"), number, ENTRY_ID_ZERO, ENTRY_ID_MAX, backwards);
 	redisReader *reader = redisReaderCreate();
 	if (!reader) abort();

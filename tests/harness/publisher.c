@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/harness/packet.h"
+
 #define MIDS 65536
 #define AGAIN_MS 20
 #define INPUT_MAX 4096
@@ -83,30 +85,6 @@ static void put(struct publisher *p, struct connection *c, const void *data, siz
 	if (send(c->fd, data, len, MSG_NOSIGNAL) != (ssize_t)len) lose(p, c);
 }
 
-static size_t put_u16(char *to, size_t value)
-{
-	to[0] = (char)(value >> 8);
-	to[1] = (char)(value & 0xff);
-	return 2;
-}
-
-static size_t put_text(char *to, const char *text)
-{
-	size_t len = strlen(text);
-
-	put_u16(to, len);
-	memcpy(to + 2, text, len);
-	return 2 + len;
-}
-
-/* Fixed header with a length of four bytes, which is what any length may have. */
-static size_t put_head(char *to, unsigned first, size_t rest)
-{
-	to[0] = (char)first;
-	for (int i = 0; i < 4; i++, rest >>= 7) to[1 + i] = (char)((rest & 0x7f) | (i < 3 ? 0x80 : 0));
-	return 5;
-}
-
 static void open_connection(struct publisher *p, struct connection *c, unsigned n)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(p->port),
@@ -114,7 +92,6 @@ static void open_connection(struct publisher *p, struct connection *c, unsigned 
 	struct timeval limit = {5, 0};
 	char packet[128], id[80];
 	int on = 1;
-	size_t len = 5;
 
 	c->again_at_ms = now_ms() + AGAIN_MS;
 	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -126,20 +103,14 @@ static void open_connection(struct publisher *p, struct connection *c, unsigned 
 		return;
 	}
 	(void)snprintf(id, sizeof(id), "%s-%u", p->base, n);
-	len += put_text(packet + len, "MQTT");
-	packet[len++] = 4;
-	packet[len++] = 2; /* clean session */
-	len += put_u16(packet + len, 0);
-	len += put_text(packet + len, id);
-	(void)put_head(packet, 0x10, len - 5);
-	put(p, c, packet, len);
+	put(p, c, packet, packet_connect(packet, id, true));
 }
 
 static void publish(struct publisher *p, struct connection *c, unsigned n)
 {
 	char topic[96];
 	long number = c->count;
-	size_t mid = (size_t)number % (MIDS - 1) + 1, len = 5;
+	size_t mid = (size_t)number % (MIDS - 1) + 1, len = PACKET_HEAD;
 	int head;
 
 	if (c->count == c->size) {
@@ -148,13 +119,13 @@ static void publish(struct publisher *p, struct connection *c, unsigned n)
 		if (!c->messages) abort();
 	}
 	(void)snprintf(topic, sizeof(topic), "%s/%u", p->base, n);
-	len += put_text(p->packet + len, topic);
-	len += put_u16(p->packet + len, mid);
+	len += packet_text(p->packet + len, topic);
+	len += packet_u16(p->packet + len, mid);
 	memset(p->packet + len, 'x', p->payload_len);
 	head = snprintf(p->packet + len, p->payload_len, "%ld ", number);
 	p->packet[len + (size_t)head] = '%'; /* in the NUL's place, and a trap for whoever formats payloads */
 	len += p->payload_len;
-	(void)put_head(p->packet, 0x32, len - 5);
+	(void)packet_head(p->packet, 0x32, len - PACKET_HEAD);
 	c->messages[c->count++] = (struct sent){.at_us = now_us(), .section = p->section};
 	c->number_of[mid] = number;
 	c->under_way++;

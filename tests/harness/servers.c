@@ -28,7 +28,7 @@
 #define STOP_LIMIT_MS 20000
 #define ARGS_MAX 16
 
-enum server_kind { SERVER_REDIS, SERVER_BROKER, SERVER_BRIDGE };
+enum server_kind { SERVER_REDIS, SERVER_BROKER, SERVER_BRIDGE, SERVER_OTHER };
 
 struct server {
 	struct scene *scene;
@@ -162,6 +162,7 @@ static bool server_ready(struct server *v)
 	case SERVER_REDIS: return redis_ready(v);
 	case SERVER_BROKER: return broker_ready(v);
 	case SERVER_BRIDGE: return true;
+	case SERVER_OTHER: return true;
 	}
 	return false;
 }
@@ -374,6 +375,18 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 
 /* --- making ---------------------------------------------------------------------------------------------------- */
 
+void server_under(struct server *v, const char *const program[])
+{
+	size_t before = 0, own = 0;
+
+	scene_require(v->pid == 0, "%s runs already", v->name);
+	while (program[before]) before++;
+	while (v->argv[own]) own++;
+	scene_require(before + own < ARGS_MAX, "%s: too many arguments", v->name);
+	memmove(&v->argv[before], &v->argv[0], (own + 1) * sizeof(v->argv[0]));
+	memcpy(&v->argv[0], program, before * sizeof(v->argv[0]));
+}
+
 static struct server *server_new(struct scene *s, enum server_kind kind, const char *name)
 {
 	struct server *v = calloc(1, sizeof(*v));
@@ -449,5 +462,16 @@ struct server *bridge_new(struct scene *s, const char *name, const char *setting
 	v->argv[0] = BRIDGE_PROGRAM;
 	v->argv[1] = "-c";
 	v->argv[2] = settings;
+	return v;
+}
+
+struct server *other_new(struct scene *s, const char *name, const char *const argv[])
+{
+	struct server *v = server_new(s, SERVER_OTHER, name);
+
+	for (size_t i = 0; argv[i]; i++) {
+		scene_require(i + 1 < ARGS_MAX, "%s: too many arguments", name);
+		v->argv[i] = argv[i];
+	}
 	return v;
 }

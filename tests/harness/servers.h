@@ -22,6 +22,11 @@ struct server *sentinel_new(struct scene *s, const char *name, const char *optio
  * loaded with it, before the options. Without an allow_anonymous line in the options anonymous clients are let in. */
 struct server *broker_new(struct scene *s, const char *name, const char *settings, const char *options);
 struct server *bridge_new(struct scene *s, const char *name, const char *settings);
+/* Any other program, argv NULL-terminated; counts as ready at once, listens on no port that is known here. */
+struct server *other_new(struct scene *s, const char *name, const char *const argv[]);
+
+/* Not running: it is started under another program from now on, "valgrind", options, NULL. */
+void server_under(struct server *v, const char *const program[]);
 
 void server_start(struct server *v);
 /* For a server that must refuse to start: its exit status (not 0), within 10 seconds. */

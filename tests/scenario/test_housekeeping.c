@@ -117,7 +117,7 @@ static void put(struct world *w, const char *key, const char *hint, long long ag
 	redisReply *reply;
 
 	(void)store_query(w->db, "XADD", key, scene_text(w->scene, "%s-0", score), "topic", "t", NULL);
-	index_member_make(&member, 's', slice_str(key), slice_str(hint));
+	index_member_make(&member, 's', slice_str(key), slice_str(hint), (struct slice){0});
 	reply = redisCommand(w->db, "ZADD mqtt:index GT %s %b", score, member.data, member.len);
 	assert_true(reply && reply->type == REDIS_REPLY_INTEGER);
 	freeReplyObject(reply);
@@ -130,7 +130,7 @@ static bool indexed(struct world *w, char kind, const char *key, const char *hin
 	redisReply *reply;
 	bool found;
 
-	index_member_make(&member, kind, slice_str(key), slice_str(hint));
+	index_member_make(&member, kind, slice_str(key), slice_str(hint), (struct slice){0});
 	reply = redisCommand(w->db, "ZSCORE mqtt:index %b", member.data, member.len);
 	assert_non_null(reply);
 	found = reply->type == REDIS_REPLY_STRING;

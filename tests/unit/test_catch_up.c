@@ -12,6 +12,12 @@
 #include "bridge/catch_up.h"
 #include "tests/harness/between.h"
 
+/* One node only. */
+static void give_cursor(struct catch_up *c, struct entry_id cursor)
+{
+	assert_int_equal(catch_up_cursor(c, cursor, NULL, 0), ST_OK);
+}
+
 static struct entry_id at(uint64_t ms)
 {
 	return (struct entry_id){ms, 0};
@@ -67,7 +73,7 @@ static struct catch_up *started(const char *filter, uint64_t subscribed, uint64_
 	subscribe(c, filter, subscribed);
 	assert_int_equal(expect(c, 0, CATCH_UP_READ_CURSOR).filter, 0);
 	expect(c, 0, CATCH_UP_IDLE);
-	catch_up_cursor(c, at(cursor));
+	give_cursor(c, at(cursor));
 	return c;
 }
 
@@ -103,6 +109,48 @@ static void mark_behind(void **state)
 	catch_up_free(c);
 }
 
+/* What other nodes owe stands beside the filter, is read with it, ends by itself, and goes with it. */
+static void other_nodes(void **state)
+{
+	static const struct catch_up_debt debts[] = {{1, {50, 0}, {80, 0}}, {2, {90, 0}, {90, 0}}, {3, {10, 0}, {95, 0}}};
+	struct catch_up *c = machine(100);
+	const struct catch_up_filter *f;
+	struct message m = {.topic = slice_str("a/b"), .qos = 1};
+	struct device_event gone;
+	size_t count;
+
+	(void)state;
+	subscribe(c, "a/#", 100);
+	expect(c, 0, CATCH_UP_READ_CURSOR);
+	assert_int_equal(catch_up_cursor(c, at(70), debts, 3), ST_OK);
+	f = catch_up_filters(c, &count);
+	assert_int_equal(count, 3); /* node 2 owes nothing */
+	assert_int_equal(f[1].node, 1);
+	assert_int_equal(f[2].node, 3);
+	static const struct {
+		uint16_t node;
+		uint64_t id;
+		bool wanted;
+	} table[] = {{0, 70, false}, {0, 71, true}, {0, 99, true}, {1, 50, false}, {1, 51, true}, {1, 80, true}, {1, 81, false},
+		{2, 85, false}, {3, 10, false}, {3, 11, true}, {3, 95, true}, {3, 96, false}};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		m.node = table[i].node;
+		m.id = at(table[i].id);
+		assert_int_equal(catch_up_wants(f, count, &m), table[i].wanted);
+	}
+	expect_id(mark(c, 100, CATCH_UP_FETCH).upto, 100);
+	assert_true(catch_up_chunk(c, 1, 10, at(60), false));
+	expect(c, 0, CATCH_UP_SEND_BATCH);
+	assert_false(catch_up_advances(c, 0)); /* it has had that much */
+	assert_true(catch_up_advances(c, 1) && catch_up_advances(c, 2));
+	gone = subscription("a/#", 110);
+	gone.op = DEVICE_OP_UNSUBSCRIBED;
+	assert_int_equal(catch_up_event(c, &gone), ST_OK);
+	(void)catch_up_filters(c, &count);
+	assert_int_equal(count, 0);
+	catch_up_free(c);
+}
+
 static void missing_cursor(void **state)
 {
 	struct catch_up *c = machine(100);
@@ -112,7 +160,7 @@ static void missing_cursor(void **state)
 	(void)state;
 	assert_int_equal(catch_up_event(c, &e), ST_OK);
 	expect(c, 0, CATCH_UP_READ_CURSOR);
-	catch_up_cursor(c, ENTRY_ID_MAX);
+	give_cursor(c, ENTRY_ID_MAX);
 	expect_id(catch_up_filters(c, &count)[0].position, 100);
 	catch_up_free(c);
 
@@ -121,7 +169,7 @@ static void missing_cursor(void **state)
 	e.from = at(70);
 	assert_int_equal(catch_up_event(c, &e), ST_OK);
 	expect(c, 0, CATCH_UP_READ_CURSOR);
-	catch_up_cursor(c, ENTRY_ID_MAX);
+	give_cursor(c, ENTRY_ID_MAX);
 	expect_id(catch_up_filters(c, &count)[0].position, 70);
 	catch_up_free(c);
 }
@@ -142,7 +190,7 @@ static void from_wins(void **state)
 		e.from = at(table[i].from);
 		assert_int_equal(catch_up_event(c, &e), ST_OK);
 		expect(c, 0, CATCH_UP_READ_CURSOR);
-		catch_up_cursor(c, at(table[i].cursor));
+		give_cursor(c, at(table[i].cursor));
 		expect_id(catch_up_filters(c, &count)[0].start, table[i].cursor);
 		expect_id(catch_up_filters(c, &count)[0].position, table[i].position);
 		catch_up_free(c);
@@ -269,9 +317,9 @@ static void filters_change_under_a_read(void **state)
 	assert_false(catch_up_chunk(c, 5, 5, at(50), false));
 	assert_int_equal(expect(c, 0, CATCH_UP_READ_CURSOR).filter, 1);
 	event(c, DEVICE_OP_UNSUBSCRIBED, "a/#", 61, 0);
-	catch_up_cursor(c, at(5)); /* of which filter is no longer sure: asked again */
+	give_cursor(c, at(5)); /* of which filter is no longer sure: asked again */
 	assert_int_equal(expect(c, 0, CATCH_UP_READ_CURSOR).filter, 0);
-	catch_up_cursor(c, at(5));
+	give_cursor(c, at(5));
 	assert_string_equal(catch_up_filters(c, &count)[0].filter, "b/#");
 	assert_int_equal(count, 1);
 	assert_true(mark(c, 100, CATCH_UP_FETCH).begin);
@@ -405,7 +453,7 @@ static void rate(void **state)
 	e.rate = 100;
 	assert_int_equal(catch_up_event(c, &e), ST_OK);
 	expect(c, now, CATCH_UP_READ_CURSOR);
-	catch_up_cursor(c, at(0));
+	give_cursor(c, at(0));
 	expect(c, now, CATCH_UP_READ_MARK);
 	catch_up_mark(c, at(1000000), now);
 	for (uint32_t sequence = 1; now < 11000;) {
@@ -754,10 +802,10 @@ static void answer(struct model *m)
 	case CATCH_UP_READ_CURSOR:
 		if (m->action.filter < count && f[m->action.filter].replay) {
 			catch_up_cursor_counted(m->c);
-			catch_up_cursor(m->c, counted_back(m));
+			give_cursor(m->c, counted_back(m));
 			break;
 		}
-		catch_up_cursor(m->c, m->action.filter < count ? m->f[filter_number(f[m->action.filter].filter)].cursor
+		give_cursor(m->c, m->action.filter < count ? m->f[filter_number(f[m->action.filter].filter)].cursor
 			: ENTRY_ID_ZERO);
 		break;
 	case CATCH_UP_READ_MARK:
@@ -956,6 +1004,7 @@ int main(void)
 		cmocka_unit_test(nothing_missed),
 		cmocka_unit_test(mark_behind),
 		cmocka_unit_test(missing_cursor),
+		cmocka_unit_test(other_nodes),
 		cmocka_unit_test(from_wins),
 		cmocka_unit_test(one_batch_then_switch),
 		cmocka_unit_test(full_pass),

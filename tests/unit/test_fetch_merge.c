@@ -39,7 +39,7 @@ static struct merge *merge(bool backwards, size_t sources)
 	for (size_t i = 0; i < sources; i++) {
 		size_t source;
 
-		assert_int_equal(merge_add(m, &source), ST_OK);
+		assert_int_equal(merge_add(m, 0, &source), ST_OK);
 		assert_int_equal(source, i);
 	}
 	return m;
@@ -105,6 +105,32 @@ static void one_id_in_several_sources(void **state)
 	expect_entry(m, 2);
 	assert_int_equal(merge_pop(m, &e), MERGE_END);
 	merge_free(m);
+}
+
+/* Two nodes may give out the same id: these are two messages, and that of the smaller number comes first, backwards last. */
+static void one_id_of_several_nodes(void **state)
+{
+	(void)state;
+	for (int backwards = 0; backwards <= 1; backwards++) {
+		static const uint16_t nodes[] = {2, 0, 2, 1};
+		struct merge *m = merge(backwards, 0);
+		struct merge_entry *e;
+
+		for (size_t i = 0; i < 4; i++) {
+			size_t source;
+
+			assert_int_equal(merge_add(m, nodes[i], &source), ST_OK);
+			merge_push(m, source, entry(7));
+			merge_finish(m, source);
+		}
+		for (uint16_t i = 0; i < 3; i++) {
+			assert_int_equal(merge_pop(m, &e), MERGE_ENTRY);
+			assert_int_equal(e->node, backwards ? 2 - i : i);
+			free(e);
+		}
+		assert_int_equal(merge_pop(m, &e), MERGE_END);
+		merge_free(m);
+	}
 }
 
 /* Against a sorted array: random sources, refilled at random. */
@@ -387,6 +413,15 @@ static int free_rules(void **state)
 	return 0;
 }
 
+/* Of the whole test program. */
+static struct node_names *names(void)
+{
+	static struct node_names *all;
+
+	if (!all) assert_int_equal(node_names_new("n1", &all), ST_OK);
+	return all;
+}
+
 static struct catch_up_filter filter(const char *text, uint64_t position)
 {
 	return (struct catch_up_filter){.filter = (char *)(uintptr_t)text, .known = true, .start = at(position),
@@ -408,7 +443,7 @@ static void computed_keys(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 3, at(90), 1000, &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, names(), f, 3, at(90), 1000, &k), ST_OK);
 	assert_false(fetch_keys_ask(k, &b)); /* the index is not needed */
 	assert_int_equal(HASH_COUNT(fetch_keys_found(k)), 2);
 	assert_null(key_find(k, "st/1"));
@@ -424,7 +459,7 @@ static bool asks_index(const char *text)
 	struct buf b = {0};
 	bool asks;
 
-	assert_int_equal(fetch_keys_new(&settings, &f, 1, at(90), 1000, &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, names(), &f, 1, at(90), 1000, &k), ST_OK);
 	asks = fetch_keys_ask(k, &b);
 	fetch_keys_free(k);
 	buf_free(&b);
@@ -439,7 +474,7 @@ static void computed_keys_of_wildcards(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), 1000, &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, names(), f, 2, at(90), 1000, &k), ST_OK);
 	assert_false(fetch_keys_ask(k, &b));
 	assert_int_equal(HASH_COUNT(fetch_keys_found(k)), 2);
 	assert_int_equal(key_find(k, "sdev:7")->from.ms, 40);
@@ -453,16 +488,22 @@ static void computed_keys_of_wildcards(void **state)
 	assert_false(asks_index("dev/7/x/y"));
 }
 
-static void index_entry(struct buf *out, char kind, const char *key, const char *hint, uint64_t score)
+static void index_entry_of(struct buf *out, char kind, const char *key, const char *hint, const char *of,
+	uint64_t score)
 {
 	struct buf member = {0};
 
-	index_member_make(&member, kind, slice_str(key), slice_str(hint));
+	index_member_make(&member, kind, slice_str(key), slice_str(hint), of ? slice_str(of) : (struct slice){0});
 	buf_printf(out, "$%zu\r\n", member.len);
 	buf_append(out, member.data, member.len);
 	buf_printf(out, "\r\n$%zu\r\n%llu\r\n", (size_t)snprintf(NULL, 0, "%llu", (unsigned long long)score),
 		(unsigned long long)score);
 	buf_free(&member);
+}
+
+static void index_entry(struct buf *out, char kind, const char *key, const char *hint, uint64_t score)
+{
+	index_entry_of(out, kind, key, hint, NULL, score);
 }
 
 static void keys_take(struct fetch_keys *k, struct buf *bytes, enum status expected)
@@ -480,7 +521,7 @@ static void indexed_keys(void **state)
 	struct buf b = {0};
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 2, at(90), 1000, &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, names(), f, 2, at(90), 1000, &k), ST_OK);
 	assert_true(fetch_keys_ask(k, &b));
 	assert_non_null(memmem(b.data, b.len, "\r\n40\r\n", 6)); /* from the lowest position */
 	buf_clear(&b);
@@ -507,6 +548,37 @@ static void indexed_keys(void **state)
 	buf_free(&b);
 }
 
+/* Each filter is for the keys of its own node; one that is for all makes the index necessary where a template holds %n. */
+static void keys_of_nodes(void **state)
+{
+	struct catch_up_filter f[] = {filter("t/+", 40), filter("t/+", 20), filter("t/1", 60)};
+	struct fetch_keys *k = NULL;
+	struct buf b = {0};
+
+	(void)state;
+	f[1].node = node_names_number(names(), slice_str("n2"));
+	f[2].node = NODE_EVERY;
+	assert_int_equal(fetch_keys_new(&settings, names(), f, 3, at(90), 1000, &k), ST_OK);
+	assert_true(fetch_keys_ask(k, &b));
+	buf_clear(&b);
+	buf_append_str(&b, "*10\r\n");
+	index_entry_of(&b, 'l', "l:1:n1", "t/#", "n1", 80);
+	index_entry_of(&b, 'l', "l:1:n2", "t/#", "n2", 80);
+	index_entry_of(&b, 'l', "l:1:n3", "t/#", "n3", 80); /* for f[2] alone */
+	index_entry_of(&b, 'l', "l:2:n3", "t/2", "n3", 80); /* for none */
+	index_entry(&b, 's', "s:t/1", "t/1", 80);
+	keys_take(k, &b, ST_OK);
+	assert_int_equal(HASH_COUNT(fetch_keys_found(k)), 4);
+	assert_int_equal(key_find(k, "ll:1:n1")->from.ms, 40);
+	assert_int_equal(key_find(k, "ll:1:n1")->node, NODE_OWN);
+	assert_int_equal(key_find(k, "ll:1:n2")->from.ms, 20);
+	assert_int_equal(key_find(k, "ll:1:n2")->node, f[1].node);
+	assert_int_equal(key_find(k, "ll:1:n3")->from.ms, 60);
+	assert_int_equal(key_find(k, "ss:t/1")->from.ms, 40);
+	fetch_keys_free(k);
+	buf_free(&b);
+}
+
 /* Pages by score, so that members that move meanwhile are met again; a score with more than a page makes larger
  * pages. */
 static void index_pages(void **state)
@@ -517,7 +589,7 @@ static void index_pages(void **state)
 	char key[32];
 
 	(void)state;
-	assert_int_equal(fetch_keys_new(&settings, f, 1, at(90), 1000, &k), ST_OK);
+	assert_int_equal(fetch_keys_new(&settings, names(), f, 1, at(90), 1000, &k), ST_OK);
 	assert_true(fetch_keys_ask(k, &b));
 	assert_non_null(memmem(b.data, b.len, "$4\r\n1000\r\n", 10));
 	buf_clear(&b);
@@ -578,6 +650,7 @@ int main(void)
 		cmocka_unit_test(no_sources),
 		cmocka_unit_test(starved),
 		cmocka_unit_test(one_id_in_several_sources),
+		cmocka_unit_test(one_id_of_several_nodes),
 		cmocka_unit_test(random_merge),
 		cmocka_unit_test(stream_in_pieces),
 		cmocka_unit_test(stream_backwards),
@@ -586,6 +659,7 @@ int main(void)
 		cmocka_unit_test(computed_keys),
 		cmocka_unit_test(computed_keys_of_wildcards),
 		cmocka_unit_test(indexed_keys),
+		cmocka_unit_test(keys_of_nodes),
 		cmocka_unit_test(index_pages),
 		cmocka_unit_test(before),
 		cmocka_unit_test(last_text),

@@ -43,15 +43,21 @@ static void members(void **state)
 	(void)state;
 	struct buf b = {0};
 	char kind = 0;
-	struct slice key, hint;
-	index_member_make(&b, 's', slice_str("mqtt:a/b"), slice_str("a/b"));
-	index_member_make(&b, 'l', slice_str("k"), slice_str("#")); /* anew */
+	struct slice key, hint, node;
+	index_member_make(&b, 's', slice_str("mqtt:a/b"), slice_str("a/b"), (struct slice){0});
+	index_member_make(&b, 'l', slice_str("k"), slice_str("#"), (struct slice){0}); /* anew */
 	assert_int_equal(b.len, 4);
 	assert_memory_equal(b.data, "lk\0#", 4);
-	assert_true(index_member_parse(slice_of(b.data, b.len), &kind, &key, &hint));
+	assert_true(index_member_parse(slice_of(b.data, b.len), &kind, &key, &hint, &node));
 	assert_int_equal(kind, 'l');
 	assert_true(slice_equal(key, slice_str("k")));
 	assert_true(slice_equal(hint, slice_str("#")));
+	assert_null(node.data);
+	index_member_make(&b, 's', slice_str("k:n1"), slice_str("a/b"), slice_str("n1"));
+	assert_true(index_member_parse(slice_of(b.data, b.len), &kind, &key, &hint, &node));
+	assert_true(slice_equal(key, slice_str("k:n1")));
+	assert_true(slice_equal(hint, slice_str("a/b")));
+	assert_true(slice_equal(node, slice_str("n1")));
 	buf_free(&b);
 }
 
@@ -59,11 +65,12 @@ static void damaged_members(void **state)
 {
 	(void)state;
 	char kind;
-	struct slice key, hint;
+	struct slice key, hint, node;
 	static const struct slice bad[] = {{NULL, 0}, {"", 0}, {"s", 1}, {"sk", 2}, {"sk\0", 3}, {"s\0h", 3}, {"xk\0h", 4},
-		{"skkkkkk", 7}, {"sk\0h\0", 5}, {"s\0\0h", 4}, {"\0k\0h", 4}};
+		{"skkkkkk", 7}, {"sk\0h\0", 5}, {"s\0\0h", 4}, {"\0k\0h", 4},
+		{"sk\0h\0n\0", 7}, {"sk\0h\0n\0m", 8}, {"sk\0\0n", 5}};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		assert_false(index_member_parse(bad[i], &kind, &key, &hint));
+		assert_false(index_member_parse(bad[i], &kind, &key, &hint, &node));
 }
 
 int main(void)

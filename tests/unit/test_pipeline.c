@@ -178,18 +178,19 @@ static void session_events_in_order(void **state)
 	assert_int_equal(bench_gather(b), ST_END);
 	expect_sent(b,
 		"MULTI\n"
-		"HSET p:session:d live 77-0 live_at 1000-0\n"
+		"HSET p:session:d live@n 77-0 live_at@n 1000-0\n"
 		"XADD p:events:n MAXLEN ~ 100000 1000-0 op live client d generation 1000-0\n"
 		"LPUSH raw x\n"
 		"HSET p:boots:n 77-0 999-0\n"
+		"ZADD p:nodes 1001 n\n"
 		"XADD p:events:n MAXLEN ~ 100000 1001-2 op boot\n"
-		"HSET p:session:d live 1001-2 live_at 1002-3\n"
+		"HSET p:session:d live@n 1001-2 live_at@n 1002-3\n"
 		"XADD p:events:n MAXLEN ~ 100000 1002-3 op live client d generation 1002-3\n"
 		"SET p:mark:n 1002-3\n"
 		"EXEC\n" WATCH_LINE);
 	/* An error of a session command is told, and no message's. */
-	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED",
-		"*8|-WRONGTYPE bad hash|$1|x|:1|:1|$1|x|:1|$1|x|+OK", "+OK");
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED",
+		"*9|-WRONGTYPE bad hash|$1|x|:1|:1|:1|$1|x|:1|$1|x|+OK", "+OK");
 	expect_released(b, 4, 1, 0, 0);
 	assert_non_null(strstr(b->log, "bad hash"));
 	bench_close(b);

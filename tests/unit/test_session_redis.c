@@ -29,10 +29,11 @@ static char *commands_for(enum journal_type type, const struct session_event *e,
 	char *text = resp_text(slice_of(out.data, out.len));
 	char *script = strstr(text, "EVAL local");
 	if (script) {
-		static const char *const last_words[] = {"ARGV[3])", "return 1"};
-		char *end = strstr(script, last_words[type == JOURNAL_GONE]);
+		/* How the scripts end; what follows is the number of keys. */
+		const char *last = type == JOURNAL_SUBSCRIBED ? "'f:' .. ARGV[3]))" : "return 1";
+		char *end = strstr(script, last);
 		assert_non_null(end);
-		end += strlen(last_words[0]); /* both are as long */
+		end += strlen(last);
 		memmove(script + 13, end, strlen(end) + 1);
 		memcpy(script, "EVAL (script)", 13);
 	}
@@ -55,11 +56,12 @@ static void boot(void **state)
 {
 	(void)state;
 	struct session_event e = {.previous_boot = {3000, 0}, .previous_last = {3999, 12}};
-	expect(JOURNAL_BOOT, &e, 2,
+	expect(JOURNAL_BOOT, &e, 3,
 		"HSET p:boots:n1 3000-0 3999-12\n"
+		"ZADD p:nodes 5000 n1\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op boot\n");
 	struct session_event first = {0};
-	expect(JOURNAL_BOOT, &first, 1, "XADD p:events:n1 MAXLEN ~ 100000 5000-7 op boot\n");
+	expect(JOURNAL_BOOT, &first, 2, "ZADD p:nodes 5000 n1\nXADD p:events:n1 MAXLEN ~ 100000 5000-7 op boot\n");
 }
 
 static void subscribed(void **state)
@@ -68,15 +70,15 @@ static void subscribed(void **state)
 	struct session_event e = {.client = S("dev 1"), .user = S("u"), .filter = S("a/+"), .qos = 1, .overlap_ms = 90000,
 		.rate = 50, .broker_queued = true};
 	expect(JOURNAL_SUBSCRIBED, &e, 4,
-		"EVAL (script) 2 p:session:dev 1 p:boots:n1 4000-1 f:a/+ 5000-7\n"
-		"HSET p:session:dev 1 overlap 90000 here 4000-1 user u\n"
+		"EVAL (script) 2 p:session:dev 1 p:boots:n1 4000-1 n1 a/+ 5000-7\n"
+		"HSET p:session:dev 1 overlap 90000 here@n1 4000-1 user u\n"
 		"ZADD p:sessions 5000 dev 1\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client dev 1 generation 5000-7 filter a/+ qos 1 user u "
 		"rate 50 queued 5000-7\n");
 	struct session_event anonymous = {.client = S("d"), .filter = S("#"), .generation = {4500, 2}};
 	expect(JOURNAL_SUBSCRIBED, &anonymous, 5,
-		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 f:# 5000-7\n"
-		"HSET p:session:d overlap 0 here 4000-1\n"
+		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 # 5000-7\n"
+		"HSET p:session:d overlap 0 here@n1 4000-1\n"
 		"HDEL p:session:d user\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4500-2 filter # qos 0\n");
@@ -101,9 +103,9 @@ static void initial_cursors(void **state)
 		struct session_event e = {.client = S("d"), .filter = S("f"), .initial = rows[i].initial};
 		size_t count;
 		char *text = commands_for(JOURNAL_SUBSCRIBED, &e, &count);
-		const char *cursor = strstr(text, "f:f ");
+		const char *cursor = strstr(text, "n1 f ");
 		assert_non_null(cursor);
-		assert_memory_equal(cursor + 4, rows[i].text, strlen(rows[i].text));
+		assert_memory_equal(cursor + 5, rows[i].text, strlen(rows[i].text));
 		free(text);
 	}
 }
@@ -129,11 +131,11 @@ static void unsubscribed_live_gone(void **state)
 	(void)state;
 	struct session_event e = {.client = S("d"), .filter = S("a/#"), .generation = {4200, 0}};
 	expect(JOURNAL_UNSUBSCRIBED, &e, 2,
-		"HDEL p:session:d f:a/#\n"
+		"EVAL (script) 1 p:session:d a/#\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client d generation 4200-0 filter a/#\n");
 	e.upto = (struct entry_id){4900, 1}; /* means something only when late */
 	expect(JOURNAL_LIVE, &e, 2,
-		"HSET p:session:d live 4000-1 live_at 5000-7\n"
+		"HSET p:session:d live@n1 4000-1 live_at@n1 5000-7\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op live client d generation 4200-0\n");
 	e.late = true;
 	expect(JOURNAL_LIVE, &e, 1, /* owed: not marked live */
@@ -144,8 +146,8 @@ static void unsubscribed_live_gone(void **state)
 	struct session_event gone = {.client = S("d"), .generation = {4200, 0}, .cursor_count = 2,
 		.cursors = slice_of(cursors.data, cursors.len)};
 	expect(JOURNAL_GONE, &gone, 4,
-		"EVAL (script) 1 p:session:d f:a/# 4800-3 f:b c 0-0\n"
-		"HDEL p:session:d live live_at here\n"
+		"EVAL (script) 1 p:session:d f@n1 a/# 4800-3 f@n1 b c 0-0\n"
+		"HDEL p:session:d live@n1 live_at@n1 here@n1\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
 	buf_free(&cursors);
@@ -153,7 +155,7 @@ static void unsubscribed_live_gone(void **state)
 	expect(JOURNAL_RELOADED, &reloaded, 1, "XADD p:events:n1 MAXLEN ~ 100000 5000-7 op reloaded rules a/# stream a\nb list b\n\n");
 	struct session_event nothing = {.client = S("d"), .generation = {4200, 0}};
 	expect(JOURNAL_GONE, &nothing, 3,
-		"HDEL p:session:d live live_at here\n"
+		"HDEL p:session:d live@n1 live_at@n1 here@n1\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
 }
@@ -163,7 +165,7 @@ static void binary_names(void **state)
 	(void)state;
 	struct session_event e = {.client = slice_of("a\0b", 3), .filter = slice_of("x\r\ny", 4)};
 	expect(JOURNAL_UNSUBSCRIBED, &e, 2,
-		"HDEL p:session:a\\0b f:x\r\ny\n"
+		"EVAL (script) 1 p:session:a\\0b x\r\ny\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client a\\0b generation 5000-7 filter x\r\ny\n");
 }
 

@@ -79,7 +79,7 @@ static void maxage_of_a_key(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		uint64_t got = retention_of(s, slice_str(table[i].key), slice_str(table[i].hint), &scratch);
+		uint64_t got = retention_of(s, slice_str(table[i].key), slice_str(table[i].hint), (struct slice){0}, &scratch);
 		if (got != table[i].seconds * 1000)
 			fail_msg("%s (%s): %llu ms", table[i].key, table[i].hint, (unsigned long long)got);
 	}
@@ -197,7 +197,7 @@ static void answer(redisReader *r, struct slice command)
 		page(r, args);
 	} else if (slice_equal(args[0], slice_str("EVAL"))) {
 		bool sessions = slice_equal(args[3], slice_str("p:sessions"));
-		script(r, args, argc, sessions ? 2 : 1, sessions ? 1 : 0, sessions ? 2 : 3);
+		script(r, args, argc, sessions ? 2 : 1, sessions ? 2 : 0, sessions ? 2 : 3);
 	} else {
 		char *text = resp_text(command);
 		snprintf(model.last, sizeof(model.last), "%s", text);
@@ -276,7 +276,7 @@ static struct member *add(uint64_t score, bool stays)
 	char topic[24];
 
 	snprintf(topic, sizeof(topic), "a/%06zu", model.count);
-	index_member_make(&name, 's', slice_str(topic), slice_str(topic));
+	index_member_make(&name, 's', slice_str(topic), slice_str(topic), (struct slice){0});
 	memcpy(m->name, name.data, name.len);
 	m->len = name.len;
 	m->score = score;
