@@ -509,7 +509,7 @@ void groups_disconnected(struct devices *d, const char *client, bool persistent)
 	for (struct member *m = s ? s->members : NULL, *next; m; m = next) {
 		next = m->client_next;
 		if (!m->here) { /* the kept connection object of a session that is back, or has ended */
-			if (!persistent) m->returned = true;
+			m->returned = !persistent;
 			continue;
 		}
 		go(d, m, persistent, false);

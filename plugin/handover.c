@@ -47,8 +47,9 @@ static void step_aside(struct devices *d, struct device *dev, struct entry_id ha
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
 		f->was_live_long = device_live_for_long(d, dev, device_reach(dev, f));
-		f->live_until = f->pos = had;
-		f->positioned = true;
+		f->live_until = f->pos = f->was_pos = had;
+		f->positioned = f->was_positioned = true;
+		if (!d->deps.outlet->tells_sent) f->pos_turn = d->turn;
 		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
 	}
 	device_move(d, dev, DEVICE_PASS, false);
@@ -234,7 +235,7 @@ static bool pass_released(struct devices *d, struct device *dev, struct entry_id
 	dev->last_released = id;
 	/* It is older than what this turn began with: should the device leave in this turn, it is missing. */
 	for (struct device_filter *f = dev->aside ? dev->filters : NULL; f; f = f->next) {
-		if (!f->implied && entry_id_compare(f->pos, id) >= 0) f->pos = entry_id_before(id);
+		if (!f->implied && entry_id_compare(f->pos, id) >= 0) f->pos = f->was_pos = entry_id_before(id);
 	}
 	return true;
 }

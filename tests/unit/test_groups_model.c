@@ -250,6 +250,20 @@ static void note_unreleased(void)
 	}
 }
 
+/* Messages above this one may come again. */
+static void loosen(struct entry_id after)
+{
+	for (size_t i = 0; i < w.count; i++) w.all[i].loose = w.all[i].loose || above(w.all[i].id, after);
+}
+
+/* What a session still has in the broker, and what the client is given now as something else, have the same ids. */
+static void note_kept(int c)
+{
+	for (size_t i = 0; i < w.clients[c].queue_count; i++) {
+		if (w.clients[c].queue[i].ours) loosen(entry_id_before(w.clients[c].queue[i].m->id));
+	}
+}
+
 static struct client_info info_of(int c)
 {
 	struct client_info info = rig_client(readers[c]);
@@ -286,6 +300,7 @@ static void connect(int c)
 	if (w.mode == TOLD) {
 		struct client_info info = info_of(c);
 
+		note_kept(c);
 		devices_connected(w.rig->devices, &info, count);
 		return;
 	}
@@ -322,12 +337,6 @@ static void subscribe(int c, int what)
 	k->on[f] = true;
 	w.begun[c][f] = true;
 	devices_subscribed(w.rig->devices, &info, filters[f], 1);
-}
-
-/* Messages above this one may come again. */
-static void loosen(struct entry_id after)
-{
-	for (size_t i = 0; i < w.count; i++) w.all[i].loose = w.all[i].loose || above(w.all[i].id, after);
 }
 
 /* A group leaves one cursor behind. If its last members leave in the same turn in which they were handed something, or before
