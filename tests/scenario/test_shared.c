@@ -273,29 +273,346 @@ static void test_seam(void **state)
 	scene_end(scene);
 }
 
-/* One member is killed in the middle of a catch-up, and again when the group is live: the others have what it did not take. */
-static void test_a_member_is_killed(void **state)
+/* How often each message came to these members. Each must have come; how many came more than once. */
+static size_t repeats_of(struct publisher *p, struct guest *const *members, size_t count)
+{
+	static unsigned char times[TOPICS][NUMBERS_MAX];
+	size_t twice = 0;
+
+	memset(times, 0, sizeof times);
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = 0; k < guest_count(members[i]); k++) {
+			struct received r = guest_message(members[i], k);
+			unsigned t = (unsigned)atoi(r.topic + strlen("plant/"));
+			long number = atol(r.payload);
+
+			assert_true(t < TOPICS && number >= 0 && number < NUMBERS_MAX);
+			times[t][number]++;
+		}
+	}
+	for (unsigned t = 0; t < TOPICS; t++) {
+		for (long n = 0; n < publisher_sent(p, t); n++) {
+			scene_require(times[t][n] > 0, "plant/%u: nobody had %ld", t, n);
+			twice += times[t][n] > 1;
+		}
+	}
+	return twice;
+}
+
+/* Members are killed in the middle of a catch-up and when the group is live: the others are given what those may not have taken,
+ * and no more than that. */
+static void test_members_are_killed(void **state)
+{
+	struct scene *scene = *state;
+	struct guest *m[4];
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=60s rate=2000\n", WORLD_BRIDGE);
+	struct publisher *p = publisher_start(scene, server_port(w.broker), "plant", TOPICS, 32);
+	join_all(&w, m, 3, GROUP, 1);
+	world_wait_event(&w, "live", GROUP, 1);
+	for (size_t i = 0; i < 3; i++) guest_drop(m[i]);
+	wait_until(world_events(&w, "gone", GROUP) > 0, WAIT_MS, "the group to leave");
+	publisher_pace(p, 4000);
+	publish_more(p, 4000);
+	publisher_pace(p, 300);
+	return_all(m, 3, GROUP, 1);
+	wait_until(total(m, 3) > 1000, WAIT_MS, "the members to be in the middle");
+	guest_drop(m[0]);
+	size_t had = guest_count(m[0]);
+	assert_true(had > 0);
+	wait_until(total(&m[1], 2) > 3000, WAIT_MS, "the others to go on");
+	publisher_pace(p, 0);
+	assert_true(publisher_rest(p, WAIT_MS));
+	wait_until(total(&m[1], 2) >= (size_t)sent_of(p), WAIT_MS, "the others to have all of it");
+	size_t had_live = guest_count(m[1]);
+	m[3] = guest_join(&w, "m3", NULL);
+	guest_subscribe(m[3], GROUP, 1);
+	publish_more(p, 0);
+	publisher_pace(p, 500);
+	publish_more(p, 600);
+	guest_drop(m[1]);
+	had_live = guest_count(m[1]);
+	assert_true(publisher_rest(p, WAIT_MS));
+	struct guest *left[2] = {m[2], m[3]};
+	wait_until(total(left, 2) >= (size_t)sent_of(p), WAIT_MS, "those who are left to have all of it");
+	guest_settle(m[2]);
+	guest_settle(m[3]);
+	/* What a member had is given to others once more, and to nobody who had it himself. */
+	scene_require(repeats_of(p, left, 2) == 0, "those who are left have had something twice");
+	(void)repeats_of(p, m, 4);
+	assert_true(had_live > 0);
+	scene_end(scene);
+}
+
+/* A goodbye on 2.1, and overlap=0 everywhere: nothing is given again. */
+static void test_members_say_goodbye(void **state)
 {
 	struct scene *scene = *state;
 	struct guest *m[3];
 	struct world w;
 
-	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=5s rate=3000\n", WORLD_BRIDGE);
+	world_start(&w, scene, broker_has_events(scene) ? "mirror plant/# stream s:%t\nredeliver plant/#\n" : PLANT, WORLD_BRIDGE);
 	struct publisher *p = publisher_start(scene, server_port(w.broker), "plant", TOPICS, 32);
-	known_group(&w, m, 3, GROUP, 1);
-	publisher_pace(p, 4000);
-	publish_more(p, 6000);
-	publisher_pace(p, 500);
-	return_all(m, 3, GROUP, 1);
-	wait_until(total(m, 3) > 1500, WAIT_MS, "the members to be in the middle");
-	guest_drop(m[0]);
-	size_t had = guest_count(m[0]);
-	struct guest *others[2] = {m[1], m[2]};
-	wait_until(total(others, 2) >= (size_t)sent_of(p) - had, WAIT_MS, "the others to have the rest");
+	join_all(&w, m, 3, GROUP, 1);
+	world_wait_event(&w, "live", GROUP, 1);
+	for (size_t round = 1; round <= 10; round++) {
+		publisher_pace(p, 2000);
+		publish_more(p, 300);
+		assert_true(publisher_rest(p, WAIT_MS));
+		wait_until(total(m, 3) == (size_t)sent_of(p), WAIT_MS, "the members to have everything");
+		guest_disconnect(m[round % 3]);
+		publisher_pace(p, 2000);
+		publish_more(p, 100);
+		guest_connect(m[round % 3]);
+		guest_subscribe(m[round % 3], GROUP, 1);
+	}
+	expect_all_sent(p, m, 3, 0);
+	assert_int_equal(total(m, 3), sent_of(p));
+	scene_end(scene);
+}
+
+/* --- more than one subscription ---------------------------------------------------------------------------------------- */
+
+/* A client that also subscribes by itself: it has everything once, and its share of the group's besides. */
+static void test_overlapping_subscription(void **state)
+{
+	static unsigned char times[NUMBERS_MAX];
+	struct scene *scene = *state;
+	struct guest *m[2];
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	join_all(&w, m, 2, GROUP, 1);
+	guest_subscribe(m[0], "plant/+", 1);
+	world_wait_event(&w, "live", GROUP, 1);
+	world_wait_event(&w, "live", "m0", 1);
+	publish_numbers(p, "plant/1", 0, 300, 1);
+	wait_until(total(m, 2) >= 600, WAIT_MS, "both to have everything");
+	leave_all(m, 2);
+	world_wait_event(&w, "gone", GROUP, 1);
+	world_wait_event(&w, "gone", "m0", 1);
+	publish_numbers(p, "plant/1", 300, 1000, 1);
+	guest_connect(m[0]);
+	guest_subscribe(m[0], "plant/+", 1);
+	guest_subscribe(m[0], GROUP, 1);
+	guest_connect(m[1]);
+	guest_subscribe(m[1], GROUP, 1);
+	publish_numbers(p, "plant/1", 1000, 1500, 1);
+	/* The device comes back alone, while the group goes on. */
+	guest_unsubscribe(m[0], "plant/+");
+	guest_subscribe(m[0], "plant/+", 1);
+	world_wait_event(&w, "live", "m0", 3);
 	world_wait_event(&w, "live", GROUP, 2);
-	guest_drop(m[1]);
-	publish_more(p, 200);
-	expect_all_sent(p, m, 1, (size_t)-1 / 2); /* never reached: see below */
+	publish_numbers(p, "plant/1", 1500, 2000, 1);
+	wait_until(total(m, 2) >= 4000, WAIT_MS, "both to have everything");
+	guest_settle(m[0]);
+	guest_settle(m[1]);
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t k = 0; k < guest_count(m[i]); k++) times[atoi(guest_message(m[i], k).payload)]++;
+	}
+	for (int n = 0; n < 2000; n++) scene_require(times[n] == 2, "%d came %d times", n, times[n]);
+	scene_end(scene);
+}
+
+/* Two clients in two groups each, one group catching up while the other is live. */
+static void test_two_groups_each(void **state)
+{
+	static unsigned char times[NUMBERS_MAX];
+	struct scene *scene = *state;
+	struct guest *m[2];
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	join_all(&w, m, 2, GROUP, 1);
+	world_wait_event(&w, "live", GROUP, 1);
+	for (size_t i = 0; i < 2; i++) guest_subscribe(m[i], "$share/h/plant/+", 1);
+	world_wait_event(&w, "live", "$share/h/plant/+", 1);
+	publish_numbers(p, "plant/1", 0, 200, 1);
+	for (size_t i = 0; i < 2; i++) guest_unsubscribe(m[i], "$share/h/plant/+");
+	world_wait_event(&w, "gone", "$share/h/plant/+", 1);
+	publish_numbers(p, "plant/1", 200, 800, 1);
+	for (size_t i = 0; i < 2; i++) guest_subscribe_nowait(m[i], "$share/h/plant/+", 1);
+	publish_numbers(p, "plant/1", 800, 1200, 1);
+	world_wait_event(&w, "live", "$share/h/plant/+", 2);
+	publish_numbers(p, "plant/1", 1200, 1500, 1);
+	wait_until(total(m, 2) >= 3000, WAIT_MS, "the groups to have everything");
+	guest_settle(m[0]);
+	guest_settle(m[1]);
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t k = 0; k < guest_count(m[i]); k++) times[atoi(guest_message(m[i], k).payload)]++;
+	}
+	for (int n = 0; n < 1500; n++) scene_require(times[n] == 2, "%d came %d times", n, times[n]);
+	scene_end(scene);
+}
+
+/* --- restarts, sessions, pace -------------------------------------------------------------------------------------------- */
+
+static void test_bridge_restarted_in_the_middle(void **state)
+{
+	struct scene *scene = *state;
+	struct guest *m[3];
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0 rate=2000\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	known_group(&w, m, 3, GROUP, 1);
+	publish_numbers(p, "plant/1", 0, 3000, 1);
+	return_all(m, 3, GROUP, 1);
+	for (size_t round = 1; round <= 2; round++) {
+		wait_until(total(m, 3) > 800 * round, WAIT_MS, "the members to be in the middle");
+		size_t from = server_log_size(w.broker);
+		server_kill(w.bridge);
+		publish_numbers(p, "plant/1", 2900 + (int)round * 100, 3000 + (int)round * 100, 1);
+		server_start(w.bridge);
+		world_wait_bridge(&w, from);
+	}
+	expect_shared_out(m, 3, 3200);
+	scene_end(scene);
+}
+
+/* The broker is killed in the middle: nothing is missing afterwards. */
+static void test_broker_killed_in_the_middle(void **state)
+{
+	static unsigned char times[NUMBERS_MAX];
+	struct scene *scene = *state;
+	struct guest *m[2];
+	struct world w;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=2s rate=1000\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	known_group(&w, m, 2, GROUP, 1);
+	publish_numbers(p, "plant/1", 0, 2000, 1);
+	return_all(m, 2, GROUP, 1);
+	wait_until(total(m, 2) > 500, WAIT_MS, "the members to be in the middle");
+	size_t from = server_log_size(w.broker);
+	server_kill(w.broker);
+	for (size_t i = 0; i < 2; i++) wait_until(!guest_connected(m[i]), WAIT_MS, "the end of the connection");
+	server_start(w.broker);
+	world_wait_bridge(&w, from);
+	return_all(m, 2, GROUP, 1);
+	world_wait_event(&w, "live", GROUP, 2);
+	for (size_t i = 0; i < 2; i++) guest_settle(m[i]);
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t k = 0; k < guest_count(m[i]); k++) times[atoi(guest_message(m[i], k).payload)]++;
+	}
+	for (int n = 0; n < 2000; n++) scene_require(times[n] > 0, "nobody had %d", n);
+	scene_end(scene);
+}
+
+/* Sessions that the broker keeps: it would queue for the one that is away, but the other one is given everything; when both are
+ * away, what comes waits in Redis for the first one that is back. */
+static void test_kept_sessions(void **state)
+{
+	static const struct guest_options kept = {.keep_session = true};
+	struct scene *scene = *state;
+	struct guest *m[2];
+	struct world w;
+
+	world_start(&w, scene, PLANT, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	for (size_t i = 0; i < 2; i++) {
+		m[i] = guest_join(&w, scene_text(scene, "m%zu", i), &kept);
+		guest_subscribe(m[i], GROUP, 1);
+	}
+	world_wait_event(&w, "live", GROUP, 1);
+	publish_numbers(p, "plant/1", 0, 200, 1);
+	wait_until(total(m, 2) >= 200, WAIT_MS, "both to have everything");
+	guest_disconnect(m[0]);
+	guest_settle(p);
+	publish_numbers(p, "plant/1", 200, 400, 0);
+	publish_numbers(p, "plant/1", 400, 600, 1);
+	wait_until(total(m, 2) >= 600, WAIT_MS, "the one that is there to have everything");
+	guest_disconnect(m[1]);
+	world_wait_event(&w, "gone", GROUP, 1);
+	publish_numbers(p, "plant/1", 600, 900, 1);
+	guest_connect(m[1]);
+	assert_true(guest_session_present(m[1]));
+	guest_subscribe(m[1], GROUP, 1);
+	wait_until(total(m, 2) >= 900, WAIT_MS, "the one that is back to have everything");
+	guest_connect(m[0]);
+	guest_subscribe(m[0], GROUP, 1);
+	publish_numbers(p, "plant/1", 900, 1000, 1);
+	expect_shared_out(m, 2, 1000);
+	assert_true(guest_count(m[0]) > 100);
+	scene_end(scene);
+}
+
+/* Where the broker tells, a member that takes its time has less, and holds up nobody; what it had not taken when it is killed,
+ * the other one has. */
+static void test_slow_member(void **state)
+{
+	struct scene *scene = *state;
+	struct guest *m[2];
+	struct world w;
+
+	world_start_with(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=60s\n",
+		broker_has_events(scene) ? "max_queued_messages 100\n" : "", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	join_all(&w, m, 2, GROUP, 1);
+	world_wait_event(&w, "live", GROUP, 1);
+	for (size_t i = 0; i < 2; i++) guest_drop(m[i]);
+	wait_until(world_events(&w, "gone", GROUP) > 0, WAIT_MS, "the group to leave");
+	publish_numbers(p, "plant/1", 0, 5000, 1);
+	guest_pace(m[0], 50);
+	return_all(m, 2, GROUP, 1);
+	if (broker_has_events(scene)) {
+		wait_until(total(m, 2) >= 4900, WAIT_MS, "the quick one to have nearly everything");
+		assert_true(guest_count(m[0]) < 1000);
+	}
+	wait_until(guest_count(m[0]) > 0 && guest_count(m[1]) >= 2000, WAIT_MS, "both to have something");
+	guest_drop(m[0]);
+	wait_until(guest_count(m[1]) >= 5000, WAIT_MS, "the other one to have everything");
+	guest_settle(m[1]);
+	static unsigned char times[NUMBERS_MAX];
+	for (size_t k = 0; k < guest_count(m[1]); k++) times[atoi(guest_message(m[1], k).payload)]++;
+	for (int n = 0; n < 5000; n++) scene_require(times[n] == 1, "%d came %d times", n, times[n]);
+	scene_end(scene);
+}
+
+/* The command line tool knows a group as it knows a device. */
+static void test_command_line(void **state)
+{
+	struct scene *scene = *state;
+	struct guest *m[2];
+	struct world w;
+	const char *output;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0\nredeliver own/%c/# overlap=0\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	const char *const sessions[] = {CTL_PROGRAM, "-c", w.settings, "sessions", NULL};
+	const char *const backlog[] = {CTL_PROGRAM, "-c", w.settings, "backlog", GROUP, NULL};
+	const char *const peek[] = {CTL_PROGRAM, "-c", w.settings, "peek", GROUP, "-n", "1", NULL};
+	const char *const rewind[] = {CTL_PROGRAM, "-c", w.settings, "rewind", GROUP, "--to", "0-1", "--yes", NULL};
+	const char *const purge[] = {CTL_PROGRAM, "-c", w.settings, "purge", GROUP, "--yes", NULL};
+	join_all(&w, m, 2, GROUP, 1);
+	world_wait_event(&w, "live", GROUP, 1);
+	assert_int_equal(program_run(scene, rewind, WAIT_MS, &output), 1); /* it is here */
+	assert_int_equal(program_run(scene, sessions, WAIT_MS, &output), 0);
+	scene_require(strstr(output, GROUP) && strstr(output, "live"), "%s", output);
+	publish_numbers(p, "plant/1", 0, 100, 1);
+	leave_all(m, 2);
+	world_wait_event(&w, "gone", GROUP, 1);
+	publish_numbers(p, "plant/1", 100, 142, 1);
+	store_wait_stream(w.db, "s:plant/1", 142, WAIT_MS);
+	assert_int_equal(program_run(scene, backlog, WAIT_MS, &output), 0);
+	scene_require(strstr(output, "42") != NULL, "%s", output);
+	assert_int_equal(program_run(scene, peek, WAIT_MS, &output), 0);
+	scene_require(strstr(output, "100") != NULL, "%s", output);
+	assert_int_equal(program_run(scene, rewind, WAIT_MS, &output), 0);
+	for (size_t i = 0; i < 2; i++) guest_clear(m[i]);
+	return_all(m, 2, GROUP, 1);
+	expect_shared_out(m, 2, 142);
+	leave_all(m, 2);
+	world_wait_event(&w, "gone", GROUP, 2);
+	publish_numbers(p, "plant/1", 142, 150, 1);
+	store_wait_stream(w.db, "s:plant/1", 150, WAIT_MS);
+	assert_int_equal(program_run(scene, purge, WAIT_MS, &output), 0);
+	return_all(m, 2, GROUP, 1);
+	world_wait_event(&w, "live", GROUP, 3);
+	expect_shared_out(m, 2, 142);
 	scene_end(scene);
 }
 
@@ -307,8 +624,16 @@ int main(void)
 		scene_test(test_only_to_the_group),
 		scene_test(test_a_device_beside_a_group),
 		scene_test(test_seam),
+		scene_test(test_members_are_killed),
+		scene_test(test_members_say_goodbye),
+		scene_test(test_overlapping_subscription),
+		scene_test(test_two_groups_each),
+		scene_test(test_bridge_restarted_in_the_middle),
+		scene_test(test_broker_killed_in_the_middle),
+		scene_test(test_kept_sessions),
+		scene_test(test_slow_member),
+		scene_test(test_command_line),
 	};
 
-	(void)test_a_member_is_killed;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
