@@ -85,16 +85,12 @@ static void make_room(struct owed *o)
 
 void owed_add(struct owed *o, struct entry_id after, struct entry_id upto)
 {
-	struct owed_range *last;
+	const struct owed_range *last;
 
 	if (entry_id_compare(after, upto) >= 0) return;
-	last = o->count > 0 ? &o->ranges[o->count - 1] : NULL;
-	if (last && entry_id_compare(last->upto, after) == 0) {
-		last->upto = upto; /* in order, the last is the highest */
-		return;
-	}
-	if (last && entry_id_compare(after, last->upto) < 0) o->tidy = false;
 	make_room(o);
+	last = o->count > 0 ? &o->ranges[o->count - 1] : NULL;
+	if (last && entry_id_compare(after, last->upto) <= 0) o->tidy = false;
 	o->ranges[o->count++] = (struct owed_range){after, upto};
 }
 

@@ -319,20 +319,15 @@ static void test_members_are_killed(void **state)
 	return_all(m, 3, GROUP, 1);
 	wait_until(total(m, 3) > 1000, WAIT_MS, "the members to be in the middle");
 	guest_drop(m[0]);
-	size_t had = guest_count(m[0]);
-	assert_true(had > 0);
+	assert_true(guest_count(m[0]) > 0);
 	wait_until(total(&m[1], 2) > 3000, WAIT_MS, "the others to go on");
-	publisher_pace(p, 0);
 	assert_true(publisher_rest(p, WAIT_MS));
 	wait_until(total(&m[1], 2) >= (size_t)sent_of(p), WAIT_MS, "the others to have all of it");
-	size_t had_live = guest_count(m[1]);
 	m[3] = guest_join(&w, "m3", NULL);
 	guest_subscribe(m[3], GROUP, 1);
-	publish_more(p, 0);
 	publisher_pace(p, 500);
 	publish_more(p, 600);
 	guest_drop(m[1]);
-	had_live = guest_count(m[1]);
 	assert_true(publisher_rest(p, WAIT_MS));
 	struct guest *left[2] = {m[2], m[3]};
 	wait_until(total(left, 2) >= (size_t)sent_of(p), WAIT_MS, "those who are left to have all of it");
@@ -340,8 +335,6 @@ static void test_members_are_killed(void **state)
 	guest_settle(m[3]);
 	/* What a member had is given to others once more, and to nobody who had it himself. */
 	scene_require(repeats_of(p, left, 2) == 0, "those who are left have had something twice");
-	(void)repeats_of(p, m, 4);
-	assert_true(had_live > 0);
 	scene_end(scene);
 }
 
@@ -361,7 +354,9 @@ static void test_members_say_goodbye(void **state)
 		publish_more(p, 300);
 		assert_true(publisher_rest(p, WAIT_MS));
 		wait_until(total(m, 3) == (size_t)sent_of(p), WAIT_MS, "the members to have everything");
+		size_t from = server_log_size(w.broker);
 		guest_disconnect(m[round % 3]);
+		server_log_wait(w.broker, from, scene_text(scene, "Client m%zu ", round % 3), WAIT_MS);
 		publisher_pace(p, 2000);
 		publish_more(p, 100);
 		guest_connect(m[round % 3]);

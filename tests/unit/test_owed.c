@@ -23,7 +23,7 @@ static void add_one(struct owed *o, uint64_t n)
 
 static void test_random(void **state)
 {
-	enum { IDS = 300 };
+	enum { IDS = 3000 };
 
 	(void)state;
 	for (unsigned seed = 1; seed <= 200; seed++) {
@@ -33,7 +33,7 @@ static void test_random(void **state)
 		struct owed o;
 
 		assert_true(owed_init(&o));
-		for (int step = 0; step < 200; step++) {
+		for (int step = 0; step < 600; step++) {
 			unsigned n = (unsigned)rand_r(&s) % IDS, len = (unsigned)rand_r(&s) % 8, what = (unsigned)rand_r(&s) % 20;
 
 			if (what < 12) {
