@@ -260,7 +260,7 @@ static void loosen(struct entry_id after)
 static void note_kept(int c)
 {
 	for (size_t i = 0; i < w.clients[c].queue_count; i++) {
-		if (w.clients[c].queue[i].ours) loosen(entry_id_before(w.clients[c].queue[i].m->id));
+		if (w.clients[c].queue[i].ours) loosen(ENTRY_ID_ZERO);
 	}
 }
 
