@@ -161,7 +161,7 @@ bool group_give_live(struct devices *d, struct group *g, const struct message *m
 	enum gift gift = g->queue ? GIFT_NO_ROOM : give(d, g, message, DELIVERY_HELD, first, WINDOW_TURN);
 
 	if (gift != GIFT_NO_ROOM) return gift == GIFT_GIVEN;
-	if (g->queue_count < WINDOW_AT_ONCE) return group_put(d, g, message, DELIVERY_HELD);
+	if (g->queue_count < GROUP_WAITING_MAX && g->queue_bytes < WINDOW_HELD_MAX) return group_put(d, g, message, DELIVERY_HELD);
 	group_relapse(d, g, entry_id_before(message->id));
 	return true;
 }

@@ -247,17 +247,18 @@ static enum status flush(struct devices *d, struct group *g, struct entry_id upt
 	struct message m;
 	uint64_t position;
 	enum status st;
+	size_t before = g->queue_count;
 
-	if (g->queue) return ST_TOO_LARGE;
+	if (before > WINDOW_AT_ONCE) return ST_TOO_LARGE;
 	st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
 	if (st != ST_OK) return st;
 	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {
 		position = r.next;
 		if (!record_message(d, &r, &m) || !wanted(g, &m)) continue;
-		if (!group_put(d, g, &m, DELIVERY_HELD) || g->queue_count > WINDOW_AT_ONCE) break;
+		if (!group_put(d, g, &m, DELIVERY_HELD)) break;
 	}
 	if (st == ST_END) return ST_OK;
-	group_take_back(g, 0);
+	group_take_back(g, before);
 	return ST_TOO_LARGE;
 }
 

@@ -20,6 +20,7 @@
 
 #include "plugin/devices.h"
 
+#define GROUP_WAITING_MAX 8192u /* live messages that wait for a member with room (2.1); beyond, they come from Redis */
 #define GROUP_UNSENT_MAX 25u /* messages handed to a member and not sent yet (2.1): it gets no more before */
 
 struct window;
