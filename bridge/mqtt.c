@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "config/buf.h"
+#include "config/control.h"
 #include "config/message.h"
 #include "config/resolve.h"
 #include "config/tls.h"
@@ -323,9 +324,9 @@ static void on_publish(struct mosquitto *client, void *ctx, int mid, int reason,
  * has still under way. */
 static enum status client_make(struct mqtt *m)
 {
-	char id[300];
+	char id[CONTROL_CLIENT_MAX];
 
-	snprintf(id, sizeof(id), "mosquitto-redis-%s-%s", m->role ? m->role : "bridge", m->settings->node);
+	snprintf(id, sizeof(id), CONTROL_CLIENT, m->role ? m->role : "bridge", m->settings->node);
 	m->client = mosquitto_new(id, true, m);
 	if (!m->client) return ST_NOMEM;
 	if (mosquitto_int_option(m->client, MOSQ_OPT_PROTOCOL_VERSION, MQTT_PROTOCOL_V5) != MOSQ_ERR_SUCCESS

@@ -1,6 +1,10 @@
 /*
  * Ties the outboxes to the broker. Owns their MQTT connection, the lines and the numbers of publishes under way. Loop
  * thread. It must never publish from inside the MQTT library: acknowledgements are noted, work is done after the turn.
+ *
+ * When a publish is refused for the time being, the plugin refuses what comes behind it (plugin/guard.h). Nothing is
+ * published then until all that is under way is answered; with OUTBOX, which goes before the next one, the plugin lets
+ * publishes pass again.
  */
 #include "bridge/outbox.h"
 
@@ -8,6 +12,7 @@
 #include <string.h>
 
 #include "bridge/mqtt.h"
+#include "config/control.h"
 
 #define MIDS 65536
 #define TICK_MS 100 /* for what waits for a time: back-off, delayed pushes, claims */
@@ -22,6 +27,11 @@ struct outbox {
 	struct outbox_line *lines[OUTBOX_COUNT_MAX];
 	size_t count;
 	struct outbox_item *by_mid[MIDS];
+	unsigned under_way;
+	bool refused;      /* one of those under way */
+	bool never;        /* the last answer was a refusal for good, for which plugins may have refused the next, too */
+	bool greet;        /* OUTBOX is to be sent before anything else */
+	struct buf packet;
 	uv_check_t check;
 	uv_timer_t tick;
 	unsigned closing; /* parts still open */
@@ -42,8 +52,23 @@ static enum status send_item(void *ctx, struct outbox_item *item, uint64_t now_m
 		.correlation = p->correlation, .user_properties = p->user_properties};
 	enum status st = mqtt_send(o->mqtt, &message, &item->mid, done);
 
-	if (st == ST_OK && !*done) o->by_mid[item->mid % MIDS] = item;
+	if (st == ST_OK && !*done) {
+		o->by_mid[item->mid % MIDS] = item;
+		o->under_way++;
+	}
 	return st;
+}
+
+/* Refusals come in the order of the publishes: the first one is that of the culprit. */
+static void answered(struct outbox *o, struct outbox_item *item, int reason)
+{
+	enum answer answer = flow_answer(reason);
+	bool innocent = answer == ANSWER_LATER && (o->refused || o->never);
+
+	o->never = answer == ANSWER_NEVER;
+	if (answer == ANSWER_LATER) o->refused = true;
+	if (innocent) outbox_line_again(item->owner, item);
+	else outbox_line_acked(item->owner, item, reason);
 }
 
 static void on_published(void *ctx, int mid, int reason)
@@ -53,13 +78,15 @@ static void on_published(void *ctx, int mid, int reason)
 
 	if (!item) return;
 	o->by_mid[(unsigned)mid % MIDS] = NULL;
-	outbox_line_acked(item->owner, item, reason);
+	o->under_way--;
+	answered(o, item, reason);
 }
 
 static void on_connected(void *ctx)
 {
 	struct outbox *o = ctx;
 
+	o->greet = true;
 	for (size_t i = 0; i < o->count; i++) outbox_line_broker(o->lines[i], true, mqtt_receive_maximum(o->mqtt));
 }
 
@@ -68,14 +95,19 @@ static void on_lost(void *ctx)
 	struct outbox *o = ctx;
 
 	memset(o->by_mid, 0, sizeof(o->by_mid));
+	o->under_way = 0;
+	o->refused = o->never = o->greet = false;
 	for (size_t i = 0; i < o->count; i++) outbox_line_broker(o->lines[i], false, 0);
 }
 
 static void on_message(void *ctx, struct slice topic, struct slice payload)
 {
-	(void)ctx;
-	(void)topic;
-	(void)payload; /* it subscribes to nothing */
+	struct outbox *o = ctx;
+	struct control_command c;
+
+	if (!slice_equal(topic, slice_str(CONTROL_TOPIC_BRIDGE)) || control_decode(payload, &c) != ST_OK) return;
+	if (c.type != CONTROL_GUARDED) return;
+	for (size_t i = 0; i < o->count; i++) outbox_line_guarded(o->lines[i]);
 }
 
 static bool may_connect(void *ctx)
@@ -85,11 +117,31 @@ static bool may_connect(void *ctx)
 	return !o->may || o->may(o->may_ctx);
 }
 
+/* May anything be published now? */
+static bool clear_to_publish(struct outbox *o)
+{
+	if (o->refused) {
+		if (o->under_way > 0) return false;
+		o->refused = o->never = false;
+		o->greet = true;
+	}
+	if (!o->greet || !mqtt_is_connected(o->mqtt)) return true;
+	control_outbox(&o->packet);
+	if (o->packet.failed) return false;
+	o->greet = mqtt_publish(o->mqtt, CONTROL_TOPIC, slice_of(o->packet.data, o->packet.len)) != ST_OK;
+	return !o->greet;
+}
+
 static void work(struct outbox *o)
 {
+	bool clear;
+
 	/* A process that was stopped for a while may be the active one no more and not know it yet. */
 	if (o->closing || !o->active || !may_connect(o)) return;
-	for (size_t i = 0; i < o->count; i++) outbox_line_work(o->lines[i]);
+	for (size_t i = 0; i < o->count; i++) {
+		clear = clear_to_publish(o);
+		outbox_line_work(o->lines[i], clear);
+	}
 }
 
 static void on_check(uv_check_t *check)
@@ -133,7 +185,7 @@ enum status outbox_new(uv_loop_t *loop, const struct settings *settings, const s
 	(void)uv_check_init(loop, &o->check); /* neither fails */
 	(void)uv_timer_init(loop, &o->tick);
 	o->check.data = o->tick.data = o;
-	st = mqtt_new_role(loop, settings, "outbox", log, &on, &o->mqtt);
+	st = mqtt_new_role(loop, settings, CONTROL_ROLE_OUTBOX, log, &on, &o->mqtt);
 	if (st == ST_OK) st = make_lines(o, log);
 	if (st == ST_OK) {
 		*out = o;
@@ -197,6 +249,7 @@ static void part_closed(void *ctx)
 	struct outbox *o = ctx;
 
 	if (--o->closing > 0) return;
+	buf_free(&o->packet);
 	if (o->closed) o->closed(o->closed_ctx);
 	free(o);
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "bridge/outbox_lane.h"
+
 #define REASON_FAILED 0x80 /* MQTT 5 2.4: reason codes from here on are failures */
 #define LARGEST_FIRST (64u * 1024) /* as long as nothing is known */
 #define LARGEST_FORGET 1000 /* entries after which the size of the largest one is forgotten by half */
@@ -41,8 +43,10 @@ struct outbox_flow {
 	bool reading;
 	enum read_kind kind;
 	/* publishing */
+	struct lanes lanes;
+	bool guarded;
 	uint64_t pause_until_ms;
-	unsigned pause_ms;
+	unsigned refusals;  /* temporary ones, in a row */
 	bool careful;       /* one at a time, until the broker has acknowledged one */
 	uint64_t acked;     /* on the present connection */
 	uint64_t suspect;   /* of the entry that was alone when the connection was lost */
@@ -92,7 +96,7 @@ static void move(struct outbox_flow *f, struct outbox_item *item, enum item_stat
 {
 	list_remove(&f->lists[item->state], item);
 	item->state = to;
-	if (to == ITEM_QUEUED) list_insert(&f->lists[to], item);
+	if (to == ITEM_QUEUED || to == ITEM_HELD) list_insert(&f->lists[to], item);
 	else list_append(&f->lists[to], item);
 }
 
@@ -118,7 +122,7 @@ enum status flow_new(const struct flow_config *config, struct outbox_flow **out)
 	f->config = *config;
 	f->own_due = true;
 	f->largest = LARGEST_FIRST;
-	f->pause_ms = FLOW_PAUSE_MS_MIN;
+	lanes_clear(&f->lanes);
 	*out = f;
 	return ST_OK;
 }
@@ -127,6 +131,7 @@ void flow_free(struct outbox_flow *f)
 {
 	if (!f) return;
 	for (int i = 0; i < ITEM_STATES; i++) drop_all(f, (enum item_state)i);
+	lanes_clear(&f->lanes);
 	free(f);
 }
 
@@ -136,7 +141,9 @@ void flow_free(struct outbox_flow *f)
 static void forget(struct outbox_flow *f)
 {
 	drop_all(f, ITEM_QUEUED);
+	drop_all(f, ITEM_HELD);
 	drop_all(f, ITEM_SENT);
+	lanes_clear(&f->lanes);
 	f->own_due = true;
 	f->own = false;
 }
@@ -180,11 +187,11 @@ static void judge(struct outbox_flow *f)
 	f->careful = true;
 }
 
-static unsigned pause_of(unsigned strikes)
+static unsigned pause_of(unsigned times)
 {
 	unsigned ms = FLOW_PAUSE_MS_MIN;
 
-	for (unsigned i = 0; i < strikes && ms < FLOW_PAUSE_MS_MAX; i++) ms *= 2;
+	for (unsigned i = 0; i < times && ms < FLOW_PAUSE_MS_MAX; i++) ms *= 2;
 	return ms < FLOW_PAUSE_MS_MAX ? ms : FLOW_PAUSE_MS_MAX;
 }
 
@@ -200,6 +207,7 @@ void flow_broker(struct outbox_flow *f, bool up, unsigned receive_maximum, uint6
 		forget(f);
 	}
 	f->broker = up;
+	f->guarded = false;
 }
 
 void flow_claim_due(struct outbox_flow *f)
@@ -333,23 +341,119 @@ void flow_read_failed(struct outbox_flow *f, bool lost)
 	}
 }
 
+/* --- order per topic ------------------------------------------------------------------------------------------- */
+
+static void hold(struct outbox_flow *f, struct lane *lane, struct outbox_item *item)
+{
+	move(f, item, ITEM_HELD);
+	if (lane->held++ == 0 || item->seq < lane->held_seq) lane->held_seq = item->seq;
+}
+
+static bool in_lane(struct outbox_flow *f, const struct outbox_item *item, const struct lane *lane)
+{
+	return lane_of(&f->lanes, item->push.topic) == lane;
+}
+
+/* The first one that is held may go. */
+static void unhold_first(struct outbox_flow *f, struct lane *lane)
+{
+	struct outbox_item *item = f->lists[ITEM_HELD].first, *after;
+
+	if (lane->held == 0) return;
+	while (!in_lane(f, item, lane)) item = item->next;
+	after = item->next;
+	move(f, item, ITEM_QUEUED);
+	if (--lane->held == 0) return;
+	while (!in_lane(f, after, lane)) after = after->next;
+	lane->held_seq = after->seq;
+}
+
+/* From the last one on: what was read before all that is queued is quickly put there. */
+static void unhold_all(struct outbox_flow *f, struct lane *lane)
+{
+	struct outbox_item *item = f->lists[ITEM_HELD].last, *before;
+
+	for (; lane->held > 0; item = before) {
+		before = item->before;
+		if (!in_lane(f, item, lane)) continue;
+		move(f, item, ITEM_QUEUED);
+		lane->held--;
+	}
+}
+
+/* One of the lane is under way no more; `refusals` says whether those behind it still wait. */
+static void leave_lane(struct outbox_flow *f, struct lane *lane)
+{
+	lane->sent--;
+	if (lane->sent == 0 && lane->refusals == 0) {
+		if (f->guarded) unhold_all(f, lane);
+		else unhold_first(f, lane);
+	}
+	lane_release(&f->lanes, lane);
+}
+
+/* Lanes whose first one was refused and may go again. */
+static void look_at_refused(struct outbox_flow *f, uint64_t now_ms)
+{
+	struct lane *lane, *tmp;
+
+	if (now_ms < f->lanes.retry_ms) return;
+	f->lanes.retry_ms = UINT64_MAX;
+	HASH_ITER(hh, f->lanes.map, lane, tmp) {
+		if (lane->refusals == 0 || lane->sent > 0) continue;
+		if (lane->retry_ms > now_ms) {
+			if (lane->retry_ms < f->lanes.retry_ms) f->lanes.retry_ms = lane->retry_ms;
+			continue;
+		}
+		unhold_first(f, lane);
+	}
+}
+
+void flow_guarded(struct outbox_flow *f, bool guarded)
+{
+	struct lane *lane, *tmp;
+
+	if (f->guarded == guarded) return;
+	f->guarded = guarded;
+	HASH_ITER(hh, f->lanes.map, lane, tmp) {
+		if (lane->refusals == 0) unhold_all(f, lane);
+	}
+}
+
 /* --- publishing ------------------------------------------------------------------------------------------------ */
 
 struct outbox_item *flow_publish(struct outbox_flow *f, uint64_t now_ms)
 {
-	struct outbox_item *item = f->lists[ITEM_QUEUED].first;
 	size_t window = f->config.window < f->receive_maximum ? f->config.window : f->receive_maximum;
+	struct outbox_item *item;
 
-	if (!item || !f->broker || !f->active || now_ms < f->pause_until_ms) return NULL;
+	if (!f->broker || !f->active || now_ms < f->pause_until_ms) return NULL;
 	if (flow_count(f, ITEM_SENT) >= (f->careful ? 1 : window)) return NULL;
-	move(f, item, ITEM_SENT);
-	return item;
+	look_at_refused(f, now_ms);
+	while ((item = f->lists[ITEM_QUEUED].first) != NULL) {
+		struct lane *lane = lane_of(&f->lanes, item->push.topic);
+
+		if (!lane) return NULL; /* no memory: later */
+		if (lane_lets(lane, item->seq, item->push.qos, f->guarded)) {
+			lane->sent++;
+			lane->qos = item->push.qos;
+			move(f, item, ITEM_SENT);
+			return item;
+		}
+		hold(f, lane, item);
+	}
+	return NULL;
 }
 
 void flow_done(struct outbox_flow *f, struct outbox_item *item, enum outcome outcome)
 {
+	struct lane *lane = item->state == ITEM_SENT ? lane_of(&f->lanes, item->push.topic) : NULL;
+
 	item->outcome = outcome;
 	move(f, item, ITEM_DONE);
+	if (!lane) return;
+	if (item->seq >= lane->refused_seq) lane->refusals = 0;
+	leave_lane(f, lane);
 }
 
 /* Refused for good: another try would bring the same answer. */
@@ -364,24 +468,50 @@ static const char *refusal(int reason)
 	}
 }
 
-void flow_acked(struct outbox_flow *f, struct outbox_item *item, int reason, uint64_t now_ms)
+enum answer flow_answer(int reason)
 {
-	const char *why = refusal(reason);
+	if (reason < REASON_FAILED) return ANSWER_TAKEN;
+	return refusal(reason) ? ANSWER_NEVER : ANSWER_LATER;
+}
+
+/* Refused for the time being. Others may fare better; only when none does, all wait. */
+static void refused(struct outbox_flow *f, struct outbox_item *item, uint64_t now_ms)
+{
+	struct lane *lane = lane_of(&f->lanes, item->push.topic); /* is there since it was sent */
+
+	hold(f, lane, item);
+	lane_refused(&f->lanes, lane, item->seq, now_ms + pause_of(lane->refusals));
+	leave_lane(f, lane);
+	if (f->refusals > 0) f->pause_until_ms = now_ms + pause_of(f->refusals - 1);
+	f->refusals++;
+}
+
+void flow_again(struct outbox_flow *f, struct outbox_item *item)
+{
+	struct lane *lane = lane_of(&f->lanes, item->push.topic);
 
 	f->acked++;
-	if (why) {
-		(void)snprintf(item->why, sizeof(item->why), "%s", why);
-		flow_done(f, item, OUTCOME_DEAD);
-	} else if (reason >= REASON_FAILED) {
-		move(f, item, ITEM_QUEUED);
-		if (now_ms < f->pause_until_ms) return; /* of the same window */
-		f->pause_until_ms = now_ms + f->pause_ms;
-		f->pause_ms = f->pause_ms * 2 < FLOW_PAUSE_MS_MAX ? f->pause_ms * 2 : FLOW_PAUSE_MS_MAX;
+	if (lane->refusals > 0) hold(f, lane, item);
+	else move(f, item, ITEM_QUEUED);
+	leave_lane(f, lane);
+}
+
+void flow_acked(struct outbox_flow *f, struct outbox_item *item, int reason, uint64_t now_ms)
+{
+	f->acked++;
+	switch (flow_answer(reason)) {
+	case ANSWER_LATER:
+		refused(f, item, now_ms);
 		return;
-	} else {
+	case ANSWER_NEVER:
+		(void)snprintf(item->why, sizeof(item->why), "%s", refusal(reason));
+		flow_done(f, item, OUTCOME_DEAD);
+		break;
+	case ANSWER_TAKEN:
 		flow_done(f, item, reason == REASON_NO_MATCHING_SUBSCRIBERS ? OUTCOME_NO_SUBSCRIBERS : OUTCOME_PUBLISHED);
+		break;
 	}
-	f->pause_ms = FLOW_PAUSE_MS_MIN;
+	f->refusals = 0;
 	f->careful = false;
 	f->strikes = 0;
 	f->suspect = 0;

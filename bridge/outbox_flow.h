@@ -1,10 +1,15 @@
 /*
  * One outbox without I/O: what is held, in which state, and what to do next. A held entry is in exactly one list:
- *   QUEUED    read, not yet published           SENT      published, not yet acknowledged by the broker
+ *   QUEUED    read, not yet published           HELD      the same, but another of its topic must come to its end first
+ *   SENT      published, not yet acknowledged by the broker
  *   DONE      its outcome is known              SETTLING  Redis is being told
  * Redis keeps an entry (pending in the group, or in the processing list) until it is settled, so memory may be dropped
  * at any time: what is ours there is read again before anything new (reads of kind OWN). That is done at the start and
- * whenever broker or Redis were lost, which keeps the order. Not thread-safe; no allocation but of the flow itself.
+ * whenever broker or Redis were lost, which keeps the order. Not thread-safe.
+ *
+ * Order per topic: one is sent only when none before it of the same topic can still be refused, or when the broker accepts
+ * nothing behind a refused one (guarded). One that was refused for the time being goes again alone, before those behind it,
+ * from 100 ms to 5 s apart; other topics pass it.
  */
 #ifndef MQR_BRIDGE_OUTBOX_FLOW_H
 #define MQR_BRIDGE_OUTBOX_FLOW_H
@@ -21,7 +26,7 @@
 #define FLOW_PAUSE_MS_MIN 100
 #define FLOW_PAUSE_MS_MAX 5000
 
-enum item_state { ITEM_QUEUED, ITEM_SENT, ITEM_DONE, ITEM_SETTLING, ITEM_STATES };
+enum item_state { ITEM_QUEUED, ITEM_HELD, ITEM_SENT, ITEM_DONE, ITEM_SETTLING, ITEM_STATES };
 
 enum outcome {
 	OUTCOME_NONE, OUTCOME_PUBLISHED, OUTCOME_NO_SUBSCRIBERS, OUTCOME_EXPIRED, OUTCOME_DEAD, OUTCOME_DELAYED,
@@ -62,6 +67,8 @@ void flow_active(struct outbox_flow *f, bool active);
 void flow_redis(struct outbox_flow *f, bool up);
 /* `receive_maximum`: publishes the broker lets be under way. */
 void flow_broker(struct outbox_flow *f, bool up, unsigned receive_maximum, uint64_t now_ms);
+/* Does the broker accept nothing behind a publish that it has refused? Not before it says so, on each connection. */
+void flow_guarded(struct outbox_flow *f, bool guarded);
 /* It is time to look for what others have left. Streams. */
 void flow_claim_due(struct outbox_flow *f);
 
@@ -94,6 +101,10 @@ void flow_done(struct outbox_flow *f, struct outbox_item *item, enum outcome out
 /* The broker has acknowledged it with this reason code (MQTT 5 3.4.2.1). Temporary refusals are published again after
  * a pause. */
 void flow_acked(struct outbox_flow *f, struct outbox_item *item, int reason, uint64_t now_ms);
+/* It was refused because of one before it, perhaps of another topic: again at once. */
+void flow_again(struct outbox_flow *f, struct outbox_item *item);
+enum answer { ANSWER_TAKEN, ANSWER_LATER, ANSWER_NEVER };
+enum answer flow_answer(int reason);
 
 /* --- settling -------------------------------------------------------------------------------------------------- */
 /* The first of those that Redis is to be told about (chained by next), at most `max` and `bytes`; NULL: none, or a

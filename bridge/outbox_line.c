@@ -309,10 +309,20 @@ void outbox_line_acked(struct outbox_line *l, struct outbox_item *item, int reas
 	flow_acked(l->flow, item, reason, uv_now(l->deps.loop));
 }
 
-void outbox_line_work(struct outbox_line *l)
+void outbox_line_again(struct outbox_line *l, struct outbox_item *item)
+{
+	flow_again(l->flow, item);
+}
+
+void outbox_line_guarded(struct outbox_line *l)
+{
+	flow_guarded(l->flow, true);
+}
+
+void outbox_line_work(struct outbox_line *l, bool may_publish)
 {
 	if (l->closing) return;
-	publish(l);
+	if (may_publish) publish(l);
 	settle(l);
 	look_for_due(l);
 	read_more(l);

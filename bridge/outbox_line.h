@@ -28,10 +28,14 @@ enum status outbox_line_new(const struct outbox_line_deps *deps, struct outbox_l
 void outbox_line_start(struct outbox_line *l);
 void outbox_line_active(struct outbox_line *l, bool active);
 void outbox_line_broker(struct outbox_line *l, bool up, unsigned receive_maximum);
+/* Nothing is accepted behind a publish that is refused (bridge/outbox_flow.h). */
+void outbox_line_guarded(struct outbox_line *l);
 /* An item's publish is acknowledged. `item->owner` is the line. */
 void outbox_line_acked(struct outbox_line *l, struct outbox_item *item, int reason);
-/* Does what can be done now. To be called after anything happened, and now and then. */
-void outbox_line_work(struct outbox_line *l);
+/* It was refused because of one before it. */
+void outbox_line_again(struct outbox_line *l, struct outbox_item *item);
+/* Does what can be done now; publishes only if it may. To be called after anything happened, and now and then. */
+void outbox_line_work(struct outbox_line *l, bool may_publish);
 const struct outbox_counts *outbox_line_counts(struct outbox_line *l);
 const struct outbox_setting *outbox_line_setting(const struct outbox_line *l);
 /* Ends it; `closed` on a later turn of the loop, after which it is gone. */

@@ -6,6 +6,10 @@
  * which is reached when nobody decided, says what the broker would have done without us. The last one is registered from
  * inside the first one, because the list is walked live, and taken out at reload, when an ACL file's own callback is
  * made anew and must come before it. 2.1 has MOSQ_ERR_PLUGIN_IGNORE instead.
+ *
+ * Publishes, too, have a last callback on 2.1: what does not come to it was refused by another plugin, which plugin/guard.h
+ * wants to know. It is registered when a bridge speaks to us, as every plugin is loaded by then. (On 2.0.x a refusal
+ * ends the connection.)
  */
 #include "plugin/broker.h"
 
@@ -34,6 +38,7 @@ static struct {
 	struct buf topic;         /* for NUL-terminated texts */
 	bool neighbours_known, neighbours;
 	bool last_registered;
+	bool passed_registered, passed_stale; /* the last callback of publishes; it may be the last no more */
 } attached;
 
 /* --- outlet ------------------------------------------------------------------------------------------------------ */
@@ -219,11 +224,11 @@ static int on_acl_first(int event, void *event_data, void *userdata)
 	if (ed->access == MOSQ_ACL_READ
 		&& core_read_check(attached.core, id, slice_str(ed->topic), slice_of(ed->payload, ed->payloadlen), ed->qos))
 		return MOSQ_ERR_ACL_DENIED;
-	if (ed->access == MOSQ_ACL_WRITE) {
+	if (ed->access == MOSQ_ACL_WRITE && core_write_check(attached.core, ed->client)) {
 		struct client_info client = info_of(ed->client);
 		struct message m = message_of(ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
 
-		core_write_check(attached.core, ed->client, &client, &m, ed->properties);
+		core_will_check(attached.core, ed->client, &client, &m, ed->properties);
 	}
 	return PASS_ON;
 }
@@ -248,9 +253,38 @@ static int on_message(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)userdata;
-	if (!attached.core || core_publish(attached.core, ed->client, &m, ed->properties)) return MOSQ_ERR_SUCCESS;
-	return refusal(ed->client);
+	if (!attached.core) return MOSQ_ERR_SUCCESS;
+	if (!core_publish(attached.core, ed->client, &m, ed->properties)) return refusal(ed->client);
+	if (!attached.passed_registered) core_published(attached.core);
+	return MOSQ_ERR_SUCCESS;
 }
+
+#if BROKER_HAS_EVENTS
+static int on_passed(int event, void *event_data, void *userdata)
+{
+	(void)event;
+	(void)event_data;
+	(void)userdata;
+	if (attached.core) core_published(attached.core);
+	return MOSQ_ERR_SUCCESS;
+}
+
+static void remove_passed(void)
+{
+	if (attached.passed_registered)
+		mosquitto_callback_unregister(attached.id, MOSQ_EVT_MESSAGE, on_passed, NULL);
+	attached.passed_registered = false;
+}
+
+static void ensure_passed(void)
+{
+	if (attached.passed_registered && !attached.passed_stale) return;
+	remove_passed();
+	attached.passed_stale = false;
+	attached.passed_registered = mosquitto_callback_register(attached.id, MOSQ_EVT_MESSAGE, on_passed, NULL, NULL)
+		== MOSQ_ERR_SUCCESS;
+}
+#endif
 
 static int on_control(int event, void *event_data, void *userdata)
 {
@@ -259,6 +293,10 @@ static int on_control(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)userdata;
+#if BROKER_HAS_EVENTS
+	ensure_passed();
+	if (!attached.passed_registered) return MOSQ_ERR_NOMEM; /* every publish would seem to be refused */
+#endif
 	if (attached.core && id && core_control(attached.core, id, slice_of(ed->payload ? ed->payload : "", ed->payloadlen)))
 		return MOSQ_ERR_SUCCESS;
 	return MOSQ_ERR_ACL_DENIED; /* the broker closes the connection */
@@ -300,6 +338,9 @@ static int on_tick(int event, void *event_data, void *userdata)
 	(void)event;
 	(void)event_data;
 	(void)userdata;
+#if BROKER_HAS_EVENTS
+	if (attached.passed_stale) ensure_passed();
+#endif
 	if (attached.core) core_tick(attached.core);
 	return MOSQ_ERR_SUCCESS;
 }
@@ -322,6 +363,7 @@ static int on_reload(int event, void *event_data, void *userdata)
 	(void)event_data; /* the broker gives no options at reload */
 	(void)userdata;
 	attached.neighbours_known = false;
+	attached.passed_stale = attached.passed_registered; /* others may register anew */
 #if !BROKER_HAS_EVENTS
 	remove_last();
 #endif
@@ -350,13 +392,15 @@ static int on_message_out(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_message *ed = event_data;
 	const char *client = mosquitto_client_id(ed->client);
+	struct slice payload = slice_of(ed->payload ? ed->payload : "", ed->payloadlen);
 	struct entry_id id = ENTRY_ID_ZERO;
 
 	(void)event;
 	(void)userdata;
-	if (!attached.core || !client || !ed->topic || !core_awaits(attached.core, client)) return MOSQ_ERR_SUCCESS;
+	if (!attached.core || !client || !ed->topic) return MOSQ_ERR_SUCCESS;
+	if (!core_awaits(attached.core, client, slice_str(ed->topic), payload)) return MOSQ_ERR_SUCCESS;
 	(void)properties_id(ed->properties, &id);
-	core_sent(attached.core, client, id, slice_str(ed->topic), slice_of(ed->payload ? ed->payload : "", ed->payloadlen));
+	core_sent(attached.core, client, id, slice_str(ed->topic), payload);
 	return MOSQ_ERR_SUCCESS;
 }
 
@@ -413,7 +457,9 @@ static const struct {
 
 static void unregister_all(void)
 {
-#if !BROKER_HAS_EVENTS
+#if BROKER_HAS_EVENTS
+	remove_passed();
+#else
 	remove_last();
 #endif
 	for (size_t i = 0; i < CALLBACK_COUNT; i++)

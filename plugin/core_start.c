@@ -168,7 +168,7 @@ static void wire_policies(struct core *core)
 	core->full = (struct full){.policy = core->writer_settings->journal_full, .journal = core->journal,
 		.report = &core->report, .log = log, .now_ms = core_monotonic_ms};
 	core->assurance = (struct assurance){.journal = core->journal, .confirm = core->confirm, .report = &core->report,
-		.log = log, .now_ms = core_monotonic_ms};
+		.log = log, .now_ms = core_monotonic_ms, .hurry = wake_writer, .ctx = core};
 	if (core->full.policy == JOURNAL_DROP_OLD) append_drop_old(core->append);
 }
 
@@ -188,6 +188,7 @@ static enum status make_parts(struct core *core, char *why, size_t size)
 	if (st == ST_OK) st = qos2_new(&core->qos2);
 	if (st != ST_OK) return st;
 	wire_policies(core);
+	guard_init(&core->guard, core->settings->node);
 	deps = deps_of(core);
 	st = devices_new(&deps, &core->devices);
 	if (st == ST_OK)

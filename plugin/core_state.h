@@ -9,6 +9,7 @@
 #include "plugin/core.h"
 #include "plugin/devices.h"
 #include "plugin/full.h"
+#include "plugin/guard.h"
 #include "plugin/journal.h"
 #include "plugin/peer.h"
 #include "plugin/qos2.h"
@@ -48,6 +49,7 @@ struct core {
 	struct confirm *confirm;
 	struct assurance assurance;
 	struct full full;
+	struct guard guard;               /* of the outbox's order */
 
 	bool booted;                      /* the boot record is journalled */
 	struct entry_id previous_boot, previous_last;

@@ -5,7 +5,7 @@ set -eu
 usage() {
 	cat <<'END'
 usage: sh tests/run.sh [--quick] [--matrix] [--help]
-  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no browser, no examples
+  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no browser, no examples, no conformance tests
   --matrix  then the other Debian releases (tests/matrix.sh), the package in clean chroots (tests/install.sh; root, debootstrap)
             and fuzzing (tests/fuzz.sh)
 With CI=true a skipped test counts as failed.
@@ -155,6 +155,11 @@ counted() {
 		one_failed "$1"
 	fi
 }
+
+if [ "$quick" != 1 ]; then
+	step "the broker's own tests, without and with the plugin"
+	counted tests/conformance.sh
+fi
 
 if [ "$matrix" = 1 ]; then
 	step "other Debian releases"

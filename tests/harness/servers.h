@@ -25,7 +25,7 @@ struct server *bridge_new(struct scene *s, const char *name, const char *setting
 /* Any other program, argv NULL-terminated; counts as ready at once, listens on no port that is known here. */
 struct server *other_new(struct scene *s, const char *name, const char *const argv[]);
 
-/* Not running: it is started under another program from now on, "valgrind", options, NULL. */
+/* Not running: it is started under another program from now on, "valgrind", options, NULL; and is given ten times as long. */
 void server_under(struct server *v, const char *const program[]);
 
 void server_start(struct server *v);
@@ -58,6 +58,7 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 #define BRIDGE_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-bridge"
 #define CTL_PROGRAM TEST_BUILD_DIR "/bridge/mosquitto-redis-ctl"
 #define PLUGIN_FILE TEST_BUILD_DIR "/plugin/mosquitto_redis.so"
+#define NEIGHBOUR_FILE(name) TEST_BUILD_DIR "/neighbours/" name ".so" /* tests/neighbours */
 
 /* The usual: one Redis (AOF on, everysec), one broker with the plugin, perhaps a bridge, one settings file:
  *   redis_url, journal <folder>/journal, journal_size 4M, node test, broker_url, listen none unless `lines` say where,

@@ -3,6 +3,7 @@
  * told; and what cannot be published goes to the dead letters and stops nothing.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -190,6 +191,8 @@ static void test_delayed_and_expiring(void **state)
 	assert_string_equal(guest_message(d, 0).payload, "at once");
 	wait_until(store_integer(w.db, "ZCARD", "mqtt:delayed:push", NULL) == 2
 		&& store_integer(w.db, "ZCARD", "mqtt:delayed:push:list", NULL) == 2, WAIT_MS, "pushes put aside");
+	/* What is published and not settled when the bridge is killed comes again. */
+	wait_until(store_stream_len(w.db, "push") == 0, WAIT_MS, "the first push to be settled");
 	server_kill(w.bridge);
 	server_start(w.bridge);
 	/* Each outbox keeps the order of time; between them there is none. */
@@ -354,8 +357,11 @@ static struct server *other_bridge(struct world *w, const char *name, const char
 
 static bool all_there(struct world *w, unsigned count)
 {
-	for (unsigned t = 0; t < TOPICS; t++) {
-		if (store_stream_len(w->db, scene_text(w->scene, "got:s/%u", t)) < count / TOPICS) return false;
+	char key[32];
+
+	for (unsigned t = 0; t < 2 * TOPICS; t++) {
+		(void)snprintf(key, sizeof(key), "got:%s/%u", t % 2 ? "s" : "l", t / 2);
+		if (store_stream_len(w->db, key) < count / TOPICS) return false;
 	}
 	return true;
 }
@@ -402,6 +408,7 @@ static void test_successor(void **state)
 	(void)store_query(w.db, "XADD", "kept", "*", "topic", "x", "payload", "x", "result", "", NULL);
 	(void)store_query(w.db, "XADD", "kept", "*", "topic", "x", "payload", "x", NULL);
 	wait_until(stream_done(&w, "push") && list_done(&w, "push:list"), WAIT_MS, "the outboxes to be empty");
+	wait_until(all_there(&w, number), WAIT_MS, "all pushes");
 	for (unsigned t = 0; t < TOPICS; t++) {
 		for (int way = 0; way < 2; way++) {
 			const char *key = scene_text(s, "got:%s/%u", way == 0 ? "s" : "l", t);
@@ -505,6 +512,95 @@ static void test_refusals(void **state)
 	scene_end(s);
 }
 
+/* --- order ------------------------------------------------------------------------------------------------------ */
+
+enum { ORDER_PUSHES = 2000, ORDER_TOPICS = 3, ORDER_LARGE = 8000 };
+
+static void push_numbered(struct world *w, bool list, const char *much)
+{
+	char text[ORDER_LARGE + 16];
+
+	for (int n = 0; n < ORDER_PUSHES; n++) {
+		int qos = list ? 1 + n / 50 % 2 : 1;
+		(void)snprintf(text, sizeof(text), "%d %s", n, n % 10 == 7 ? much : "");
+		if (list) (void)redisAppendCommand(w->db, "LPUSH push:list {\"topic\":\"dev/%d\",\"payload\":\"%d\",\"qos\":%d}",
+			n % ORDER_TOPICS, n, qos);
+		else (void)redisAppendCommand(w->db, "XADD push * topic dev/%d payload %b", n % ORDER_TOPICS, text,
+			strlen(text));
+	}
+	for (int n = 0; n < ORDER_PUSHES; n++) {
+		redisReply *reply = NULL;
+		scene_require(redisGetReply(w->db, (void **)&reply) == REDIS_OK && reply->type != REDIS_REPLY_ERROR, "not pushed");
+		freeReplyObject(reply);
+	}
+}
+
+/* What has come is in order: of each topic nothing before all that was pushed before it has come once. Is it all there? */
+static bool in_order(struct guest *d)
+{
+	int next[ORDER_TOPICS];
+	bool all = true;
+
+	for (int t = 0; t < ORDER_TOPICS; t++) next[t] = t;
+	for (size_t i = 0; i < guest_count(d); i++) {
+		int n = atoi(guest_message(d, i).payload), *expected = &next[n % ORDER_TOPICS];
+		scene_require(n <= *expected, "%d came before %d", n, *expected);
+		if (n == *expected) *expected += ORDER_TOPICS;
+	}
+	for (int t = 0; t < ORDER_TOPICS; t++) all = all && next[t] >= ORDER_PUSHES;
+	return all;
+}
+
+/* Another plugin refuses every hundredth publish for the time being, in the middle of a full window. */
+static void test_order_refused_by_others(void **state)
+{
+	struct scene *s = *state;
+	struct world w;
+
+	world_start_with(&w, s, "outbox stream push window=50\noutbox list push:list window=50\nmirror none/# stream none\nacl_default allow\n",
+		"max_inflight_messages 50\nplugin " NEIGHBOUR_FILE("refuser") "\nplugin_opt_every 97\n"
+		"plugin_opt_client mosquitto-redis-outbox-test\n", WORLD_BRIDGE);
+	struct guest *d = guest_join(&w, "device", &v5);
+	guest_subscribe(d, "dev/#", 1); /* those of QoS 2 would be given out later than those of QoS 1 behind them */
+	push_numbered(&w, false, "");
+	wait_until(stream_done(&w, "push"), 2 * WAIT_MS, "the outbox to be empty");
+	wait_until(in_order(d), WAIT_MS, "all pushes");
+	guest_clear(d);
+	/* Two QoS by turns, from a list. After a reload, too. */
+	server_signal(w.broker, SIGHUP);
+	server_log_wait(w.broker, 0, "settings: read again", WAIT_MS);
+	push_numbered(&w, true, "");
+	wait_until(list_done(&w, "push:list"), 2 * WAIT_MS, "the outbox to be empty");
+	wait_until(in_order(d), WAIT_MS, "all pushes");
+	scene_end(s);
+}
+
+/* Our own plugin refuses, since its journal is full: there is room for small ones, but not for the large ones between. */
+static void test_order_journal_full(void **state)
+{
+	struct scene *s = *state;
+	struct world w;
+	char text[ORDER_LARGE + 1];
+
+	world_start_with(&w, s, "outbox stream push window=50\nmirror dev/# stream s:%t\nmirror fill/# stream fill maxlen=1\n", "max_inflight_messages 50\n", WORLD_BRIDGE);
+	struct guest *d = guest_join(&w, "device", &v5), *filler = guest_join(&w, "filler", NULL);
+	guest_subscribe(d, "dev/#", 1);
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	/* The writer cannot store, while the outbox is still read. */
+	(void)store_query(w.db, "ACL", "SETUSER", PLUGIN_USER, "-exec", NULL);
+	for (int i = 0; i < 1000 && guest_publish_code(filler, "fill/a", text, 1) == 0; i++) continue;
+	push_numbered(&w, false, text);
+	(void)store_query(w.db, "XADD", "push", "*", "topic", "other", "payload", "x", NULL);
+	server_log_wait(w.broker, 0, "journal: full", WAIT_MS);
+	(void)store_query(w.db, "ACL", "SETUSER", PLUGIN_USER, "+exec", NULL);
+	wait_until(stream_done(&w, "push"), 2 * WAIT_MS, "the outbox to be empty");
+	wait_until(in_order(d), WAIT_MS, "all pushes");
+	assert_int_equal(store_stream_len(w.db, "mqtt:dead"), 0);
+	(void)store_query(w.db, "ACL", "LOG", "RESET", NULL); /* that it lacked a right was meant */
+	scene_end(s);
+}
+
 /* A push to a device that sleeps waits in its backlog. */
 static void test_absent_device(void **state)
 {
@@ -539,6 +635,8 @@ int main(int argc, char **argv)
 		scene_test(test_successor),
 		scene_test(test_redis_changes),
 		scene_test(test_refusals),
+		scene_test(test_order_refused_by_others),
+		scene_test(test_order_journal_full),
 		scene_test(test_absent_device),
 	};
 

@@ -55,6 +55,12 @@ static void simple_commands(void **state)
 	assert_int_equal(c.type, CONTROL_ACK);
 	assert_int_equal(c.result, CONTROL_TOO_FAR);
 	assert_true(c.sequence == UINT32_MAX && same(c.generation, generation) && same(c.head, other));
+	control_outbox(&b);
+	decode(&b, &c);
+	assert_int_equal(c.type, CONTROL_OUTBOX);
+	control_guarded(&b);
+	decode(&b, &c);
+	assert_int_equal(c.type, CONTROL_GUARDED);
 	buf_free(&b);
 }
 
@@ -168,8 +174,11 @@ static void refused(void **state)
 	struct control_command c;
 	assert_int_equal(control_decode(slice_of(NULL, 0), &c), ST_CORRUPT);
 	assert_int_equal(control_decode(slice_of("\2\1", 2), &c), ST_VERSION);
-	for (unsigned type = 0; type < 256; type++) /* none has no members */
+	for (unsigned type = 0; type < 256; type++) { /* two have no members */
+		if (type == CONTROL_OUTBOX || type == CONTROL_GUARDED) continue;
 		assert_int_equal(control_decode(slice_of((char[]){1, (char)type}, 2), &c), ST_CORRUPT);
+	}
+	assert_int_equal(control_decode(slice_of((char[]){1, CONTROL_OUTBOX, 0}, 3), &c), ST_CORRUPT);
 	control_hello(&b, 1, slice_of(NULL, 0));
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
 	control_switch(&b, slice_of("", 0), generation, 1, other);
@@ -189,6 +198,19 @@ static void refused(void **state)
 	assert_true(slice_equal(c.filter, slice_str("a/#")) && slice_equal(c.device, slice_str("d")));
 	make_batch(&b, (const char *const[]){""}, 1, NULL, 0);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
+	control_probe(&b, 3, 0);
+	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
+	control_probe(&b, 3, CONTROL_PROBE_MAX + 1);
+	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);
+	control_probe(&b, 3, CONTROL_PROBE_MAX);
+	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_OK);
+	assert_true(c.type == CONTROL_PROBE && c.sequence == 3 && c.probes == CONTROL_PROBE_MAX);
+	control_probed(&b, 4, 1, true);
+	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_OK);
+	assert_true(c.type == CONTROL_PROBED && c.sequence == 4 && c.probes == 1 && c.tells_sent);
+	control_limit(&b, 1020);
+	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_OK);
+	assert_true(c.type == CONTROL_LIMIT && c.queue_limit == 1020);
 	static const struct message bad = {.topic = {"", 0}, .payload = {"", 0}, .client = {"", 0}};
 	make_batch(&b, two_filters, 2, &bad, 1);
 	assert_int_equal(control_decode(slice_of(b.data, b.len), &c), ST_CORRUPT);

@@ -368,13 +368,13 @@ static void test_released_later(void **state)
 	early = rig_publish(r, "dev/x", 2);
 	rig_subscribe(r, "a", GROUP, 2);
 	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
-	assert_false(devices_hold_released(r->devices, "a", slice_str("dev/x"), early.id));
+	assert_false(devices_hold_released(r->devices, "a", slice_str("dev/x"), slice_str("x"), early.id));
 	held = rig_publish(r, "dev/x", 2);
 	assert_int_equal(rig_switch(r, GROUP, generation, append_head(r->append)), CONTROL_DONE);
 	devices_tick(r->devices, false);
-	assert_true(devices_hold_released(r->devices, "a", slice_str("dev/x"), held.id));
+	assert_true(devices_hold_released(r->devices, "a", slice_str("dev/x"), slice_str("x"), held.id));
 	live = rig_publish(r, "dev/x", 2);
-	assert_false(devices_hold_released(r->devices, "a", slice_str("dev/x"), live.id));
+	assert_false(devices_hold_released(r->devices, "a", slice_str("dev/x"), slice_str("x"), live.id));
 	rig_free(r);
 }
 

@@ -169,7 +169,7 @@ static bool ask(int c, struct published *m, const struct current_message *curren
 {
 	bool hold = current ? rig_offer(w.rig, readers[c], current)
 		: devices_any_gated(w.rig->devices)
-			&& devices_hold_released(w.rig->devices, readers[c], slice_str(topics[m->topic]), m->id);
+			&& devices_hold_released(w.rig->devices, readers[c], slice_str(topics[m->topic]), slice_str("x"), m->id);
 
 	if (!hold) insert(c, m, false);
 	return hold;
