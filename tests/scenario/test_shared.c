@@ -262,7 +262,7 @@ static void test_seam(void **state)
 	for (size_t round = 1; round <= 20; round++) {
 		leave_all(m, 3);
 		world_wait_event(&w, "gone", GROUP, round);
-		publisher_pace(p, 4000);
+		publisher_pace(p, 1500); /* no more than members with 20 in flight take, where the broker tells */
 		publish_more(p, 100);
 		return_all(m, 3, GROUP, round % 3 ? 1 : 0);
 		world_wait_event(&w, "live", GROUP, round + 1);
