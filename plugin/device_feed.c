@@ -4,6 +4,7 @@
  */
 #include "config/topic.h"
 #include "plugin/device.h"
+#include "plugin/groups.h"
 #include "plugin/journal.h"
 
 #define BUSY_GAP_MS 5000 /* between two signs of life to the bridge for a batch that is being handed over */
@@ -121,7 +122,7 @@ void device_window_free(struct devices *d, struct device *dev)
 static void feed(struct devices *d, struct device *dev, enum window_moment moment)
 {
 	struct feeding x = {d, dev};
-	const struct window_calls calls = {qos_now, hand, marked, &x};
+	const struct window_calls calls = {qos_now, hand, marked, &x, &d->handed};
 
 	if (window_feed(dev->window, &calls, d->turn, moment)) dev->waiting_since_ms = d->deps.now_ms();
 }
@@ -245,6 +246,7 @@ bool devices_await(struct devices *d, const char *client)
 {
 	struct device *dev;
 
+	if (groups_await(d, client)) return true;
 	if (d->window_count == 0) return false;
 	dev = device_find(d, client);
 	return dev && dev->window;
@@ -254,7 +256,7 @@ void devices_sent(struct devices *d, const char *client, struct entry_id id, str
 {
 	struct device *dev = device_find(d, client);
 
-	if (!dev || !dev->window) return;
+	if (groups_sent(d, client, id, topic, payload, dev ? dev->window : NULL) || !dev || !dev->window) return;
 	(void)window_sent(dev->window, id, topic, payload);
 	count_dropped(d, dev);
 	if (window_waiting(dev->window) > 0) feed(d, dev, WINDOW_SENDING);

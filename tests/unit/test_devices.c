@@ -211,7 +211,7 @@ static void test_outside_the_grant(void **state)
 	rig_subscribe(r, "d1", "news/#", 1);
 	rig_expect_none(r);
 	assert_false(devices_any_gated(r->devices));
-	rig_subscribe(r, "d1", "$share/g/dev/#", 1);
+	rig_subscribe(r, "d1", "$share/g/news/#", 1);
 	rig_expect_none(r);
 	rig_subscribe(r, "d1", "#", 1);
 	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
