@@ -74,7 +74,8 @@ struct device {
 	bool exact_end;               /* the end of its connection leaves nothing in doubt */
 	bool broker_keeps;            /* while it ends: the broker keeps what it has of QoS 1 and 2 */
 	char *client, *user;
-	uint64_t overlap_ms;
+	uint64_t overlap_ms;       /* how far an unclean end of the connection reaches back */
+	uint64_t crash_overlap_ms; /* the same for an end of the broker, which takes a session that it keeps along */
 	struct entry_id generation;
 	struct entry_id last_passed;  /* newest id handed over by hold(), against overlapping subscriptions */
 	struct entry_id last_released; /* the same for QoS 2 messages released in PASS */

@@ -64,7 +64,8 @@ static enum status deliver(struct devices *d, struct member *m, const struct mes
 	enum delivery kind)
 {
 	const struct outlet *out = d->deps.outlet;
-	enum status st = out->deliver(out->ctx, m->sharer->client, message, qos, kind, m->sharer->v5);
+	static const struct mqtt5_extras v5 = {0}; /* a shared subscription's identifier is not kept */
+	enum status st = out->deliver(out->ctx, m->sharer->client, message, qos, kind, m->sharer->v5 ? &v5 : NULL);
 
 	if (st == ST_OK && kind == DELIVERY_BACKLOG) report_add(d->deps.report, redelivered, 1);
 	return st;
