@@ -114,9 +114,9 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	return false;
 }
 
-void core_published(struct core *core)
+void core_published(struct core *core, const char *client)
 {
-	guard_passed(&core->guard);
+	guard_passed(&core->guard, client);
 }
 
 void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,

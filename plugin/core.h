@@ -34,8 +34,8 @@ void core_reload(struct core *core);
 
 /* A publish by a client. False: refuse it, the publisher must be told no success. */
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties);
-/* No plugin has refused the publish that core_publish took last. */
-void core_published(struct core *core);
+/* No plugin has refused the publish of this client that core_publish took last. */
+void core_published(struct core *core, const char *client);
 /* Write check, before anybody has decided; `properties` as far as the broker shows them. */
 void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
 	const mosquitto_property *properties);
