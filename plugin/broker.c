@@ -264,17 +264,19 @@ static int on_message(int event, void *event_data, void *userdata)
 	(void)userdata;
 	if (!attached.core) return MOSQ_ERR_SUCCESS;
 	if (!core_publish(attached.core, ed->client, &m, ed->properties)) return refusal(ed->client);
-	if (!attached.passed_registered) core_published(attached.core);
+	if (!attached.passed_registered && m.client.data) core_published(attached.core, m.client.data);
 	return MOSQ_ERR_SUCCESS;
 }
 
 #if BROKER_HAS_EVENTS
 static int on_passed(int event, void *event_data, void *userdata)
 {
+	const struct mosquitto_evt_message *ed = event_data;
+	const char *id = mosquitto_client_id(ed->client);
+
 	(void)event;
-	(void)event_data;
 	(void)userdata;
-	if (attached.core) core_published(attached.core);
+	if (attached.core && id) core_published(attached.core, id);
 	return MOSQ_ERR_SUCCESS;
 }
 
