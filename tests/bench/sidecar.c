@@ -64,36 +64,39 @@ static void measure(struct bench *b, const char *variant, struct server *sidecar
 		(double)((long long)count - contest_take(c)), "messages");
 }
 
-static struct server *start_sidecar(struct bench *b, const char *name, const char *program, const char *script)
+static struct server *sidecar_new(struct bench *b, const char *name, const char *program, const char *script)
 {
 	struct scene *s = b->c.scene;
-	struct server *v = other_new(s, name, (const char *const[]){program, script,
-		scene_text(s, "%u", server_port(b->c.plain)), scene_text(s, "%u", server_port(b->c.redis)), NULL});
 
+	return other_new(s, name, (const char *const[]){program, script, scene_text(s, "%u", server_port(b->c.plain)),
+		scene_text(s, "%u", server_port(b->c.redis)), NULL});
+}
+
+/* A script says that it has subscribed by a key of its name. */
+static void measure_script(struct bench *b, const char *variant, struct server *v, const char *name)
+{
+	(void)store_integer(b->c.db, "DEL", name, NULL);
 	server_start(v);
 	wait_until(store_integer(b->c.db, "EXISTS", name, NULL) == 1, WAIT_MS, name);
-	return v;
+	measure(b, variant, v);
+	server_kill(v);
 }
 
 static void test_sidecar(void **state)
 {
 	struct bench b;
 	const char *node = getenv("MQR_BENCH_NODE");
+	struct server *in_python, *in_node = NULL;
 
 	contest_start(&b.c, *state, "", false);
 	b.to_plain = load_to(*state, b.c.plain);
 	b.to_plugin = load_to(*state, b.c.with_plugin);
+	in_python = sidecar_new(&b, "sidecar-python", "/usr/bin/python3", TEST_SOURCE_DIR "/tests/bench/peers/sidecar.py");
+	if (node && node[0]) in_node = sidecar_new(&b, "sidecar-node", "node", scene_text(*state, "%s/sidecar.mjs", node));
 	for (unsigned i = 0; i < rounds; i++) {
 		measure(&b, "plugin", NULL);
-		struct server *v = start_sidecar(&b, "sidecar-python", "/usr/bin/python3", TEST_SOURCE_DIR "/tests/bench/peers/sidecar.py");
-		measure(&b, "Python", v);
-		server_kill(v);
-		(void)store_integer(b.c.db, "DEL", "sidecar-python", NULL);
-		if (!node) continue;
-		v = start_sidecar(&b, "sidecar-node", "node", scene_text(*state, "%s/sidecar.mjs", node));
-		measure(&b, "Node", v);
-		server_kill(v);
-		(void)store_integer(b.c.db, "DEL", "sidecar-node", NULL);
+		measure_script(&b, "Python", in_python, "sidecar-python");
+		if (in_node) measure_script(&b, "Node", in_node, "sidecar-node");
 	}
 	scene_end(*state);
 }

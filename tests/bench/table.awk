@@ -66,7 +66,7 @@ END {
 	compared("QoS 0 publishes, no subscriber", "throughput", "plugin, QoS 0, no subscriber", " / s", "throughput", "plain, QoS 0, no subscriber", "Mosquitto", "")
 	compared("sustained mirror rate", "mirror", "plugin", " / s", "mirror", "redis-benchmark", "redis-benchmark", ">0.70")
 	compared("CPU seconds a million mirrored messages", "sidecar cpu", "plugin", "", "sidecar cpu", "Node", "Node sidecar", "<0.4")
-	compared("the same", "sidecar cpu", "plugin", "", "sidecar cpu", "Python", "Python sidecar", "<0.4")
+	compared("CPU seconds a million mirrored messages", "sidecar cpu", "plugin", "", "sidecar cpu", "Python", "Python sidecar", "<0.4")
 	alone("publish to Redis at half of that rate, p50", "publish to Redis", "p50", " ms", "")
 	alone("publish to Redis at half of that rate, p99", "publish to Redis", "p99", " ms", "<5")
 	alone("MESSAGE callback, p99.9, Redis up", "callback", "up, p99.9", " us", "<50")
