@@ -298,6 +298,12 @@ static void test_doubtful(void **state)
 	devices_deliveries_over(r->devices);
 	assert_int_equal(r->seen_count, 2);
 	assert_int_equal(seen_of(r, "a") >= 1, 1);
+	m = rig_publish(r, "dev/x", 1); /* a will's checks follow those of another message at once */
+	assert_true(rig_offer(r, "a", &m));
+	m = rig_publish(r, "dev/x", 1);
+	assert_true(rig_offer(r, "a", &m));
+	devices_deliveries_over(r->devices);
+	assert_int_equal(r->seen_count, 6);
 	rig_free(r);
 }
 
