@@ -370,7 +370,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	groups_fresh(d, client);
 	if (filter_is_shared(slice_str(filter), &inner)) {
 		/* Whatever it was as a device, it is that no more. */
-		if (dev && dev->state == DEVICE_AWAY && (client->clean || (dev->seen && !dev->resumed))) device_free(d, dev);
+		if (dev && dev->state == DEVICE_AWAY && (client->clean || (dev->seen && !dev->resumed))) device_discard(d, dev);
 		groups_subscribed(d, client, filter, qos);
 		return;
 	}

@@ -15,6 +15,7 @@ struct member {
 	struct sharer *sharer;
 	struct group *group;
 	uint8_t qos;
+	uint32_t subscription_id;
 	bool granted;                 /* a grant covers the group's filter for this client */
 	bool here;                    /* connected; else the broker keeps its session */
 	bool returned;                /* not here: its session has been taken up, or has ended */

@@ -110,6 +110,8 @@ enum group_verdict groups_hold(struct devices *d, const char *client, const stru
 	struct member *m = NULL;
 	size_t count;
 
+	/* Of another message: that one is over. */
+	if (d->groups->doubts && entry_id_compare(d->groups->doubts->doubt, current->id) != 0) groups_over(d);
 	HASH_FIND_STR(d->groups->sharers, client, s);
 	count = s ? members_for(s, topic, &m) : 0;
 	if (count == 0) return GROUP_NONE;

@@ -417,6 +417,7 @@ void groups_subscribed(struct devices *d, const struct client_info *client, cons
 
 	if (m && m->here && m->granted) { /* once more: nothing changes but the QoS */
 		m->qos = qos;
+		m->subscription_id = client->subscription_id;
 		return;
 	}
 	if (!m && d->groups->member_count >= DEVICES_MAX) return;
@@ -428,6 +429,7 @@ void groups_subscribed(struct devices *d, const struct client_info *client, cons
 		return;
 	}
 	m->qos = qos;
+	m->subscription_id = client->subscription_id;
 	come(d, m);
 }
 

@@ -298,6 +298,12 @@ static void test_doubtful(void **state)
 	devices_deliveries_over(r->devices);
 	assert_int_equal(r->seen_count, 2);
 	assert_int_equal(seen_of(r, "a") >= 1, 1);
+	m = rig_publish(r, "dev/x", 1); /* a will's checks follow those of another message at once */
+	assert_true(rig_offer(r, "a", &m));
+	m = rig_publish(r, "dev/x", 1);
+	assert_true(rig_offer(r, "a", &m));
+	devices_deliveries_over(r->devices);
+	assert_int_equal(r->seen_count, 6);
 	rig_free(r);
 }
 
@@ -378,6 +384,27 @@ static void test_released_later(void **state)
 	rig_free(r);
 }
 
+/* An MQTT 5 member reads for which of its subscriptions a message is. */
+static void test_subscription_identifier(void **state)
+{
+	struct rig *r = rig_new(1 << 20, mirrors, grants);
+	struct client_info a = rig_client("a");
+	struct message old = stored(100, 1);
+	struct entry_id generation;
+
+	(void)state;
+	a.v5 = true;
+	a.subscription_id = 7;
+	devices_subscribed(r->devices, &a, GROUP, 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	assert_int_equal(rig_batch(r, GROUP, generation, inner, &old, 1, old.id), CONTROL_DONE);
+	assert_int_equal(r->seen_count, 1);
+	assert_true(r->seen[0].v5);
+	assert_int_equal(r->seen[0].id_count, 1);
+	assert_int_equal(r->seen[0].ids[0], 7);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -391,6 +418,7 @@ int main(void)
 		cmocka_unit_test(test_bridge_away),
 		cmocka_unit_test(test_client_called_like_a_group),
 		cmocka_unit_test(test_released_later),
+		cmocka_unit_test(test_subscription_identifier),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
