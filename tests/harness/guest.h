@@ -81,6 +81,7 @@ void guest_pace(struct guest *p, unsigned ms);
 size_t guest_count(struct guest *p);
 struct received guest_message(struct guest *p, size_t index); /* valid until guest_clear */
 void guest_clear(struct guest *p);
+void guest_forget(struct guest *p, size_t n); /* the first n, which are there */
 /* Waits until the inbox holds at least n; ends the test (naming what came) otherwise. */
 void guest_wait(struct guest *p, size_t n, unsigned timeout_ms);
 bool guest_wait_quiet(struct guest *p, size_t n, unsigned timeout_ms); /* the same, telling by its result */
