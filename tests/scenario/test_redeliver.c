@@ -565,6 +565,30 @@ static void test_new_devices(void **state)
 	scene_end(scene);
 }
 
+/* Redis hangs: the same. */
+static void test_late_without_redis(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start(&w, scene, PLANT "hold_timeout 1s\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	guest_publish(p, "plant/1", "missed", 1);
+	server_pause(w.redis);
+	guest_connect(d);
+	guest_subscribe(d, "plant/#", 1);
+	guest_publish(p, "plant/1", "held", 1);
+	server_log_wait(w.broker, 0, "goes live without its backlog", WAIT_MS);
+	guest_publish(p, "plant/1", "live", 1);
+	guest_expect(d, 0, "live", NULL);
+	server_continue(w.redis);
+	guest_expect(d, 0, "live", "missed", "held", NULL);
+	scene_end(scene);
+}
+
 /* Bridge away: live after hold_timeout, and what was missed follows when it is back, marked. */
 static void test_late(void **state)
 {
@@ -775,6 +799,7 @@ int main(void)
 		scene_test(test_unsubscribe_forgets),
 		scene_test(test_new_devices),
 		scene_test(test_late),
+		scene_test(test_late_without_redis),
 		scene_test(test_bridge_restarted),
 		scene_test(test_broker_restarted),
 		scene_test(test_overlap),
