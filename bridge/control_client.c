@@ -107,7 +107,7 @@ static void begin(struct control_client *cc)
 	if (!mqtt_is_connected(cc->mqtt) || !redis_link_is_ready(cc->link)) return;
 	(void)uv_timer_stop(&cc->timer);
 	buf_clear(&cc->commands);
-	(void)key_make(&cc->key, cc->settings->prefix, KEY_TOKEN, slice_str(cc->settings->node));
+	(void)key_make(&cc->key, settings_keys(cc->settings), KEY_TOKEN, slice_str(cc->settings->node));
 	resp_begin(&cc->commands, 2);
 	resp_arg_str(&cc->commands, "GET");
 	resp_arg(&cc->commands, slice_of(cc->key.data, cc->key.len));

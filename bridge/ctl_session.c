@@ -32,7 +32,8 @@ const char *ctl_presence_text(enum ctl_presence presence)
 static redisReply *boot_end(struct ctl_redis *redis, const struct settings *settings, struct slice boot)
 {
 	struct buf key = {0};
-	struct slice argv[3] = {slice_str("HGET"), key_make(&key, settings->prefix, KEY_BOOTS, slice_str(settings->node)), boot};
+	struct slice argv[3] = {slice_str("HGET"), key_make_shard(&key, settings_keys(settings), KEY_BOOTS, 0,
+		slice_str(settings->node)), boot};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(redis, 3, argv);
 
 	buf_free(&key);
@@ -156,8 +157,8 @@ static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const r
 static uint64_t seen(struct ctl_redis *redis, const struct settings *settings, const char *client)
 {
 	struct buf key = {0};
-	struct slice argv[3] = {slice_str("ZSCORE"), key_make(&key, settings->prefix, KEY_SESSIONS, (struct slice){0}),
-		slice_str(client)};
+	struct slice argv[3] = {slice_str("ZSCORE"), key_make_beside(&key, settings_keys(settings), KEY_SESSIONS, slice_str(client),
+		(struct slice){0}), slice_str(client)};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(redis, 3, argv);
 	uint64_t ms = reply && reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
 
@@ -170,7 +171,7 @@ int ctl_session_read(struct ctl_redis *redis, struct ctl_reader *reader, const s
 	struct ctl_session *out)
 {
 	struct buf key = {0};
-	struct slice argv[2] = {slice_str("HGETALL"), key_make(&key, settings->prefix, KEY_SESSION, slice_str(client))};
+	struct slice argv[2] = {slice_str("HGETALL"), key_make(&key, settings_keys(settings), KEY_SESSION, slice_str(client))};
 	redisReply *hash = key.failed ? NULL : ctl_redis_command(redis, 2, argv);
 	char why[512], shown[256];
 	int code = CTL_OK;

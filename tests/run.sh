@@ -5,7 +5,8 @@ set -eu
 usage() {
 	cat <<'END'
 usage: sh tests/run.sh [--quick] [--matrix] [--sanitize] [--help]
-  --quick     (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no analysis, no browser, no examples
+  --quick     (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no analysis, no browser, no examples, no conformance
+              tests
   --matrix    then the other Debian releases (tests/matrix.sh), the package in clean chroots (tests/install.sh; root,
               debootstrap) and fuzzing (tests/fuzz.sh)
   --sanitize  only the sanitizers, over every unit and scenario test instead of the chosen ones
@@ -125,7 +126,7 @@ finish() {
 step "build (warnings are errors)"
 if [ "$sanitize_all" = 1 ]; then
 	echo "not needed"
-elif build build ""; then
+elif build build -DBENCH=ON; then
 	step "unit tests"
 	run_tests build 2 -L unit
 	step "scenario tests"
@@ -143,8 +144,8 @@ elif build build ""; then
 		step "metrics, alerts and dashboard with promtool, the status page with chromium"
 		sh tests/packages.sh prometheus chromium
 		run_tests build 1 -L extra
-		step examples
-		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh); then
+		step "examples; the benchmarks, in small"
+		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh tests/bench/run.sh); then
 			run_tests build 1 -L example
 		else
 			one_failed "packages of the examples"
@@ -198,6 +199,11 @@ if [ "$quick" != 1 ]; then
 	counted tests/analyse.sh
 	step "a minute of load with random kills"
 	counted tests/soak.sh --minutes 1
+fi
+
+if [ "$quick" != 1 ]; then
+	step "the broker's own tests, without and with the plugin"
+	counted tests/conformance.sh
 fi
 
 if [ "$matrix" = 1 ]; then

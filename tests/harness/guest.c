@@ -417,6 +417,32 @@ void guest_subscribe(struct guest *p, const char *filter, int qos)
 	scene_require(code == qos, "%s: subscribe %s: %d", p->id, filter, code);
 }
 
+void guest_subscribe_id(struct guest *p, const char *filter, int qos, uint32_t id)
+{
+	mosquitto_property *list = NULL;
+	int mid = 0, rc;
+
+	rc = mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, id);
+	scene_require(rc == MOSQ_ERR_SUCCESS, "%s: identifier %u: %s", p->id, id, mosquitto_strerror(rc));
+	rc = mosquitto_subscribe_v5(p->mosq, &mid, filter, qos, 0, list);
+	mosquitto_property_free_all(&list);
+	scene_require(rc == MOSQ_ERR_SUCCESS, "%s: subscribe %s: %s", p->id, filter, mosquitto_strerror(rc));
+	scene_require(guest_answer(p, mid) == qos, "%s: subscribe %s: refused", p->id, filter);
+}
+
+bool received_subscription_id(const struct received *r, uint32_t id)
+{
+	const mosquitto_property *at = r->properties;
+	uint32_t found = 0;
+	bool skip = false;
+
+	while ((at = mosquitto_property_read_varint(at, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, &found, skip))) {
+		if (id == 0 || found == id) return true;
+		skip = true;
+	}
+	return false;
+}
+
 void guest_subscribe_nowait(struct guest *p, const char *filter, int qos)
 {
 	(void)guest_subscribe_send(p, filter, qos);
