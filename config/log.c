@@ -25,6 +25,7 @@ void log_to(const struct log_sink *sink, enum log_level level, const char *fmt, 
 	log_printable(raw, strlen(raw), line, sizeof line);
 	size_t len = strlen(line);
 	/* vsnprintf cut it silently: say so, as log_printable does when escapes make it too long. */
+	/* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the NUL behind it stays */
 	if ((size_t)wanted >= sizeof raw && len == sizeof line - 1) memcpy(line + len - strlen(CUT), CUT, strlen(CUT));
 	sink->write(sink->ctx, level, line);
 }

@@ -24,7 +24,7 @@ enum field {
 	FIELD_WILL
 };
 
-#define NAME(text) {text, sizeof text - 1}
+#define NAME(text) {(text), sizeof(text) - 1}
 
 static const struct {
 	struct slice name;

@@ -102,6 +102,19 @@ targets() {
 step packages
 sh tests/packages.sh
 
+# counted SCRIPT OPTION...: a script of its own, whose last line is "N passed, N failed".
+counted() {
+	sh "$@" >"$out/counted" 2>&1 || true
+	cat "$out/counted"
+	line=$(tail -n 1 "$out/counted" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
+	if [ -n "$line" ]; then
+		passed=$((passed + ${line% *}))
+		failed=$((failed + ${line#* }))
+	else
+		one_failed "$1"
+	fi
+}
+
 # finish: the last line.
 finish() {
 	step result
@@ -182,20 +195,11 @@ if [ "$quick" != 1 ]; then
 	export MQR_VALGRIND
 	run_tests build 2 -R '^test_(mirror|trust)$'
 	unset MQR_VALGRIND
+	step "static analysis"
+	counted tests/analyse.sh
+	step "a minute of load with random kills"
+	counted tests/soak.sh --minutes 1
 fi
-
-# counted SCRIPT: a script of its own, whose last line is "N passed, N failed".
-counted() {
-	sh "$1" >"$out/counted" 2>&1 || true
-	cat "$out/counted"
-	line=$(tail -n 1 "$out/counted" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
-	if [ -n "$line" ]; then
-		passed=$((passed + ${line% *}))
-		failed=$((failed + ${line#* }))
-	else
-		one_failed "$1"
-	fi
-}
 
 if [ "$quick" != 1 ]; then
 	step "the broker's own tests, without and with the plugin"
