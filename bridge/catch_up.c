@@ -13,6 +13,7 @@
 #define TOO_FAR_WAIT_MS_MAX 500
 /* Tokens are gathered for this long before the next batch of a device with a rate. */
 #define RATE_SLICE_MS 50
+#define LIMIT_SLICE_MS 200 /* the same, for one that is held below the broker's limit */
 
 enum reading { READING_NONE, READING_CURSOR, READING_MARK, READING_CHUNK };
 
@@ -48,6 +49,7 @@ struct catch_up {
 	/* Token bucket, in thousandths of a message. */
 	uint64_t tokens, tokens_at_ms;
 	bool tokens_started;
+	uint32_t limit;
 };
 
 enum status catch_up_new(struct slice client, struct entry_id generation, struct catch_up **out)
@@ -326,30 +328,65 @@ static uint32_t rate_of(const struct catch_up *c)
 	return rate;
 }
 
+struct bucket {
+	uint64_t rate;                /* messages a second */
+	uint64_t first, need, most;   /* thousandths of a message */
+};
+
+/* Have all filters come as far as when they were subscribed to? What is left came live. */
+static bool came_live(const struct catch_up *c)
+{
+	for (size_t i = 0; i < c->filter_count; i++) {
+		if (above(c->filters[i].subscribed, c->filters[i].position)) return false;
+	}
+	return true;
+}
+
+/* False: as fast as it can be read. */
+static bool bucket(const struct catch_up *c, struct bucket *b)
+{
+	uint64_t rate = rate_of(c);
+
+	if (rate > 0) {
+		b->need = b->first = rate * RATE_SLICE_MS > 1000 ? rate * RATE_SLICE_MS : 1000;
+		b->most = b->need * 2;
+	} else if (c->limit > 0) {
+		rate = c->limit / (came_live(c) ? 5 : 20) + 1;
+		b->need = rate * LIMIT_SLICE_MS > 1000 ? rate * LIMIT_SLICE_MS : 1000;
+		b->first = b->most = c->limit > 1 ? (uint64_t)c->limit * 1000 / 2 : 1000;
+		if (b->need > b->most) b->need = b->most;
+	}
+	b->rate = rate;
+	return rate > 0;
+}
+
 /* How many messages may go now; 0: not before *until_ms. */
 static size_t tokens_take(struct catch_up *c, uint64_t now_ms, uint64_t *until_ms)
 {
-	uint64_t rate = rate_of(c);
-	uint64_t need, cap, elapsed;
+	uint64_t elapsed;
+	struct bucket b;
 
-	if (rate == 0) return CONTROL_BATCH_MESSAGES_MAX;
-	need = rate * RATE_SLICE_MS > 1000 ? rate * RATE_SLICE_MS : 1000;
-	cap = need * 2;
+	if (!bucket(c, &b)) return CONTROL_BATCH_MESSAGES_MAX;
 	if (!c->tokens_started) {
-		c->tokens = need;
+		c->tokens = b.first;
 		c->tokens_at_ms = now_ms;
 		c->tokens_started = true;
 	}
 	elapsed = now_ms > c->tokens_at_ms ? now_ms - c->tokens_at_ms : 0;
 	if (elapsed > 60000) elapsed = 60000;
-	c->tokens += elapsed * rate;
+	c->tokens += elapsed * b.rate;
 	c->tokens_at_ms = now_ms;
-	if (c->tokens > cap) c->tokens = cap;
-	if (c->tokens < need) {
-		*until_ms = now_ms + (need - c->tokens + rate - 1) / rate;
+	if (c->tokens > b.most) c->tokens = b.most;
+	if (c->tokens < b.need) {
+		*until_ms = now_ms + (b.need - c->tokens + b.rate - 1) / b.rate;
 		return 0;
 	}
 	return c->tokens / 1000 < CONTROL_BATCH_MESSAGES_MAX ? (size_t)(c->tokens / 1000) : CONTROL_BATCH_MESSAGES_MAX;
+}
+
+void catch_up_limit(struct catch_up *c, uint32_t limit)
+{
+	c->limit = limit;
 }
 
 /* --- what to do next ------------------------------------------------------------------------------------------- */

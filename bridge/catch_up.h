@@ -88,6 +88,11 @@ struct slice catch_up_client(const struct catch_up *c);
 struct entry_id catch_up_generation(const struct catch_up *c);
 const struct catch_up_filter *catch_up_filters(const struct catch_up *c, size_t *count);
 
+/* The broker takes at most so many messages at once for this device and tells nothing of what it has read (0: no limit).
+ * A filter without a rate then begins with half of that, and goes on with a twentieth of it a second, a fifth for what
+ * came after the device did: so nothing is lost unless the device reads still slower. */
+void catch_up_limit(struct catch_up *c, uint32_t limit);
+
 /* What to do now. The machine takes it as done: a read is under way until it is answered, a batch counts as sent. */
 struct catch_up_action catch_up_next(struct catch_up *c, uint64_t now_ms);
 

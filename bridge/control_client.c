@@ -160,6 +160,9 @@ void control_client_message(struct control_client *cc, struct slice topic, struc
 		/* Before WELCOME it answers what is void already. */
 		if (cc->state == OPEN) cc->calls.ack(cc->calls.ctx, &c);
 		break;
+	case CONTROL_PROBED:
+		if (cc->state == OPEN) cc->calls.probed(cc->calls.ctx, &c);
+		break;
 	default:
 		break;
 	}

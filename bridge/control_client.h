@@ -23,6 +23,7 @@ struct control_calls {
 	/* No commands until the next `open`. */
 	void (*shut)(void *ctx);
 	void (*ack)(void *ctx, const struct control_command *ack); /* borrowed */
+	void (*probed)(void *ctx, const struct control_command *probed); /* borrowed */
 	/* The plugin has seen a larger fencing number than ours. From within a callback of the MQTT library. */
 	void (*overtaken)(void *ctx);
 	void *ctx;

@@ -124,6 +124,10 @@ static void gather_plugin(struct report_view *v)
 	if (reply) freeReplyObject(reply);
 	v->status = ask(v, "HGETALL", KEY_STATUS, node);
 	v->status_ms = ctl_books_number(v->status, "time");
+	if (ctl_books_number(v->status, "queue_limit") > 0) {
+		warn(v, "the broker takes at most %" PRIu64 " messages at once for one device and drops the rest: set "
+			"max_queued_messages 0 in mosquitto.conf", ctl_books_number(v->status, "queue_limit"));
+	}
 	if (v->status_ms == 0) {
 		warn(v, "the plugin has not reported: no status of node %s (is it loaded, with this redis_url, prefix, node?)",
 			v->settings->node);

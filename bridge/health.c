@@ -44,6 +44,7 @@ void health_judge(const struct vitals *v, const struct plugin_status *plugin, ui
 	if (!v->broker_connected) complain(out, "the broker is not reachable");
 	else if (v->redis_ready && !v->plugin_open) complain(out, "the plugin has not accepted the bridge's greeting");
 	if (v->redis_ready && v->broker_connected) judge_report(out, plugin, now_ms);
+	if (!plugin_status_get(plugin, "queue_limit", &out->queue_limit)) out->queue_limit = 0;
 }
 
 void health_json(const struct vitals *v, const struct health *h, struct buf *out)
@@ -53,6 +54,11 @@ void health_json(const struct vitals *v, const struct health *h, struct buf *out
 	for (size_t i = 0; i < h->count; i++) {
 		if (i > 0) buf_append_str(out, ",");
 		json_string(out, slice_str(h->reasons[i]));
+	}
+	buf_append_str(out, "],\"warnings\":[");
+	if (h->queue_limit > 0) {
+		buf_printf(out, "\"the broker takes at most %llu messages at once for one device and drops the rest: set "
+			"max_queued_messages 0\"", (unsigned long long)h->queue_limit);
 	}
 	buf_append_str(out, "]}");
 }

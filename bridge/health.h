@@ -17,11 +17,12 @@ struct health {
 	bool ready;
 	size_t count;
 	char reasons[HEALTH_REASONS_MAX][256];
+	uint64_t queue_limit; /* it serves, but the broker drops what exceeds so many messages for one device; 0: no */
 };
 
 /* `now_ms`: the clock that plugin_status_take was given. */
 void health_judge(const struct vitals *v, const struct plugin_status *plugin, uint64_t now_ms, struct health *out);
-/* {"status":"ready","role":"active","reasons":[]} */
+/* {"status":"ready","role":"active","reasons":[],"warnings":[]} */
 void health_json(const struct vitals *v, const struct health *h, struct buf *out);
 
 #endif

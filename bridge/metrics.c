@@ -63,6 +63,8 @@ static const struct {
 	{"redelivered", "redelivered_total", "counter", "Messages handed to the broker for one device."},
 	{"broker_dropped", "redelivery_broker_dropped_total", "counter",
 		"Messages the broker dropped from a device's full queue; they were handed over again (Mosquitto 2.1)."},
+	{"queue_limit", "broker_queue_limit", "gauge",
+		"Messages the broker takes at once for one device, dropping the rest; 0: more than it is ever given (set max_queued_messages 0)."},
 	{"held", "held_total", "counter", "Live messages held back from a device that catches up."},
 	{"queued_bytes", "journal_used_bytes", "gauge", "Bytes of the journal in use."},
 	{"journal_size", "journal_size_bytes", "gauge", "Size of the journal."},
@@ -216,6 +218,7 @@ static void write_redelivery(const struct vitals *v, struct buf *out)
 	labelled(out, "redelivery_skipped_total", "reason", "oversize", c->oversize);
 	single(out, "redelivery_unacked_bytes", "gauge", "Bytes sent that the plugin has not acknowledged.",
 		c->unacked_bytes);
+	single(out, "redelivery_pace", "gauge", "Messages a second that may go at present, over all devices.", c->pace);
 	single(out, "redelivery_gaps_total", "counter", "Catch-ups that found messages removed by retention.", c->gaps);
 	single(out, "redelivery_gap_messages_total", "counter", "Messages they missed by that, at most.", c->gap_messages);
 	single(out, "redelivery_gaps_unknown_total", "counter", "Those of them that miss an unknown number more.",

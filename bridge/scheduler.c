@@ -17,13 +17,13 @@
 #include "bridge/fetch.h"
 #include "bridge/gap_report.h"
 
-#define TICK_MS 20
+#define TICK_MS 10
+#define PACE_MS 1
 #define RUNS_A_TURN 64
 #define RETRY_MS 200
 #define STEAL_IDLE_MS 50
 #define WATCH_MS 1000
 #define BATCH_BYTES_MIN 1024
-#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 /* A device's batches are halved when one takes longer than this to be handed over, and doubled when it was quick: what is
  * under way for the slow must not take the room of others. */
 #define ACK_SLOW_MS 1000
@@ -32,6 +32,7 @@
 #define SHARE_LEAST 6
 #define SHARE_COUNT_MIN 8
 #define SHARE_BYTES_MIN 4096
+#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
 #define DEBT_KEEP_MS 1000
 
 enum queue {
@@ -72,8 +73,9 @@ struct scheduler {
 	struct device *devices;
 	struct device *queues[QUEUE_COUNT];
 	uv_idle_t turn;
-	uv_timer_t tick;
+	uv_timer_t tick, paced;
 	bool open, turning, ticking;
+	uint32_t queue_limit;
 	bool again; /* asked for; done at the next tick */
 	uint64_t watched_ms;
 	size_t fetches;
@@ -92,6 +94,11 @@ static uint64_t wall_ms(void)
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t now_us(void)
+{
+	return uv_hrtime() / 1000;
 }
 
 static uint64_t now_ms(const struct scheduler *s)
@@ -175,6 +182,7 @@ static struct device *device_new(struct scheduler *s, const struct device_event 
 		free(d);
 		return NULL;
 	}
+	catch_up_limit(d->machine, s->queue_limit);
 	d->scheduler = s;
 	d->began_ms = now_ms(s);
 	d->share = SHARE_FIRST;
@@ -393,6 +401,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 	struct catch_up_action a;
 
 	d->fetching = false;
+	pace_read(s->deps.pace, chunk->count);
 	move(d, QUEUE_READY);
 	if (chunk->st != ST_OK) {
 		catch_up_read_failed(d->machine, now_ms(s) + RETRY_MS);
@@ -439,6 +448,28 @@ static size_t at_least(size_t part, size_t whole, size_t least)
 	return whole < least ? whole : least;
 }
 
+static size_t at_most(size_t n, size_t most)
+{
+	return n < most ? n : most;
+}
+
+static void on_paced(uv_timer_t *timer)
+{
+	struct scheduler *s = timer->data;
+	size_t room = pace_room(s->deps.pace, now_us());
+
+	for (size_t i = 0; i < room && s->queues[QUEUE_STALLED]; i++) move(s->queues[QUEUE_STALLED], QUEUE_READY);
+	if (room == 0 && s->queues[QUEUE_STALLED]) (void)uv_timer_start(&s->paced, on_paced, PACE_MS, 0);
+}
+
+/* May one more be read? If not, it will be looked at again in a moment. */
+static bool pace_allows(struct scheduler *s)
+{
+	if (pace_take(s->deps.pace, now_us())) return true;
+	if (!uv_is_active((uv_handle_t *)&s->paced)) (void)uv_timer_start(&s->paced, on_paced, PACE_MS, 0);
+	return false;
+}
+
 static void start_fetch(struct device *d, const struct catch_up_action *a)
 {
 	struct scheduler *s = d->scheduler;
@@ -447,7 +478,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 	const struct catch_up_filter *filters = catch_up_filters(d->machine, &count);
 
 	if (a->begin) fetch_drop(d);
-	if (s->unacked_bytes >= SCHEDULER_BYTES_MAX || (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX)) {
+	if (s->unacked_bytes >= SCHEDULER_BYTES_MAX || (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX) || !pace_allows(s)) {
 		struct catch_up_action later = *a;
 
 		later.begin = anew;
@@ -466,7 +497,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 	}
 	move(d, QUEUE_NONE);
 	d->fetching = true;
-	fetch_step(d->fetch, at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN),
+	fetch_step(d->fetch, at_most(at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN), pace_batch(s->deps.pace)),
 		at_least(s->batch_bytes >> d->share, s->batch_bytes, SHARE_BYTES_MIN), on_chunk, d);
 }
 
@@ -561,6 +592,7 @@ static void on_tick(uv_timer_t *timer)
 	struct device *d, *next;
 	uint64_t now = now_ms(s);
 
+	s->deps.turned(s->deps.ctx);
 	watch(s);
 	if (s->again) {
 		s->again = false;
@@ -593,7 +625,8 @@ enum status scheduler_new(const struct scheduler_deps *deps, struct scheduler **
 	s->batch_bytes = CONTROL_BATCH_BYTES_MAX;
 	(void)uv_idle_init(deps->loop, &s->turn);
 	(void)uv_timer_init(deps->loop, &s->tick);
-	s->turn.data = s->tick.data = s;
+	(void)uv_timer_init(deps->loop, &s->paced);
+	s->turn.data = s->tick.data = s->paced.data = s;
 	*out = s;
 	return ST_OK;
 }
@@ -606,9 +639,13 @@ void scheduler_reset(struct scheduler *s)
 	s->again = false;
 }
 
-void scheduler_open(struct scheduler *s, bool open)
+void scheduler_open(struct scheduler *s, bool open, uint32_t queue_limit)
 {
+	struct device *d, *next;
+
 	s->open = open;
+	s->queue_limit = queue_limit;
+	HASH_ITER(hh, s->devices, d, next) catch_up_limit(d->machine, queue_limit);
 	kick(s);
 }
 
@@ -661,6 +698,11 @@ bool scheduler_serves(struct scheduler *s, struct slice client)
 	return device_find(s, client) != NULL;
 }
 
+bool scheduler_is_busy(const struct scheduler *s)
+{
+	return s->devices != NULL;
+}
+
 static void pace(struct device *d, uint64_t took_ms)
 {
 	if (took_ms > ACK_SLOW_MS && d->share < SHARE_LEAST) d->share++;
@@ -693,6 +735,7 @@ struct scheduler_counts scheduler_count(const struct scheduler *s)
 	c.malformed = s->env.malformed;
 	c.expired = s->env.expired;
 	c.unacked_bytes = s->unacked_bytes;
+	c.pace = pace_rate(s->deps.pace);
 	return c;
 }
 
@@ -755,9 +798,10 @@ void scheduler_close(struct scheduler *s, void (*closed)(void *ctx), void *ctx)
 	if (s->closing) return;
 	scheduler_reset(s);
 	s->open = false;
-	s->closing = 2;
+	s->closing = 3;
 	s->closed = closed;
 	s->closed_ctx = ctx;
 	uv_close((uv_handle_t *)&s->turn, part_closed);
 	uv_close((uv_handle_t *)&s->tick, part_closed);
+	uv_close((uv_handle_t *)&s->paced, part_closed);
 }

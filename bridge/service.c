@@ -12,6 +12,7 @@
 #include "bridge/lock.h"
 #include "bridge/mqtt.h"
 #include "bridge/outbox.h"
+#include "bridge/probe.h"
 #include "bridge/requests.h"
 #include "bridge/scheduler.h"
 #include "bridge/web.h"
@@ -25,6 +26,8 @@ struct service {
 	struct mqtt *mqtt;
 	struct control_client *control;
 	struct scheduler *scheduler;
+	struct pace pace;
+	struct probe *probe;
 	struct housekeeping *housekeeping;
 	struct outbox *outbox;
 	void (*read_again)(void *ctx, struct slice rules);
@@ -178,7 +181,7 @@ static void on_opening(void *ctx)
 {
 	struct service *b = ctx;
 
-	scheduler_open(b->scheduler, false);
+	scheduler_open(b->scheduler, false, 0);
 	scheduler_reset(b->scheduler);
 	if (!b->closing) housekeeping_open(b->housekeeping, false);
 }
@@ -187,17 +190,32 @@ static void on_open(void *ctx)
 {
 	struct service *b = ctx;
 
-	scheduler_open(b->scheduler, true);
+	if (!b->closing) probe_open(b->probe, true); /* devices are served when it has found out */
 	events_requests(b->events, true);
 	if (!b->closing) housekeeping_open(b->housekeeping, true);
+}
+
+static void on_limit_found(void *ctx, uint32_t limit)
+{
+	struct service *b = ctx;
+
+	scheduler_open(b->scheduler, true, limit);
+}
+
+static void on_probed(void *ctx, const struct control_command *probed)
+{
+	struct service *b = ctx;
+
+	if (!b->closing) probe_answer(b->probe, probed);
 }
 
 static void on_shut(void *ctx)
 {
 	struct service *b = ctx;
 
-	scheduler_open(b->scheduler, false);
+	scheduler_open(b->scheduler, false, 0);
 	if (b->closing) return;
+	probe_open(b->probe, false);
 	events_requests(b->events, false);
 	requests_reset(b->requests);
 	housekeeping_open(b->housekeeping, false);
@@ -240,6 +258,13 @@ static void begin_anew(void *ctx)
 	control_client_again(b->control);
 }
 
+static void scheduler_turned(void *ctx)
+{
+	struct service *b = ctx;
+
+	probe_turn(b->probe);
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
 static enum status make_scheduler(struct service *b, uv_loop_t *loop)
@@ -249,13 +274,30 @@ static enum status make_scheduler(struct service *b, uv_loop_t *loop)
 		.settings = b->settings,
 		.log = b->log,
 		.link = b->link,
+		.pace = &b->pace,
 		.send = send_command,
 		.events_position = events_at,
+		.turned = scheduler_turned,
 		.again = begin_anew,
 		.ctx = b,
 	};
 
 	return scheduler_new(&deps, &b->scheduler);
+}
+
+static bool redelivers(void *ctx)
+{
+	struct service *b = ctx;
+
+	return scheduler_is_busy(b->scheduler);
+}
+
+static enum status make_probe(struct service *b, uv_loop_t *loop)
+{
+	struct probe_deps deps = {.loop = loop, .log = b->log, .pace = &b->pace, .send = send_command, .busy = redelivers,
+		.found = on_limit_found, .ctx = b};
+
+	return probe_new(&deps, &b->probe);
 }
 
 static enum status make_requests(struct service *b)
@@ -336,7 +378,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	struct mqtt_events on_mqtt = {.connected = on_mqtt_connected, .lost = on_mqtt_lost, .message = on_mqtt_message,
 		.may_connect = may_connect};
 	struct control_calls on_control = {.opening = on_opening, .open = on_open, .shut = on_shut, .ack = on_ack,
-		.overtaken = on_overtaken};
+		.probed = on_probed, .overtaken = on_overtaken};
 	struct service *b = calloc(1, sizeof(*b));
 	enum status st;
 
@@ -350,6 +392,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	if (st == ST_OK) st = mqtt_new(loop, settings, log, &on_mqtt, &b->mqtt);
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);
 	if (st == ST_OK) st = make_scheduler(b, loop);
+	if (st == ST_OK) st = make_probe(b, loop);
 	if (st == ST_OK) st = make_housekeeping(b, loop);
 	if (st == ST_OK) st = outbox_new(loop, settings, log, may_connect, b, &b->outbox);
 	if (st == ST_OK) st = make_requests(b);
@@ -405,6 +448,7 @@ void service_close(struct service *b)
 	if (b->outbox) outbox_close(b->outbox, NULL, NULL);
 	if (b->housekeeping) housekeeping_close(b->housekeeping, NULL, NULL);
 	if (b->control) control_client_close(b->control, NULL, NULL);
+	if (b->probe) probe_close(b->probe, NULL, NULL);
 	if (b->scheduler) scheduler_close(b->scheduler, NULL, NULL);
 	if (b->mqtt) mqtt_close(b->mqtt, NULL, NULL);
 	if (b->events) events_close(b->events, NULL, NULL);

@@ -77,6 +77,16 @@ static void read_members(struct reader *r, struct control_command *c)
 		c->from = read_id(r);
 		c->last = reader_u64(r);
 		return;
+	case CONTROL_PROBE:
+	case CONTROL_PROBED:
+		c->sequence = reader_u32(r);
+		c->probes = reader_u16(r);
+		if (c->probes == 0 || c->probes > CONTROL_PROBE_MAX) r->failed = true;
+		if (c->type == CONTROL_PROBED) c->tells_sent = reader_u8(r) != 0;
+		return;
+	case CONTROL_LIMIT:
+		c->queue_limit = reader_u32(r);
+		return;
 	case CONTROL_OUTBOX:
 	case CONTROL_GUARDED:
 		return;
@@ -167,6 +177,27 @@ void control_replay(struct buf *out, struct slice device, uint32_t sequence, str
 	buf_lenslice(out, filter);
 	write_id(out, from);
 	buf_u64(out, last);
+}
+
+void control_probe(struct buf *out, uint32_t sequence, uint16_t count)
+{
+	begin(out, CONTROL_PROBE);
+	buf_u32(out, sequence);
+	buf_u16(out, count);
+}
+
+void control_probed(struct buf *out, uint32_t sequence, uint16_t count, bool tells_sent)
+{
+	begin(out, CONTROL_PROBED);
+	buf_u32(out, sequence);
+	buf_u16(out, count);
+	buf_u8(out, tells_sent);
+}
+
+void control_limit(struct buf *out, uint32_t queue_limit)
+{
+	begin(out, CONTROL_LIMIT);
+	buf_u32(out, queue_limit);
 }
 
 void control_outbox(struct buf *out)

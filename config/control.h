@@ -23,6 +23,7 @@
 #define CONTROL_BATCH_MESSAGES_MAX 512
 #define CONTROL_BATCH_BYTES_MAX (256 * 1024) /* soft: one larger message makes a batch of its own */
 #define CONTROL_FILTERS_MAX 1024
+#define CONTROL_PROBE_MAX 5000
 #define CONTROL_REFUSED_FENCE "another bridge has taken over" /* the reason of REFUSED for a smaller fence */
 
 enum control_type {
@@ -31,12 +32,15 @@ enum control_type {
 	CONTROL_BATCH = 2, /* device text, generation id, sequence u32, upto id, filters, messages */
 	CONTROL_SWITCH = 3, /* device text, generation id, sequence u32, upto id */
 	CONTROL_REPLAY = 4, /* device text, generation id (zero), sequence u32, filter text, from id, last u64 */
-	CONTROL_OUTBOX = 5, /* no members */
+	CONTROL_PROBE = 5, /* sequence u32, count u16 */
+	CONTROL_LIMIT = 6, /* queue limit u32 */
+	CONTROL_OUTBOX = 7, /* no members */
 	/* plugin -> bridge */
 	CONTROL_WELCOME = 65, /* boot id */
 	CONTROL_REFUSED = 66, /* reason text */
 	CONTROL_ACK = 67, /* device text, generation id, sequence u32, result u8, head id */
-	CONTROL_GUARDED = 68, /* no members */
+	CONTROL_PROBED = 68, /* sequence u32, count u16, tells sent u8 */
+	CONTROL_GUARDED = 69, /* no members */
 };
 
 enum control_result {
@@ -54,6 +58,10 @@ enum control_result {
 /* BATCH: every message up to `upto` that matches one of `filters` is now delivered; messages may be none (progress only).
  * REPLAY: everything that matches `filter` and is newer than `from`, or the newest `last` (if not 0), is to be given to the
  * device once more. Its ACK has generation zero.
+ * PROBE: answered at once with `count` times PROBED (1 to CONTROL_PROBE_MAX), QoS 1, each addressed to the bridge as redelivery is to
+ * a device, so that those which arrive tell how many the broker takes at once for one client; and the time of a single one, how long
+ * the broker is busy at a stretch. Where the plugin sees what the broker sends (2.1) only one comes, and says so.
+ * LIMIT: so many were found; 0: none of CONTROL_PROBE_MAX was lost.
  * SWITCH: everything up to `upto` is delivered for all filters of the device; go live.
  * OUTBOX comes from the outbox's connection, not the bridge's, and needs no token, as it concerns that connection alone:
  * when it is new, and when every publish that was under way is answered after one was refused. GUARDED answers it: from now
@@ -78,6 +86,9 @@ struct control_command {
 	struct slice reason;     /* REFUSED */
 	enum control_result result; /* ACK */
 	struct entry_id head;    /* ACK: newest id given out */
+	uint16_t probes;         /* PROBE, PROBED: count */
+	bool tells_sent;         /* PROBED */
+	uint32_t queue_limit;    /* LIMIT */
 };
 
 enum status control_decode(struct slice payload, struct control_command *c) MUST_CHECK;
@@ -90,6 +101,9 @@ void control_switch(struct buf *out, struct slice device, struct entry_id genera
 	struct entry_id upto);
 void control_replay(struct buf *out, struct slice device, uint32_t sequence, struct slice filter, struct entry_id from,
 	uint64_t last);
+void control_probe(struct buf *out, uint32_t sequence, uint16_t count);
+void control_probed(struct buf *out, uint32_t sequence, uint16_t count, bool tells_sent);
+void control_limit(struct buf *out, uint32_t queue_limit);
 void control_outbox(struct buf *out);
 void control_guarded(struct buf *out);
 void control_welcome(struct buf *out, struct entry_id boot);

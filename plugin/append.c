@@ -136,6 +136,7 @@ static enum status write_body(struct append *a, enum journal_type type, const ch
 	if (!body) return ST_FULL;
 	memcpy(body, data, len);
 	*id = commit(a, len);
+	a->wake(a->ctx); /* a device waits: the writer is not to let messages gather */
 	return ST_OK;
 }
 

@@ -13,7 +13,7 @@
 
 struct append;
 
-/* Borrows journal and report. `wake` is called when the consumer sleeps. */
+/* Borrows journal and report. `wake` is called when the consumer sleeps, and with every event. */
 enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
 	struct append **out) MUST_CHECK;
 void append_free(struct append *a);

@@ -35,6 +35,7 @@ static bool in_redis(struct assurance *a)
 	if (a->away && confirm_position(a->confirm) > a->away_position) a->away = false;
 	bool ready = report_get(a->report, redis_ready) != 0;
 	unsigned limit_ms = ready && !a->away ? ASSURANCE_WAIT_MS : ASSURANCE_AWAY_MS;
+	a->hurry(a->ctx);
 	if (confirm_wait(a->confirm, journal_head(a->journal), limit_ms)) {
 		a->away = false;
 		works(a, &a->redis, "redis: confirms in time again");

@@ -36,6 +36,8 @@ struct assurance {
 	struct report *report;
 	const struct log_sink *log;
 	uint64_t (*now_ms)(void);
+	void (*hurry)(void *ctx); /* the writer, which may be letting messages gather */
+	void *ctx;
 	struct assurance_failure disk, redis;
 	uint64_t away_position; /* confirmed at the last time-out */
 	bool away;

@@ -13,6 +13,7 @@
 struct books {
 	_Atomic uint64_t column[BOOKS_COLUMNS][BOOKS_PAGES];
 	_Atomic bool listed[BOOKS_PAGES];
+	_Atomic size_t end; /* behind the last rule listed; BOOKS_NO_RULE aside */
 };
 
 enum status books_new(struct books **out)
@@ -35,7 +36,12 @@ static uint16_t page_of(uint16_t rule)
 
 void books_list(struct books *b, uint16_t rule)
 {
-	atomic_store_explicit(&b->listed[page_of(rule)], true, memory_order_relaxed);
+	uint16_t page = page_of(rule);
+	size_t end = atomic_load_explicit(&b->end, memory_order_relaxed);
+	/* Either thread may list one; the larger end stays. */
+	while (page != BOOKS_NO_RULE && page >= end &&
+		!atomic_compare_exchange_weak_explicit(&b->end, &end, page + 1u, memory_order_relaxed, memory_order_relaxed)) {}
+	atomic_store_explicit(&b->listed[page], true, memory_order_release); /* and its end with it */
 }
 
 void books_add(struct books *b, uint16_t rule, enum books_column column)
@@ -99,10 +105,11 @@ void books_sample(const struct books *b, struct books_sample *out)
 uint64_t books_total(const struct books *b, enum books_column column)
 {
 	uint64_t sum = 0;
-	for (size_t page = 0; page < BOOKS_PAGES; page++) {
+	size_t end = atomic_load_explicit(&b->end, memory_order_acquire);
+	for (size_t page = 0; page < end; page++) {
 		sum += read_column(b, column, page);
 	}
-	return sum;
+	return sum + read_column(b, column, BOOKS_NO_RULE);
 }
 
 const char *books_reason_name(enum books_reason reason)

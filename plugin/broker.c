@@ -224,11 +224,11 @@ static int on_acl_first(int event, void *event_data, void *userdata)
 	if (ed->access == MOSQ_ACL_READ
 		&& core_read_check(attached.core, id, slice_str(ed->topic), slice_of(ed->payload, ed->payloadlen), ed->qos))
 		return MOSQ_ERR_ACL_DENIED;
-	if (ed->access == MOSQ_ACL_WRITE) {
+	if (ed->access == MOSQ_ACL_WRITE && core_write_check(attached.core, ed->client)) {
 		struct client_info client = info_of(ed->client);
 		struct message m = message_of(ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
 
-		core_write_check(attached.core, ed->client, &client, &m, ed->properties);
+		core_will_check(attached.core, ed->client, &client, &m, ed->properties);
 	}
 	return PASS_ON;
 }
@@ -394,13 +394,15 @@ static int on_message_out(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_message *ed = event_data;
 	const char *client = mosquitto_client_id(ed->client);
+	struct slice payload = slice_of(ed->payload ? ed->payload : "", ed->payloadlen);
 	struct entry_id id = ENTRY_ID_ZERO;
 
 	(void)event;
 	(void)userdata;
-	if (!attached.core || !client || !ed->topic || !core_awaits(attached.core, client)) return MOSQ_ERR_SUCCESS;
+	if (!attached.core || !client || !ed->topic) return MOSQ_ERR_SUCCESS;
+	if (!core_awaits(attached.core, client, slice_str(ed->topic), payload)) return MOSQ_ERR_SUCCESS;
 	(void)properties_id(ed->properties, &id);
-	core_sent(attached.core, client, id, slice_str(ed->topic), slice_of(ed->payload ? ed->payload : "", ed->payloadlen));
+	core_sent(attached.core, client, id, slice_str(ed->topic), payload);
 	return MOSQ_ERR_SUCCESS;
 }
 

@@ -119,15 +119,21 @@ void core_published(struct core *core, const char *client)
 	guard_passed(&core->guard, client);
 }
 
-void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
-	const mosquitto_property *properties)
+bool core_write_check(struct core *core, const void *handle)
 {
-	struct message will = *m;
 	bool expected = wills_expected(core->wills, handle);
 
 	settle(core);
 	deliveries_over(core);
-	if (!expected || routes_find(core->routes, m->topic).count == 0) return;
+	return expected;
+}
+
+void core_will_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
+	const mosquitto_property *properties)
+{
+	struct message will = *m;
+
+	if (routes_find(core->routes, m->topic).count == 0) return;
 	will.will = true;
 	if (properties && properties_read(properties, wall_ms(), &will, &core->properties) != ST_OK) return;
 	if (wills_keep(core->wills, &will) != ST_OK) return;
@@ -148,15 +154,17 @@ void core_write_granted(struct core *core, const void *handle)
 }
 
 /* A read check of the will under way proves that it was allowed. */
-static bool will_read_check(struct core *core, const char *client)
+static bool will_read_check(struct core *core, const char *client, struct slice topic, struct slice payload)
 {
 	struct current_message will;
 
 	if (!core->will_mirrored) mirror_will(core);
-	if (entry_id_is_zero(core->will_id) || !devices_any_gated(core->devices)) return false;
+	if (entry_id_is_zero(core->will_id) || !devices_check_reads(core->devices)) return false;
 	will.id = core->will_id;
 	will.message = *wills_kept(core->wills);
 	will.message.id = core->will_id;
+	will.message.topic = topic;
+	will.message.payload = payload;
 	return devices_hold(core->devices, client, &will);
 }
 
@@ -177,9 +185,9 @@ bool core_read_check(struct core *core, const char *client, struct slice topic, 
 	if (core->watch.pending || core->will_granted) settle(core);
 	released = qos == 2 && qos2_released(core->qos2, topic, &id);
 	if (is_current(core, topic, payload))
-		return devices_any_gated(core->devices) && devices_hold(core->devices, client, &core->current);
-	if (wills_is(core->wills, topic, payload)) return will_read_check(core, client);
-	return released && devices_hold_released(core->devices, client, topic, id);
+		return devices_check_reads(core->devices) && devices_hold(core->devices, client, &core->current);
+	if (wills_is(core->wills, topic, payload)) return will_read_check(core, client, topic, payload);
+	return released && devices_hold_released(core->devices, client, topic, payload, id);
 }
 
 void core_subscribe_check(struct core *core, const void *handle, const struct client_info *client, const char *filter,
@@ -217,8 +225,9 @@ void core_connected(struct core *core, const struct client_info *client, int sub
 }
 
 /* These two come in the middle of a publish's deliveries too, so nothing is settled or over. */
-bool core_awaits(struct core *core, const char *client)
+bool core_awaits(struct core *core, const char *client, struct slice topic, struct slice payload)
 {
+	devices_sending(core->devices, client, topic, payload);
 	return devices_await(core->devices, client);
 }
 

@@ -36,8 +36,10 @@ void core_reload(struct core *core);
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties);
 /* No plugin has refused the publish of this client that core_publish took last. */
 void core_published(struct core *core, const char *client);
-/* Write check, before anybody has decided; `properties` as far as the broker shows them. */
-void core_write_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
+/* A write check, before anybody has decided. True: it may be that of a last will; then core_will_check comes, with
+ * `properties` as far as the broker shows them. */
+bool core_write_check(struct core *core, const void *handle);
+void core_will_check(struct core *core, const void *handle, const struct client_info *client, const struct message *m,
 	const mosquitto_property *properties);
 /* The write check last seen was left to us and is granted. */
 void core_write_granted(struct core *core, const void *handle);
@@ -53,8 +55,9 @@ void core_unsubscribed(struct core *core, const char *client, const char *filter
 /* 2.1: a client has connected; `subscriptions` of its session the broker has kept. */
 void core_connected(struct core *core, const struct client_info *client, int subscriptions);
 /* 2.1: a message is being sent to a client, in the middle of a publish's deliveries perhaps. `id`: which it had when it
- * was handed to the broker, zero if it was not. Only asked for when core_awaits. */
-bool core_awaits(struct core *core, const char *client);
+ * was handed to the broker, zero if it was not. Only asked for when core_awaits,
+ * which is asked at each. */
+bool core_awaits(struct core *core, const char *client, struct slice topic, struct slice payload);
 void core_sent(struct core *core, const char *client, struct entry_id id, struct slice topic, struct slice payload);
 /* 2.1, before core_disconnected: the client said goodbye. */
 void core_goodbye(struct core *core, const char *client);

@@ -168,7 +168,7 @@ static void wire_policies(struct core *core)
 	core->full = (struct full){.policy = core->writer_settings->journal_full, .journal = core->journal,
 		.report = &core->report, .log = log, .now_ms = core_monotonic_ms};
 	core->assurance = (struct assurance){.journal = core->journal, .confirm = core->confirm, .report = &core->report,
-		.log = log, .now_ms = core_monotonic_ms};
+		.log = log, .now_ms = core_monotonic_ms, .hurry = wake_writer, .ctx = core};
 	if (core->full.policy == JOURNAL_DROP_OLD) append_drop_old(core->append);
 }
 

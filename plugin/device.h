@@ -5,6 +5,7 @@
 #define HASH_NONFATAL_OOM 1 /* uthash would end the broker */
 #include <uthash.h>
 
+#include "plugin/device_unsent.h"
 #include "plugin/devices.h"
 #include "plugin/window.h"
 
@@ -80,6 +81,7 @@ struct device {
 	struct device_filter *filters;
 	size_t filter_count;
 	struct window *window;        /* 2.1, while anything is in it */
+	struct unsent unsent;
 	uint64_t told_busy_ms;
 	bool crowded_told;
 	struct device_grant *grants;
@@ -92,11 +94,13 @@ struct devices {
 	struct device *by_client;
 	struct device *gated;
 	size_t gated_count;           /* CATCHING and PASS only: what the read check asks */
-	size_t kept_count, window_count;
+	size_t kept_count, window_count, unsent_count;
+	struct unsent_last last;
 	devices_answer_fn *answer;
 	void *answer_ctx;
 	struct buf scratch;
 	bool full_told;
+	uint32_t queue_limit;         /* 0: none known */
 	uint64_t turn;                /* counts ticks, from 1 */
 };
 

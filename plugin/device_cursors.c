@@ -29,12 +29,14 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 		return true;
 	}
 	if (f->was_live_long && entry_id_compare(back, f->live_until) < 0) {
-		*cursor = back;
+		*cursor = device_cursor_within(dev, f, back);
 		return true;
 	}
 	/* What was handed over in this turn has not been delivered. */
 	*cursor = f->pos_turn == d->turn ? f->was_pos : f->pos;
 	if (!(f->pos_turn == d->turn ? f->was_positioned : f->positioned)) return false;
+	/* All that came since the switch was handed over, or waits in the window. */
+	if (dev->state == DEVICE_PASS && d->deps.outlet->tells_sent) *cursor = head;
 	*cursor = device_cursor_within(dev, f, *cursor);
 	if (overlap_ms == 0) return true;
 	for (int i = 1; i >= 0; i--) {
@@ -42,7 +44,7 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 		if (entry_id_compare(f->samples[i].pos, *cursor) < 0) *cursor = f->samples[i].pos;
 		return true;
 	}
-	*cursor = f->live_until;
+	*cursor = f->was_live_long ? device_cursor_within(dev, f, f->live_until) : f->live_until;
 	return f->was_live_long;
 }
 
@@ -71,6 +73,7 @@ static void write_cursors(struct devices *d, struct device *dev, enum journal_ty
 	uint16_t count = 0;
 
 	device_settle(d, dev);
+	unsent_settle(d, dev);
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
 		struct entry_id cursor;
 

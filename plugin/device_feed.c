@@ -274,5 +274,5 @@ struct entry_id device_cursor_within(const struct device *dev, const struct devi
 		if (entry_id_compare(v.m.id, cursor) <= 0 && topic_matches(slice_str(f->filter), v.m.topic))
 			cursor = entry_id_before(v.m.id);
 	}
-	return cursor;
+	return dev->broker_keeps ? cursor : unsent_cursor(dev, f->filter, cursor);
 }

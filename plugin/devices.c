@@ -61,6 +61,7 @@ static void device_free(struct devices *d, struct device *dev)
 	device_move(d, dev, DEVICE_AWAY, false);
 	keep(d, dev, false);
 	device_window_free(d, dev);
+	unsent_free(d, dev);
 	HASH_DEL(d->by_client, dev);
 	filters_forget(dev);
 	device_grants_free(dev);
@@ -77,6 +78,7 @@ void devices_free(struct devices *d)
 	if (!d) return;
 	HASH_ITER(hh, d->by_client, dev, tmp) device_free(d, dev);
 	buf_free(&d->scratch);
+	buf_free(&d->last.copy);
 	free(d);
 }
 
@@ -436,6 +438,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	if (dev->broker_keeps) dev->exact_end = true; /* what was not acknowledged the broker sends again */
 	device_write_gone(d, dev);
 	device_window_free(d, dev);
+	unsent_free(d, dev);
 	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at
 	 * CONNECT or at the next subscription (devices_seen). */
 	if ((!persistent && dev->clean) || HASH_COUNT(d->by_client) > DEVICES_MAX) {

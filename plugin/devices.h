@@ -67,14 +67,18 @@ void devices_connected(struct devices *d, const struct client_info *client, int 
 void devices_goodbye(struct devices *d, const char *client);
 void devices_disconnected(struct devices *d, const char *client, bool persistent);
 
-/* Is any device held back at present, connected or not? The read check asks this first. */
+/* Is any device held back at present, connected or not? */
 bool devices_any_gated(const struct devices *d);
+/* The same, or is any to be watched, because the broker tells what it sends? The read check asks this first. */
+bool devices_check_reads(const struct devices *d);
 /* Is anything to be done at every turn of the broker's loop? */
 bool devices_busy(const struct devices *d);
-/* Shall the broker not deliver this message to this client now? (Because it comes, or has come, another way.) */
+/* Shall the broker not deliver this message to this client now? (Because it comes, or has come, another way.) Topic and payload are
+ * the broker's own. */
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current);
 /* The same for a QoS 2 message published earlier and released now. */
-bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id);
+bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct slice payload,
+	struct entry_id id);
 
 /* Commands of the bridge. CONTROL_LATER: the answer comes later, through devices_answer_by; until then it is told every few
  * seconds. */
@@ -86,8 +90,13 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 /* The broker sends a message to a client (2.1, outlet->tells_sent): room for the next. `id`: the outlet was given it with
  * that; zero: it was not. */
 void devices_sent(struct devices *d, const char *client, struct entry_id id, struct slice topic, struct slice payload);
+/* The same for whatever it sends, in the middle of a publish's deliveries too; topic and payload are its own. Cheap. */
+void devices_sending(struct devices *d, const char *client, struct slice topic, struct slice payload);
 /* Would devices_sent make a difference? */
 bool devices_await(struct devices *d, const char *client);
+/* The broker drops what exceeds so many messages waiting for one device, as the bridge has found out; 0: no such limit is known.
+ * Logged when it changes. */
+void devices_queue_limit(struct devices *d, uint32_t limit);
 /* A bridge has come: every device that is owed something is told again, in a new generation. */
 void devices_announce(struct devices *d);
 

@@ -29,7 +29,8 @@ void guard_refused(struct guard *g, const struct message *m);
 /* No plugin refused the publish of this client that came last. */
 void guard_passed(struct guard *g, const char *client);
 void guard_disconnected(struct guard *g, const char *client);
-/* A publish on the control topic. True: it was the outbox's, and is answered if that is of this node. */
+/* A publish on the control topic. True: it was the outbox's, and is answered; or that of an outbox of another node, which goes
+ * unanswered: it keeps the order by itself. */
 bool guard_command(struct guard *g, const char *client, struct slice payload, const struct outlet *outlet);
 
 #endif

@@ -18,6 +18,11 @@ bool devices_any_gated(const struct devices *d)
 	return d->gated_count > 0 || d->kept_count > 0;
 }
 
+bool devices_check_reads(const struct devices *d)
+{
+	return devices_any_gated(d) || (d->deps.outlet->tells_sent && d->by_client);
+}
+
 bool devices_busy(const struct devices *d)
 {
 	return d->gated_count > 0 || d->window_count > 0;
@@ -40,12 +45,21 @@ static void relapse(struct devices *d, struct device *dev)
 	(void)device_announce_all(d, dev); /* else at a later tick */
 }
 
+static void watch(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
+{
+	if (d->deps.outlet->tells_sent) unsent_note(d, dev, id, topic, payload);
+}
+
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
 {
 	struct device *dev = device_find(d, client);
 	int qos;
 
-	if (!dev || dev->state == DEVICE_LIVE || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
+	if (!dev || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
+	if (dev->state == DEVICE_LIVE) {
+		if (current->message.qos > 0) watch(d, dev, current->id, current->message.topic, current->message.payload);
+		return false;
+	}
 	qos = device_covers(d, dev, current->message.topic);
 	if (qos < 0) return false;
 	if (dev->state == DEVICE_PASS && dev->window && window_waiting(dev->window) > WINDOW_AT_ONCE) relapse(d, dev);
@@ -130,6 +144,21 @@ static bool is_much(const struct devices *d, const struct device *dev)
 	return window_waiting(dev->window) + window_unsent(dev->window) > WINDOW_AT_ONCE;
 }
 
+/* The same where the broker tells nothing, but drops: the rest of what it takes is for what the device has not read yet. */
+static bool is_more_than_it_takes(struct devices *d, const struct device *dev, uint64_t position)
+{
+	struct journal_record r;
+	struct message m;
+	size_t count = 0;
+
+	if (d->deps.outlet->tells_sent || d->queue_limit == 0) return false;
+	while (count <= d->queue_limit / 4 && journal_at(d->deps.journal, position, &r) == ST_OK) {
+		position = r.next;
+		if (record_message(d, &r, &m) && device_covers(d, dev, m.topic) >= 0) count++;
+	}
+	return count > d->queue_limit / 4;
+}
+
 /* Hands over what was held back since `upto`, from the journal. ST_TOO_LARGE: nothing was, there is too much of it. */
 static enum status flush(struct devices *d, struct device *dev, struct entry_id upto)
 {
@@ -141,6 +170,7 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 	if (!device_passed(dev)) return ST_TOO_LARGE;
 	st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
 	if (st != ST_OK) return st;
+	if (is_more_than_it_takes(d, dev, position)) return ST_TOO_LARGE;
 	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {
 		int qos;
 
@@ -178,7 +208,8 @@ static bool pass_released(struct devices *d, struct device *dev, struct entry_id
 	return true;
 }
 
-bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct entry_id id)
+bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct slice payload,
+	struct entry_id id)
 {
 	struct device *dev = device_find(d, client);
 	int qos;
@@ -189,7 +220,9 @@ bool devices_hold_released(struct devices *d, const char *client, struct slice t
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
 		if (!f->implied && redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
 	}
-	return dev->state == DEVICE_PASS && pass_released(d, dev, id, qos);
+	if (dev->state == DEVICE_PASS) return pass_released(d, dev, id, qos);
+	if (dev->state == DEVICE_LIVE) watch(d, dev, id, topic, payload);
+	return false;
 }
 
 static void write_live(struct devices *d, struct device *dev)
@@ -248,6 +281,17 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 	device_move(d, dev, DEVICE_PASS, false);
 	write_live(d, dev);
 	return CONTROL_DONE;
+}
+
+void devices_queue_limit(struct devices *d, uint32_t limit)
+{
+	if (limit == d->queue_limit) return;
+	d->queue_limit = limit;
+	report_set(d->deps.report, queue_limit, limit);
+	if (limit == 0) log_to(&d->deps.outlet->log, LOG_LEVEL_NOTICE, "redelivery: the broker drops nothing of a backlog any more");
+	else log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"redelivery: this broker takes at most %u messages at once for one device and drops the rest silently; set "
+		"max_queued_messages 0 in mosquitto.conf. Until then backlogs go slowly", limit);
 }
 
 void devices_announce(struct devices *d)

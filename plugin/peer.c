@@ -180,6 +180,21 @@ enum status peer_replay(struct peer *p, const char *client, struct slice payload
 	return result == CONTROL_UNGRANTED ? ST_DENIED : ST_OK;
 }
 
+/* As what redelivery hands over: QoS 1, and at once. What the broker drops of it, it would drop for a device. */
+static void probe(struct peer *p, const char *client, const struct control_command *c)
+{
+	bool tells = p->outlet->tells_sent;
+	struct message m = {.topic = slice_str(CONTROL_TOPIC_BRIDGE), .qos = 1, .payload_format = -1};
+	unsigned count = tells ? 1 : c->probes;
+
+	control_probed(&p->reply, c->sequence, c->probes, tells);
+	if (p->reply.failed) return; /* it asks again */
+	m.payload = slice_of(p->reply.data, p->reply.len);
+	for (unsigned i = 0; i < count; i++) {
+		if (p->outlet->deliver(p->outlet->ctx, client, &m, 1, DELIVERY_HELD, false) != ST_OK) return; /* as if dropped */
+	}
+}
+
 enum status peer_command(struct peer *p, const char *client, struct slice payload)
 {
 	struct control_command c;
@@ -200,6 +215,12 @@ enum status peer_command(struct peer *p, const char *client, struct slice payloa
 	case CONTROL_BATCH: result = devices_batch(p->devices, &c); break;
 	case CONTROL_SWITCH: result = devices_switch(p->devices, &c); break;
 	case CONTROL_REPLAY: result = replay(p, &c); break;
+	case CONTROL_PROBE:
+		probe(p, client, &c);
+		return ST_OK;
+	case CONTROL_LIMIT:
+		devices_queue_limit(p->devices, c.queue_limit);
+		return ST_OK;
 	default:
 		tell_refused(p, client, "not a command for the plugin");
 		return ST_DENIED;

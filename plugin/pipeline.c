@@ -803,6 +803,12 @@ bool pipeline_empty(const struct pipeline *p)
 	return p->current->record_count == 0 && p->next->record_count == 0;
 }
 
+bool pipeline_may_gather(const struct pipeline *p, size_t enough)
+{
+	return p->phase == PHASE_DONE && p->progress == TO_SEND && p->current->record_count == 0 && !p->past.active &&
+		p->next->record_count < enough;
+}
+
 uint64_t pipeline_retries(const struct pipeline *p)
 {
 	return p->retries;

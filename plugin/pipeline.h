@@ -127,6 +127,8 @@ void pipeline_go_on(struct pipeline *p, uint64_t released);
 /* Was something sent of which nobody knows, until the mark is read again, whether it was applied? */
 bool pipeline_in_doubt(const struct pipeline *p);
 bool pipeline_empty(const struct pipeline *p); /* nothing gathered, nothing under way */
+/* Nothing is under way or to be decided, and fewer than `enough` records are gathered: sending them may wait for more. */
+bool pipeline_may_gather(const struct pipeline *p, size_t enough);
 uint64_t pipeline_retries(const struct pipeline *p);
 
 #endif

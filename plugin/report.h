@@ -21,6 +21,8 @@
 	X(wills)              /* last wills mirrored (also in the books) */ \
 	X(redelivered)        /* messages handed to the broker for one device */ \
 	X(broker_dropped)     /* messages the broker dropped from a device's full queue; handed over again */ \
+	X(queue_limit)        /* so many messages the broker takes at once for one device and drops the rest; 0: more than any device is \
+	                       * given at once, or not known */ \
 	X(held)               /* live messages held back from a device that catches up */ \
 	/* writer thread */ \
 	X(recovered)          /* found unsent in the journal at start, one for each rule (also in the books) */ \

@@ -1,6 +1,6 @@
 /*
- * Topic to rules. Owns the cache: direct-mapped by the topic's hash, a collision replaces, so memory is bounded by the
- * number of slots and the length of topics worth keeping. Broker thread.
+ * Topic to rules. Owns the cache: a topic's hash leads to a set of four places, the oldest of which is replaced, so memory is
+ * bounded by the number of places and the length of topics worth keeping. Broker thread.
  */
 #include "plugin/routes.h"
 
@@ -12,15 +12,21 @@
 
 #include "config/topic.h"
 
-#define SLOT_COUNT 8192          /* a power of two */
+#define SET_COUNT 2048           /* a power of two */
+#define SET_SLOTS 4              /* with one, a tenth of 1000 topics would drive each other out all the time */
 #define CACHED_TOPIC_MAX 512     /* bytes; longer topics are matched each time */
 
 struct slot {
-	uint64_t hash;
 	uint16_t len;
 	uint16_t count;
 	bool readable, synced, confirmed;
 	uint16_t data[]; /* count rule numbers, then the topic */
+};
+
+struct set {
+	uint64_t hash[SET_SLOTS];
+	struct slot *slot[SET_SLOTS]; /* NULL: none */
+	unsigned oldest;
 };
 
 struct routes {
@@ -30,7 +36,7 @@ struct routes {
 	bool *readable;          /* by rule number */
 	size_t readable_count;
 	uint16_t *scratch;
-	struct slot *slots[SLOT_COUNT];
+	struct set sets[SET_COUNT];
 };
 
 enum status routes_new(const struct mirror_rule *rules, const uint16_t *numbers, size_t count, struct routes **out)
@@ -59,7 +65,8 @@ enum status routes_new(const struct mirror_rule *rules, const uint16_t *numbers,
 void routes_free(struct routes *r)
 {
 	if (!r) return;
-	for (size_t i = 0; i < SLOT_COUNT; i++) free(r->slots[i]);
+	for (size_t i = 0; i < SET_COUNT; i++)
+		for (size_t k = 0; k < SET_SLOTS; k++) free(r->sets[i].slot[k]);
 	free(r->numbers);
 	free(r->scratch);
 	free(r->readable);
@@ -80,13 +87,12 @@ static struct route match_all(struct routes *r, struct slice topic)
 	return route;
 }
 
-static void remember(struct slot **place, uint64_t hash, struct slice topic, const struct route *route)
+static void remember(struct set *set, uint64_t hash, struct slice topic, const struct route *route)
 {
 	size_t numbers = sizeof(uint16_t) * route->count;
 	struct slot *slot = malloc(sizeof *slot + numbers + topic.len);
 
 	if (!slot) return; /* only a cache */
-	slot->hash = hash;
 	slot->len = (uint16_t)topic.len;
 	slot->count = route->count;
 	slot->readable = route->readable;
@@ -94,25 +100,30 @@ static void remember(struct slot **place, uint64_t hash, struct slice topic, con
 	slot->confirmed = route->confirmed;
 	memcpy(slot->data, route->rules, numbers);
 	memcpy((char *)slot->data + numbers, topic.data, topic.len);
-	free(*place);
-	*place = slot;
+	free(set->slot[set->oldest]);
+	set->slot[set->oldest] = slot;
+	set->hash[set->oldest] = hash;
+	set->oldest = (set->oldest + 1) % SET_SLOTS;
 }
 
 struct route routes_find(struct routes *r, struct slice topic)
 {
 	uint64_t hash;
-	struct slot **place, *slot;
+	struct set *set;
 	struct route route;
 
 	if (topic.len > CACHED_TOPIC_MAX) return match_all(r, topic);
 	hash = XXH3_64bits(topic.data, topic.len);
-	place = &r->slots[hash & (SLOT_COUNT - 1)];
-	slot = *place;
-	if (slot && slot->hash == hash && slot->len == topic.len
-		&& memcmp(slot->data + slot->count, topic.data, topic.len) == 0)
-		return (struct route){slot->count, slot->readable, slot->synced, slot->confirmed, slot->data};
+	set = &r->sets[hash & (SET_COUNT - 1)];
+	for (size_t i = 0; i < SET_SLOTS; i++) {
+		const struct slot *slot = set->slot[i];
+
+		if (set->hash[i] == hash && slot && slot->len == topic.len
+			&& memcmp(slot->data + slot->count, topic.data, topic.len) == 0)
+			return (struct route){slot->count, slot->readable, slot->synced, slot->confirmed, slot->data};
+	}
 	route = match_all(r, topic);
-	remember(place, hash, topic, &route);
+	remember(set, hash, topic, &route);
 	return route;
 }
 

@@ -27,6 +27,8 @@
 #define STATUS_EVERY_MS 1000
 #define STATUS_AT_LEAST_MS 5000
 #define NO_MEMORY_PAUSE_MS 50
+#define GATHER_MS 1 /* transactions are this far apart at least, while messages keep coming, unless one has gathered */
+#define GATHER_ENOUGH 64 /* so many records */
 
 struct writer {
 	const struct settings *settings;       /* as at start */
@@ -41,12 +43,13 @@ struct writer {
 	pthread_t thread;
 	uv_loop_t loop;
 	uv_async_t async;
-	uv_timer_t retry_timer, status_timer, stop_timer;
+	uv_timer_t retry_timer, gather_timer, status_timer, stop_timer;
 	struct redis_link *link;
 	struct rule_cache *rules;
 	struct pipeline *pipeline;
 	size_t replies;      /* of what the pipeline has sent */
 	uint64_t sent_ns;
+	bool hurry;          /* somebody waits for what is gathered, or it has waited */
 	struct histogram latency;
 	bool was_ready;
 	/* the token, INFO and the status hash: beside the messages */
@@ -83,6 +86,7 @@ static void finish(struct writer *w)
 	if (w->link) redis_link_close(w->link, NULL, NULL); /* none when its making failed */
 	uv_close((uv_handle_t *)&w->async, NULL);
 	uv_close((uv_handle_t *)&w->retry_timer, NULL);
+	uv_close((uv_handle_t *)&w->gather_timer, NULL);
 	uv_close((uv_handle_t *)&w->status_timer, NULL);
 	uv_close((uv_handle_t *)&w->stop_timer, NULL);
 }
@@ -127,6 +131,7 @@ static void on_async(uv_async_t *async)
 		if (!redis_link_is_ready(w->link)) finish(w);
 	}
 	make_room(w);
+	w->hurry = true;
 	pump(w);
 }
 
@@ -137,6 +142,24 @@ static void on_retry_timer(uv_timer_t *timer)
 	struct writer *w = timer->data;
 	pipeline_resume(w->pipeline);
 	pump(w);
+}
+
+static void on_gather_timer(uv_timer_t *timer)
+{
+	struct writer *w = timer->data;
+	w->hurry = true;
+	pump(w);
+}
+
+/* A transaction costs Redis and us many times what a message in it costs, and an eventfd the broker each time we sleep. So
+ * what comes right behind a transaction waits a moment for more. True: it does. */
+static bool let_gather(struct writer *w)
+{
+	if (w->hurry || w->stopping || !pipeline_may_gather(w->pipeline, GATHER_ENOUGH)) return false;
+	if (uv_hrtime() - w->sent_ns >= GATHER_MS * UINT64_C(1000000)) return false;
+	if (!uv_is_active((uv_handle_t *)&w->gather_timer))
+		(void)uv_timer_start(&w->gather_timer, on_gather_timer, GATHER_MS, 0);
+	return true;
 }
 
 /* A transaction under way keeps its room, whatever happens: it should not be most of a small journal. */
@@ -197,6 +220,7 @@ static void send_from_pipeline(struct writer *w)
 {
 	const struct buf *commands = pipeline_send(w->pipeline, &w->replies);
 	w->sent_ns = uv_hrtime();
+	w->hurry = false;
 	enum status st = redis_link_send(w->link, commands, w->replies, 0, on_reply, w);
 	report_set(w->report, retries, pipeline_retries(w->pipeline));
 	if (st == ST_NOMEM) pipeline_unsent(w->pipeline);
@@ -270,6 +294,7 @@ static void pump(struct writer *w)
 {
 	while (!w->finished && redis_link_is_ready(w->link)) {
 		enum status gathered = gather(w);
+		if (gathered == ST_END && let_gather(w)) return;
 		switch (pipeline_step(w->pipeline)) {
 		case PIPELINE_SEND:
 			send_from_pipeline(w);
@@ -295,6 +320,7 @@ static void pump(struct writer *w)
 				drained(w);
 				return;
 			}
+			w->hurry = false;
 			if (journal_sleep(w->journal, pipeline_position(w->pipeline))) return;
 			break;
 		}
@@ -531,9 +557,10 @@ static enum status init_loop(struct writer *w)
 		return ST_NOMEM;
 	}
 	(void)uv_timer_init(&w->loop, &w->retry_timer); /* these never fail */
+	(void)uv_timer_init(&w->loop, &w->gather_timer);
 	(void)uv_timer_init(&w->loop, &w->status_timer);
 	(void)uv_timer_init(&w->loop, &w->stop_timer);
-	w->async.data = w->retry_timer.data = w->status_timer.data = w->stop_timer.data = w;
+	w->async.data = w->retry_timer.data = w->gather_timer.data = w->status_timer.data = w->stop_timer.data = w;
 	return ST_OK;
 }
 

@@ -40,10 +40,10 @@ static double run(struct scene *s, struct server *redis, const char *name, bool 
 
 	if (plugin) {
 		settings = scene_write(s, scene_text(s, "%s.settings", dir), scene_text(s, "redis_url redis://127.0.0.1:%u/0\n"
-			"journal %s/%s.journal\njournal_size 64M\nnode %s\nlisten none\n%s", server_port(redis), scene_dir(s), dir, dir,
+			"journal %s/%s.journal\njournal_size 16M\nnode %s\nlisten none\n%s", server_port(redis), scene_dir(s), dir, dir,
 			CONTEST_RULES));
 	}
-	struct server *broker = broker_new(s, dir, settings, CONTEST_QUIET);
+	struct server *broker = broker_new(s, dir, settings, CONTEST_QUIET "sys_interval 3600\n");
 	const char *keep = getenv("MQR_CALLGRIND");
 	const char *out = scene_text(s, "%s/%s.callgrind", keep ? keep : scene_dir(s), dir);
 	server_under(broker, (const char *const[]){"valgrind", "--tool=callgrind", "--separate-threads=yes",

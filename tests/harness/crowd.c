@@ -39,6 +39,7 @@ struct crowd {
 	struct scene *scene;
 	uint16_t port;
 	unsigned count, subscribed;
+	bool persistent;
 	crowd_fn *fn;
 	void *ctx;
 	int epoll;
@@ -109,7 +110,7 @@ static void greet(struct crowd *c, struct device *d)
 {
 	c->packet_len = 0;
 	put_text(c, "MQTT");
-	put(c, "\4\2", 2); /* 3.1.1, clean session */
+	put(c, c->persistent ? "\4" : "\4\2", 2); /* 3.1.1; clean session or not */
 	put_u16(c, KEEPALIVE_S);
 	put_text(c, d->id);
 	finish(c, 0x10);
@@ -333,6 +334,11 @@ void crowd_connect(struct crowd *c)
 		/* The kernel's queue of new connections is short; what the broker has taken makes room. */
 		if (i % 50 == 49) crowd_turn(c, 1);
 	}
+}
+
+void crowd_persistent(struct crowd *c)
+{
+	c->persistent = true;
 }
 
 unsigned crowd_subscribed(const struct crowd *c)

@@ -1,5 +1,5 @@
 /*
- * Very many devices in one thread: MQTT 3.1.1 over bare sockets and epoll, clean sessions, QoS 1. A device connects,
+ * Very many devices in one thread: MQTT 3.1.1 over bare sockets and epoll, clean sessions unless said otherwise, QoS 1. A device connects,
  * subscribes to its filters and acknowledges what it is given; the test is told of each message. Driven by the test's
  * thread: nothing happens but in crowd_turn. A failed step ends the test. Ends with the scene.
  */
@@ -27,6 +27,8 @@ void crowd_descriptors(unsigned count);
 struct crowd *crowd_new(struct scene *s, uint16_t port, unsigned count, const char *names, crowd_fn *fn, void *ctx);
 /* Subscribes these devices to a further filter, at every connect; "%s" stands for the client id. */
 void crowd_filter(struct crowd *c, unsigned from, unsigned to, const char *filter);
+/* At the next connect and from then on they ask for a session that the broker keeps. */
+void crowd_persistent(struct crowd *c);
 /* Begins to connect and subscribe all devices that are not connected. */
 void crowd_connect(struct crowd *c);
 /* Works for at most so long; sooner when nothing is to be done. */

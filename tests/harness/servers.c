@@ -35,6 +35,7 @@ struct server {
 	enum server_kind kind;
 	const char *name, *dir, *log, *socket_path;
 	const char *argv[ARGS_MAX];
+	unsigned patience; /* times the usual limits */
 	uint16_t port;
 	pid_t pid;   /* 0: not running */
 	bool paused;
@@ -192,7 +193,7 @@ void server_start(struct server *v)
 	bool again = false;
 	v->pid = spawn(v->argv, v->log);
 	v->paused = false;
-	uint64_t limit = now_ms() + START_LIMIT_MS;
+	uint64_t limit = now_ms() + (uint64_t)START_LIMIT_MS * v->patience;
 	while (!server_ready(v)) {
 		if (again || v->kind != SERVER_REDIS) server_check_alive(v);
 		else again = started_again(v, log_from);
@@ -249,7 +250,7 @@ void server_stop(struct server *v)
 	if (v->paused) server_continue(v);
 	if (v->kind == SERVER_REDIS && !v->argv[2]) check_rights(v);
 	kill(v->pid, SIGTERM);
-	scene_require(await_end(v->pid, STOP_LIMIT_MS, &status), "%s did not stop", v->name);
+	scene_require(await_end(v->pid, STOP_LIMIT_MS * v->patience, &status), "%s did not stop", v->name);
 	v->pid = 0;
 	scene_require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s stopped with %s", v->name,
 		status_words(v->scene, status));
@@ -385,6 +386,7 @@ void server_under(struct server *v, const char *const program[])
 	scene_require(before + own < ARGS_MAX, "%s: too many arguments", v->name);
 	memmove(&v->argv[before], &v->argv[0], (own + 1) * sizeof(v->argv[0]));
 	memcpy(&v->argv[0], program, before * sizeof(v->argv[0]));
+	v->patience = 10;
 }
 
 static struct server *server_new(struct scene *s, enum server_kind kind, const char *name)
@@ -395,6 +397,7 @@ static struct server *server_new(struct scene *s, enum server_kind kind, const c
 	scene_add_server(s, v);
 	v->scene = s;
 	v->kind = kind;
+	v->patience = 1;
 	v->name = scene_text(s, "%s", name);
 	v->dir = scene_path(s, name);
 	v->log = scene_text(s, "%s.log", v->dir);

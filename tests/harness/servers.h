@@ -25,7 +25,7 @@ struct server *bridge_new(struct scene *s, const char *name, const char *setting
 /* Any other program, argv NULL-terminated; counts as ready at once, listens on no port that is known here. */
 struct server *other_new(struct scene *s, const char *name, const char *const argv[]);
 
-/* Not running: it is started under another program from now on, "valgrind", options, NULL. */
+/* Not running: it is started under another program from now on, "valgrind", options, NULL; and is given ten times as long. */
 void server_under(struct server *v, const char *const program[]);
 
 void server_start(struct server *v);

@@ -207,7 +207,7 @@ static inline struct current_message rig_publish(struct rig *r, const char *topi
 /* The broker's read check for one subscriber: true when it is held back. */
 static inline bool rig_offer(struct rig *r, const char *client, const struct current_message *c)
 {
-	return devices_any_gated(r->devices) && devices_hold(r->devices, client, c);
+	return devices_check_reads(r->devices) && devices_hold(r->devices, client, c);
 }
 
 /* --- what the journal got --------------------------------------------------------------------------------------- */

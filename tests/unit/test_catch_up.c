@@ -475,6 +475,46 @@ static void rate(void **state)
 	catch_up_free(c);
 }
 
+/* Half of what the broker takes goes at once, a twentieth of it a second from then on, a fifth for what came meanwhile;
+ * a rate that was asked for is kept instead. */
+static void below_the_limit(void **state)
+{
+	static const struct { uint32_t rate; uint64_t subscribed_at; unsigned first, last; } table[] = {
+		{0, 1000000, 500 + 490, 500 + 520}, {0, 1, 500 + 1950, 500 + 2050}, {300, 1000000, 2900, 3100},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct catch_up *c = machine(1);
+		struct device_event e = subscription("a/#", table[i].subscribed_at);
+		uint64_t now = 1000, sent = 0;
+
+		e.rate = table[i].rate;
+		assert_int_equal(catch_up_event(c, &e), ST_OK);
+		catch_up_limit(c, 1000);
+		expect(c, now, CATCH_UP_READ_CURSOR);
+		give_cursor(c, at(1));
+		expect(c, now, CATCH_UP_READ_MARK);
+		catch_up_mark(c, at(1000000), now);
+		for (uint32_t sequence = 1; now < 11000;) {
+			struct catch_up_action a = catch_up_next(c, now);
+
+			if (a.verb == CATCH_UP_WAIT) {
+				now = a.until_ms;
+				continue;
+			}
+			assert_int_equal(a.verb, CATCH_UP_FETCH);
+			assert_between(a.count, 1, 500);
+			sent += a.count;
+			assert_true(catch_up_chunk(c, a.count, 1, at(1 + sent), false));
+			expect(c, now, CATCH_UP_SEND_BATCH);
+			catch_up_ack(c, sequence++, CONTROL_DONE, at(1000000));
+		}
+		assert_between(sent, table[i].first, table[i].last); /* ten seconds */
+		catch_up_free(c);
+	}
+}
+
 static void failed_read_is_repeated(void **state)
 {
 	struct catch_up *c = started("a/#", 100, 10);
@@ -1020,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(joined_behind_the_switch),
 		cmocka_unit_test(queued_wants_qos0_only),
 		cmocka_unit_test(rate),
+		cmocka_unit_test(below_the_limit),
 		cmocka_unit_test(failed_read_is_repeated),
 		cmocka_unit_test(deferred_fetch_is_repeated),
 		cmocka_unit_test(filters_full),

@@ -155,7 +155,7 @@ static void write_check(const void *handle, const struct message *m, bool grante
 {
 	struct client_info c = info("p");
 
-	core_write_check(core, handle, &c, m, NULL);
+	if (core_write_check(core, handle)) core_will_check(core, handle, &c, m, NULL);
 	if (granted) core_write_granted(core, handle);
 }
 

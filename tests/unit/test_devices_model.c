@@ -16,6 +16,8 @@
 #define MESSAGES_MAX 3000
 #define STEPS 1200
 #define SEEDS 60
+/* What once was wrong. */
+static const unsigned told_seeds[] = {356, 452, 544, 1021, 1283};
 #define FLIGHT_MAX 8
 #define DEVICES 2
 
@@ -96,6 +98,12 @@ static unsigned below(unsigned n)
 	return (unsigned)rand_r(&w.seed_now) % n;
 }
 
+/* A quarter of the runs is with QoS 1 alone, so nothing passes anything. */
+static uint8_t any_qos(void)
+{
+	return w.told && w.seed % 4 == 0 ? 1 : (uint8_t)below(3);
+}
+
 static bool matches(int filter, int topic)
 {
 	return topic_matches(slice_str(filters[filter]), slice_str(topics[topic]));
@@ -153,11 +161,21 @@ static void note_late(void)
 	}
 }
 
+/* An address of its own, as the broker's messages have. */
+static struct slice payload_of(const struct published *m)
+{
+	static char payloads[MESSAGES_MAX];
+
+	payloads[m - w.all] = 'x';
+	return slice_of(&payloads[m - w.all], 1);
+}
+
 /* --- a broker that tells ------------------------------------------------------------------------------------------- */
 
 static void send(int d, struct published *m, bool qos0, bool direct)
 {
 	arrive(d, m, qos0);
+	if (direct) devices_sending(w.rig->devices, names[d], slice_str(topics[m->topic]), payload_of(m));
 	devices_sent(w.rig->devices, names[d], direct ? ENTRY_ID_ZERO : m->id, slice_str(topics[m->topic]), slice_str("x"));
 }
 
@@ -241,7 +259,7 @@ static void offer(int d, struct published *m, const struct current_message *curr
 		checks++;
 		if (dev->qos[f] > qos) qos = dev->qos[f];
 		held += current ? rig_offer(w.rig, names[d], current)
-			: devices_hold_released(w.rig->devices, names[d], slice_str(topics[m->topic]), m->id);
+			: devices_hold_released(w.rig->devices, names[d], slice_str(topics[m->topic]), payload_of(m), m->id);
 	}
 	if (checks == 0 || (!dev->connected && !dev->keeps)) return;
 	if (held != 0 && held != checks) fail_msg("seed %u: %d of %d checks held", w.seed, held, checks);
@@ -258,8 +276,9 @@ static void publish(void)
 	struct current_message current;
 
 	if (w.count == MESSAGES_MAX) return;
-	*m = (struct published){.topic = (int)below(TOPICS), .qos = (uint8_t)below(3)};
+	*m = (struct published){.topic = (int)below(TOPICS), .qos = any_qos()};
 	current = rig_publish(w.rig, topics[m->topic], m->qos);
+	current.message.payload = payload_of(m);
 	m->id = current.id;
 	m->released = m->qos < 2;
 	w.count++;
@@ -331,7 +350,7 @@ static void subscribe(int d, int f)
 	note_unreleased(d);
 	connect(d);
 	dev->on[f] = true;
-	dev->qos[f] = (uint8_t)below(3);
+	dev->qos[f] = any_qos();
 	info = client_of(d);
 	devices_subscribed(w.rig->devices, &info, filters[f], dev->qos[f]);
 	if (e->open) return;
@@ -354,10 +373,13 @@ static void unsubscribe(int d, int f)
 /* All that is on its way is taken. */
 static void take_all(int d)
 {
-	for (int i = 0; i < 1000 && (w.devices[d].queue_count > 0 || w.rig->seen_count > 0); i++) {
+	struct world_device *dev = &w.devices[d];
+
+	for (int i = 0; i < 1000 && (dev->queue_count > 0 || w.rig->seen_count > 0 || devices_await(w.rig->devices, names[d])); i++) {
+		rig_pass_time(10);
 		end_turn(false);
-		w.devices[d].unread = 0;
-		w.devices[d].inflight = 20;
+		dev->unread = 0;
+		dev->inflight = 20;
 		send_queued(d);
 	}
 }
@@ -366,15 +388,23 @@ static void leave_told(int d)
 {
 	struct world_device *dev = &w.devices[d];
 
-	/* Half of the runs: it leaves without having taken everything; of what it had live, some is lost, some comes again. */
+	/* Half of the runs: it leaves without having taken everything. What the broker had not sent it is given again, and with it
+	 * QoS 0 messages that were sent past that. */
 	if (w.seed % 2) take_all(d);
-	else if (dev->queue_count > 0 || devices_await(w.rig->devices, names[d])) dev->repeats = true;
+	else if (w.seed % 4 == 0) {
+		/* repeats nothing */
+	} else if (dev->queue_count > 0 || devices_await(w.rig->devices, names[d])) dev->repeats = true;
 	dev->connected = false;
 	note_unreleased(d);
 	if (!dev->keeps || below(2)) devices_goodbye(w.rig->devices, names[d]);
 	devices_disconnected(w.rig->devices, names[d], dev->keeps);
 	if (dev->keeps) return;
-	for (size_t i = 0; i < dev->queue_count; i++) dev->queue[i].m->lost[d] = dev->queue[i].m->lost[d] || dev->queue[i].direct;
+	for (size_t i = 0; i < dev->queue_count; i++) {
+		struct published *m = dev->queue[i].m;
+
+		/* Its cursor was written behind what is twice[d], before that was released. */
+		if (!covered(m->topic) || (dev->queue[i].direct && m->twice[d])) m->lost[d] = true;
+	}
 	dev->queue_count = 0;
 	memset(dev->on, 0, sizeof dev->on);
 }
@@ -773,30 +803,50 @@ static void run(unsigned seed, bool exact, bool told)
 	rig_free(w.rig);
 }
 
+/* More of them by hand: MODEL_SEED the first, MODEL_SEEDS how many, MODEL_TEST one of the tests. */
+static unsigned number_of(const char *name, unsigned otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? (unsigned)strtoul(text, NULL, 10) : otherwise;
+}
+
+static unsigned seeds_from(void)
+{
+	return number_of("MODEL_SEED", 1);
+}
+
+static unsigned seeds_count(void)
+{
+	return number_of("MODEL_SEEDS", SEEDS);
+}
+
 static void test_exact(void **state)
 {
 	(void)state;
-	for (unsigned seed = 1; seed <= SEEDS; seed++) run(seed, true, false);
-	printf("seeds 1 to %d\n", SEEDS);
+	for (unsigned seed = seeds_from(); seed < seeds_from() + seeds_count(); seed++) run(seed, true, false);
+	printf("seeds %u to %u\n", seeds_from(), seeds_from() + seeds_count() - 1);
 }
 
 static void test_loose(void **state)
 {
 	(void)state;
-	for (unsigned seed = 1; seed <= SEEDS; seed++) run(seed, false, false);
-	printf("seeds 1 to %d\n", SEEDS);
+	for (unsigned seed = seeds_from(); seed < seeds_from() + seeds_count(); seed++) run(seed, false, false);
+	printf("seeds %u to %u\n", seeds_from(), seeds_from() + seeds_count() - 1);
 }
 
 static void test_told(void **state)
 {
 	(void)state;
-	for (unsigned seed = 1; seed <= SEEDS; seed++) run(seed, true, true);
-	printf("seeds 1 to %d\n", SEEDS);
+	for (unsigned seed = seeds_from(); seed < seeds_from() + seeds_count(); seed++) run(seed, true, true);
+	for (size_t i = 0; i < sizeof told_seeds / sizeof told_seeds[0]; i++) run(told_seeds[i], true, true);
+	printf("seeds %u to %u\n", seeds_from(), seeds_from() + seeds_count() - 1);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_exact), cmocka_unit_test(test_loose), cmocka_unit_test(test_told)};
 
+	if (getenv("MODEL_TEST")) cmocka_set_test_filter(getenv("MODEL_TEST"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

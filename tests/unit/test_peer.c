@@ -174,6 +174,30 @@ static void test_damaged(void **state)
 	assert_int_equal(r->seen_count, 1);
 }
 
+/* What the bridge counts to find out what the broker drops goes to the bridge alone, as backlogs go to a device. */
+static void test_probe(void **state)
+{
+	(void)state;
+	control_probe(&r->command, 1, 200);
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_DENIED); /* before hello */
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	control_probe(&r->command, 1, 200); /* hello has used its buffer */
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+	assert_int_equal(r->seen_count, 200);
+	for (size_t i = 0; i < 200; i++) {
+		assert_string_equal(r->seen[i].client, "b");
+		assert_string_equal(r->seen[i].topic, CONTROL_TOPIC_BRIDGE);
+		assert_int_equal(r->seen[i].qos, 1);
+	}
+	r->outlet.tells_sent = true;
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+	assert_int_equal(r->seen_count, 201); /* there is no limit to look for */
+	control_limit(&r->command, 1020);
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+	assert_non_null(strstr(r->last_line, "1020 messages"));
+	assert_int_equal(report_get(&r->report, queue_limit), 1020);
+}
+
 static void test_device_with_nul(void **state)
 {
 	(void)state;
@@ -211,6 +235,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fence, begin, end),
 		cmocka_unit_test_setup_teardown(test_commands, begin, end),
 		cmocka_unit_test_setup_teardown(test_damaged, begin, end),
+		cmocka_unit_test_setup_teardown(test_probe, begin, end),
 		cmocka_unit_test_setup_teardown(test_device_with_nul, begin, end),
 		cmocka_unit_test_setup_teardown(test_presence, begin, end),
 	};

@@ -1,0 +1,120 @@
+/* The rate, and the room that it has made. Pure; loop thread. It must never stand still because an answer was lost. */
+#include "bridge/pace.h"
+
+#include <string.h>
+
+#define ASK_BUSY_US 10000
+#define ASK_IDLE_US 1000000
+#define LOST_US 2000000       /* an answer that does not come */
+#define BURST_US 4000         /* room is saved up for so long */
+#define BATCH_US 1000         /* one batch is what the rate gives in this time */
+#define CALM_MAX_US 50000     /* a longer answer says nothing of calm */
+#define SHARE_CALM 0.125
+#define SHARE_FLOOR 0.015     /* at the lowest rate: it is not the backlogs that the broker is busy with */
+#define SHARE_CHUNK 0.0625
+
+void pace_init(struct pace *p, uint64_t now_us)
+{
+	*p = (struct pace){.rate = PACE_RATE_FIRST, .chunk = 8, .filled_us = now_us};
+}
+
+static double late_us(const struct pace *p)
+{
+	return 2 * p->calm_us + PACE_LATE_US;
+}
+
+static void set_rate(struct pace *p, double rate)
+{
+	p->rate = rate < PACE_RATE_MIN ? PACE_RATE_MIN : rate > PACE_RATE_MAX ? PACE_RATE_MAX : rate;
+}
+
+bool pace_ask(struct pace *p, uint64_t now_us, bool busy)
+{
+	if (p->asked_us != 0) {
+		if (now_us - p->asked_us < LOST_US) return false;
+		set_rate(p, p->rate / 2);
+	} else if (now_us - p->answered_us < (busy ? ASK_BUSY_US : ASK_IDLE_US)) {
+		return false;
+	}
+	p->asked_us = now_us;
+	return true;
+}
+
+static void judge(struct pace *p, double took_us)
+{
+	double late = late_us(p);
+
+	if (took_us > late) {
+		if (p->rate <= PACE_RATE_MIN) p->calm_us += SHARE_FLOOR * (took_us - p->calm_us);
+		set_rate(p, p->rate * (took_us > 3 * late ? 0.5 : 0.8));
+	} else if (p->wanting) {
+		set_rate(p, p->rate * (took_us < late / 2 ? 1.25 : 1.05));
+	}
+	p->wanting = false;
+}
+
+void pace_answered(struct pace *p, uint64_t now_us, bool busy)
+{
+	double took_us;
+
+	if (p->asked_us == 0) return;
+	took_us = (double)(now_us - p->asked_us);
+	p->asked_us = 0;
+	p->answered_us = now_us;
+	if (busy) {
+		judge(p, took_us);
+		return;
+	}
+	if (took_us > CALM_MAX_US) took_us = CALM_MAX_US;
+	p->calm_us += SHARE_CALM * (took_us - p->calm_us);
+}
+
+size_t pace_batch(const struct pace *p)
+{
+	double n = p->rate * BATCH_US / 1e6;
+
+	return n < PACE_BATCH_MIN ? PACE_BATCH_MIN : (size_t)n;
+}
+
+static void fill(struct pace *p, uint64_t now_us)
+{
+	double most = p->rate * BURST_US / 1e6;
+
+	p->room += p->rate * (double)(now_us - p->filled_us) / 1e6;
+	p->filled_us = now_us;
+	if (p->room > most) p->room = most;
+}
+
+static bool answer_is_late(const struct pace *p, uint64_t now_us)
+{
+	return p->asked_us != 0 && (double)(now_us - p->asked_us) > late_us(p) && now_us - p->asked_us < LOST_US;
+}
+
+size_t pace_room(struct pace *p, uint64_t now_us)
+{
+	fill(p, now_us);
+	if (p->room <= 0 || answer_is_late(p, now_us)) return 0;
+	return 1 + (size_t)(p->room / p->chunk);
+}
+
+bool pace_take(struct pace *p, uint64_t now_us)
+{
+	if (pace_room(p, now_us) == 0) {
+		p->wanting = true;
+		return false;
+	}
+	p->room -= p->chunk;
+	return true;
+}
+
+void pace_read(struct pace *p, size_t messages)
+{
+	p->room -= (double)messages - p->chunk;
+	p->chunk += SHARE_CHUNK * ((double)messages - p->chunk);
+	if (p->chunk < 1) p->chunk = 1;
+}
+
+uint64_t pace_rate(const struct pace *p)
+{
+	return (uint64_t)p->rate;
+}

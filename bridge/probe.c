@@ -1,0 +1,134 @@
+/*
+ * The burst, and then single questions. Owns the timer. Loop thread. It must never take a slow broker for one that drops:
+ * the burst is over when something that was sent behind it has come.
+ */
+#include "bridge/probe.h"
+
+#include <stdlib.h>
+
+#define BURST 1
+#define MARK_MS 200   /* between attempts to get a message through behind the burst */
+#define IDLE_MS 1000
+
+struct probe {
+	struct probe_deps deps;
+	uv_timer_t timer;
+	bool open, found;
+	unsigned arrived;
+	uint32_t sequence; /* of the last question; the burst's is BURST */
+	uint64_t began_ms, marked_ms;
+	struct buf packet;
+	void (*closed)(void *ctx);
+	void *closed_ctx;
+};
+
+static void on_timer(uv_timer_t *timer);
+
+/* What is not sent, is asked again. */
+static void ask(struct probe *p, uint16_t count)
+{
+	control_probe(&p->packet, ++p->sequence, count);
+	if (!p->packet.failed) (void)p->deps.send(p->deps.ctx, slice_of(p->packet.data, p->packet.len));
+}
+
+static void tell(struct probe *p, uint32_t limit)
+{
+	if (limit > 0) {
+		log_to(p->deps.log, LOG_LEVEL_WARNING,
+			"redelivery: the broker takes at most %u messages at once for one device and drops the rest silently; set "
+			"max_queued_messages 0 in mosquitto.conf. Until then backlogs go slowly, and a device that reads less than %u "
+			"messages a second may lose some", limit, limit < 20 ? 1 : limit / 20);
+	}
+	control_limit(&p->packet, limit);
+	if (!p->packet.failed) (void)p->deps.send(p->deps.ctx, slice_of(p->packet.data, p->packet.len));
+}
+
+static void end_burst(struct probe *p, uint32_t limit)
+{
+	p->found = true;
+	(void)uv_timer_start(&p->timer, on_timer, IDLE_MS, IDLE_MS);
+	tell(p, limit);
+	p->deps.found(p->deps.ctx, limit);
+}
+
+static void wait_for_burst(struct probe *p, uint64_t now)
+{
+	if (now - p->began_ms >= PROBE_PATIENCE_MS) {
+		log_to(p->deps.log, LOG_LEVEL_WARNING,
+			"redelivery: the plugin does not tell how many messages the broker takes for one device; taken for no limit");
+		end_burst(p, 0);
+	} else if (now - p->marked_ms >= MARK_MS) {
+		p->marked_ms = now;
+		ask(p, 1);
+	}
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	probe_turn(timer->data);
+}
+
+void probe_turn(struct probe *p)
+{
+	if (!p->open) return;
+	if (!p->found) wait_for_burst(p, uv_now(p->deps.loop));
+	else if (pace_ask(p->deps.pace, uv_hrtime() / 1000, p->deps.busy(p->deps.ctx))) ask(p, 1);
+}
+
+enum status probe_new(const struct probe_deps *deps, struct probe **out)
+{
+	struct probe *p = calloc(1, sizeof(*p));
+
+	if (!p) return ST_NOMEM;
+	p->deps = *deps;
+	(void)uv_timer_init(deps->loop, &p->timer);
+	p->timer.data = p;
+	*out = p;
+	return ST_OK;
+}
+
+void probe_open(struct probe *p, bool open)
+{
+	p->open = open;
+	if (!open) {
+		(void)uv_timer_stop(&p->timer);
+		return;
+	}
+	pace_init(p->deps.pace, uv_hrtime() / 1000);
+	p->found = false;
+	p->arrived = 0;
+	p->sequence = BURST - 1;
+	p->began_ms = p->marked_ms = uv_now(p->deps.loop);
+	ask(p, CONTROL_PROBE_MAX);
+	(void)uv_timer_start(&p->timer, on_timer, MARK_MS, MARK_MS);
+}
+
+void probe_answer(struct probe *p, const struct control_command *probed)
+{
+	if (!p->open) return;
+	if (p->found) {
+		if (probed->sequence == p->sequence && probed->probes == 1)
+			pace_answered(p->deps.pace, uv_hrtime() / 1000, p->deps.busy(p->deps.ctx));
+		return;
+	}
+	if (probed->tells_sent) end_burst(p, 0);
+	else if (probed->sequence != BURST) end_burst(p, p->arrived);
+	else if (++p->arrived == CONTROL_PROBE_MAX) end_burst(p, 0);
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	struct probe *p = handle->data;
+
+	buf_free(&p->packet);
+	if (p->closed) p->closed(p->closed_ctx);
+	free(p);
+}
+
+void probe_close(struct probe *p, void (*closed)(void *ctx), void *ctx)
+{
+	p->open = false;
+	p->closed = closed;
+	p->closed_ctx = ctx;
+	uv_close((uv_handle_t *)&p->timer, timer_closed);
+}

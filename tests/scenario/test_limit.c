@@ -1,0 +1,134 @@
+/*
+ * What the broker drops of a device's queue on 2.0.x (max_queued_messages): the bridge finds out at its start, says so wherever
+ * somebody may look, and gives a backlog so slowly that nothing of it is lost. On 2.1 no such limit matters.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/harness/guest.h"
+#include "tests/harness/store.h"
+#include "tests/harness/web_client.h"
+
+#define WAIT_MS 120000
+#define PLANT "mirror plant/# stream s\nredeliver plant/# overlap=0\n"
+
+static uint16_t http;
+
+static void start(struct world *w, struct scene *scene, unsigned limit)
+{
+	http = scene_port(scene);
+	world_start_with(w, scene, scene_text(scene, "listen 127.0.0.1:%u\n" PLANT, http),
+		scene_text(scene, "max_queued_messages %u\n", limit), WORLD_BRIDGE);
+	wait_until(web_listens(http), WAIT_MS, "the HTTP server");
+}
+
+static bool page_has(const char *path, const char *text)
+{
+	struct web_answer a = web_get(http, path);
+
+	return a.code == 200 && strstr(a.body, text) != NULL;
+}
+
+static bool status_says(struct world *w, unsigned limit)
+{
+	const redisReply *r = store_query(w->db, "HGET", "mqtt:status:test", "queue_limit", NULL);
+
+	return r->type == REDIS_REPLY_STRING && strtoul(r->str, NULL, 10) == limit;
+}
+
+static bool ctl_warns(struct world *w, const char *text)
+{
+	const char *argv[] = {CTL_PROGRAM, "-c", w->settings, "status", NULL}, *out, *at;
+
+	(void)program_run(w->scene, argv, WAIT_MS, &out); /* it may have other warnings, too */
+	at = strstr(out, text);
+	while (at && at > out && at[-1] != '\n') at--;
+	return at && strncmp(at, "warning: ", 9) == 0;
+}
+
+/* `found`: 0, or with the twenty that Mosquitto has in flight. */
+static void told(struct scene *scene, unsigned limit, unsigned found)
+{
+	const char *text = scene_text(scene, "at most %u messages at once for one device", found);
+	struct world w;
+
+	start(&w, scene, limit);
+	wait_until(server_log_has(w.bridge, 0, "let this bridge in"), WAIT_MS, "the bridge");
+	wait_until(status_says(&w, found), WAIT_MS, "the status hash");
+	wait_until(page_has("/metrics", scene_text(scene, "\nmosquitto_redis_broker_queue_limit %u\n", found)), WAIT_MS, "metrics");
+	wait_until(page_has("/health", found ? text : "\"warnings\":[]"), WAIT_MS, "health");
+	wait_until(!found || server_log_has(w.bridge, 0, text), WAIT_MS, "the bridge's log");
+	wait_until(!found || server_log_has(w.broker, 0, text), WAIT_MS, "the broker's log");
+	assert_int_equal(ctl_warns(&w, "messages at once for one device"), found != 0);
+	scene_end(scene);
+}
+
+static void test_100(void **state)
+{
+	told(*state, 100, broker_has_events(*state) ? 0 : 120);
+}
+
+static void test_1000(void **state)
+{
+	told(*state, 1000, broker_has_events(*state) ? 0 : 1020);
+}
+
+static void test_4000(void **state)
+{
+	told(*state, 4000, broker_has_events(*state) ? 0 : 4020);
+}
+
+static void test_none(void **state)
+{
+	told(*state, 0, 0);
+}
+
+/* Of more than it queues and a device that reads 100 a second, the broker drops nothing; nor of what came meanwhile. */
+static void test_below_the_limit(void **state)
+{
+	enum { COUNT = 1500, MORE = 200 };
+	struct scene *scene = *state;
+	struct world w;
+
+	start(&w, scene, 1000);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);
+	guest_subscribe(d, "plant/#", 1);
+	world_wait_event(&w, "live", "d", 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	for (int i = 0; i < COUNT + MORE; i++) {
+		const char *text = scene_text(scene, "%d", i);
+
+		assert_true(guest_send(p, "plant/1", text, strlen(text), 1, false, 100) >= 0);
+		if (i != COUNT) continue;
+		guest_pace(d, 10);
+		guest_connect(d);
+		guest_subscribe(d, "plant/#", 1);
+		guest_wait(d, 1, WAIT_MS);
+	}
+	guest_wait(d, COUNT + MORE, WAIT_MS);
+	world_wait_event(&w, "live", "d", 2);
+	for (int i = 0; i < COUNT + MORE; i++)
+		assert_string_equal(guest_message(d, (size_t)i).payload, scene_text(scene, "%d", i));
+	assert_false(server_log_has(w.broker, 0, "being dropped for client d"));
+	scene_end(scene);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scene_test(test_none),
+		scene_test(test_100),
+		scene_test(test_1000),
+		scene_test(test_4000),
+		scene_test(test_below_the_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
