@@ -66,7 +66,7 @@ struct mover {
 static size_t nodes(struct mover *m, struct slice names[NODES_MAX], redisReply **reply)
 {
 	struct buf key = {0};
-	struct slice argv[] = {slice_str("ZRANGE"), key_make(&key, m->settings->prefix, KEY_NODES, (struct slice){0}), slice_str("0"),
+	struct slice argv[] = {slice_str("ZRANGE"), key_make(&key, settings_keys(m->settings), KEY_NODES, (struct slice){0}), slice_str("0"),
 		slice_str("-1")};
 	size_t count = 1;
 
@@ -94,8 +94,9 @@ static redisReply *run_script(struct mover *m)
 	argv[n++] = slice_str("EVAL");
 	argv[n++] = slice_str(script);
 	argv[n++] = slice_str(number);
-	argv[n++] = key_make(&keys[0], m->settings->prefix, KEY_SESSION, slice_str(m->device));
-	for (size_t i = 0; i < count; i++) argv[n++] = key_make(&keys[i + 1], m->settings->prefix, KEY_BOOTS, names[i]);
+	argv[n++] = key_make(&keys[0], settings_keys(m->settings), KEY_SESSION, slice_str(m->device));
+	for (size_t i = 0; i < count; i++) argv[n++] = key_make_beside(&keys[i + 1], settings_keys(m->settings), KEY_BOOTS,
+		slice_str(m->device), names[i]);
 	argv[n++] = slice_str(m->cursor);
 	for (size_t i = 0; i < count; i++) argv[n++] = names[i];
 	for (size_t i = 0; i <= count; i++) failed = failed || keys[i].failed;
@@ -208,7 +209,7 @@ int ctl_rewind_run(const struct ctl_call *call)
 static int find_mark(struct mover *m)
 {
 	struct buf key = {0};
-	struct slice argv[] = {slice_str("GET"), key_make(&key, m->settings->prefix, KEY_MARK, slice_str(m->settings->node))};
+	struct slice argv[] = {slice_str("GET"), key_make(&key, settings_keys(m->settings), KEY_MARK, slice_str(m->settings->node))};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(m->redis, 2, argv);
 	struct entry_id id;
 	int code = CTL_OK;

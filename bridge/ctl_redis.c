@@ -94,6 +94,28 @@ redisReply *ctl_redis_command(struct ctl_redis *c, size_t argc, const struct sli
 	return reply;
 }
 
+bool ctl_redis_sum(struct ctl_redis *c, const struct buf *commands, size_t count, uint64_t *sum, const char **why)
+{
+	redisReply **replies = calloc(count, sizeof(redisReply *));
+	bool ok = replies && !commands->failed && ctl_redis_batch(c, commands, count, replies);
+
+	*sum = 0;
+	*why = c->why;
+	for (size_t i = 0; replies && i < count; i++) {
+		redisReply *reply = replies[i];
+
+		if (!reply) continue;
+		if (ok && reply->type != REDIS_REPLY_INTEGER) {
+			snprintf(c->why, sizeof(c->why), "%s", reply->str ? reply->str : "unexpected answer");
+			ok = false;
+		}
+		*sum += (uint64_t)reply->integer;
+		freeReplyObject(reply);
+	}
+	free(replies);
+	return ok;
+}
+
 redisReply *ctl_redis_ask(struct ctl_redis *redis, ...)
 {
 	struct slice argv[CTL_ARGS_MAX];
@@ -134,7 +156,7 @@ struct ctl_redis *ctl_redis_connect(const struct settings *settings, char *why, 
 		return NULL;
 	}
 	c->quiet.write = no_log;
-	c->patient = settings->redis.form == REDIS_SENTINEL;
+	c->patient = settings->redis.form == REDIS_SENTINEL || settings->redis.form == REDIS_CLUSTER;
 	(void)uv_timer_init(&c->loop, &c->timer); /* never fails */
 	c->timer.data = c;
 	(void)uv_timer_start(&c->timer, on_timer, CTL_REDIS_TIMEOUT_MS, 0);

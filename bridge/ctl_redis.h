@@ -8,6 +8,7 @@
 #include <hiredis/hiredis.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "config/buf.h"
 #include "config/settings.h"
@@ -30,6 +31,9 @@ redisReply *ctl_redis_command(struct ctl_redis *redis, size_t argc, const struct
 /* Several at once: RESP bytes that bring `count` replies, into out[0..count) (freeReplyObject each that is not NULL). False: the
  * connection failed before all had come. */
 bool ctl_redis_batch(struct ctl_redis *redis, const struct buf *commands, size_t count, redisReply **out);
+/* Several that are answered by numbers: their sum. False: the connection failed, or an answer is none; *why is its text, valid until the
+ * next call. */
+bool ctl_redis_sum(struct ctl_redis *redis, const struct buf *commands, size_t count, uint64_t *sum, const char **why);
 /* The same as ctl_redis_command from C strings, NULL-terminated. */
 redisReply *ctl_redis_ask(struct ctl_redis *redis, ...) __attribute__((sentinel));
 

@@ -61,7 +61,7 @@ static redisReply *leave_request(struct asked *a)
 {
 	struct buf key = {0};
 	char most[16];
-	struct slice argv[] = {slice_str("XADD"), key_make(&key, a->settings->prefix, KEY_REQUESTS,
+	struct slice argv[] = {slice_str("XADD"), key_make(&key, settings_keys(a->settings), KEY_REQUESTS,
 		slice_str(a->settings->node)), slice_str("MAXLEN"), slice_str("~"), slice_str(most), slice_str("*"),
 		slice_str(REQUEST_OP), slice_str(REQUEST_OP_REPLAY), slice_str(REQUEST_CLIENT), slice_str(a->device),
 		slice_str(REQUEST_FILTER), slice_str(a->filter), slice_str(a->point), slice_str(a->value)};
@@ -77,7 +77,7 @@ static redisReply *leave_request(struct asked *a)
 static int withdraw(const struct asked *a)
 {
 	struct buf key = {0};
-	struct slice argv[] = {slice_str("XDEL"), key_make(&key, a->settings->prefix, KEY_REQUESTS,
+	struct slice argv[] = {slice_str("XDEL"), key_make(&key, settings_keys(a->settings), KEY_REQUESTS,
 		slice_str(a->settings->node)), slice_str(a->id)};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(a->redis, 3, argv);
 
@@ -112,7 +112,7 @@ static int wait_answer(const struct asked *a)
 	buf_append_str(&name, a->settings->node);
 	buf_append_str(&name, ":");
 	buf_append_str(&name, a->id);
-	(void)key_make(&key, a->settings->prefix, KEY_ANSWER, slice_of(name.data, name.len));
+	(void)key_make(&key, settings_keys(a->settings), KEY_ANSWER, slice_of(name.data, name.len));
 	for (unsigned waited = 0; !answered && !key.failed && !name.failed && waited < WAIT_MS; waited += LOOK_MS) {
 		struct slice argv[] = {slice_str("GET"), slice_of(key.data, key.len)};
 		redisReply *reply = ctl_redis_command(a->redis, 2, argv);

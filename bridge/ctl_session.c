@@ -32,7 +32,8 @@ const char *ctl_presence_text(enum ctl_presence presence)
 static redisReply *boot_end(struct ctl_redis *redis, const struct settings *settings, struct slice boot)
 {
 	struct buf key = {0};
-	struct slice argv[3] = {slice_str("HGET"), key_make(&key, settings->prefix, KEY_BOOTS, slice_str(settings->node)), boot};
+	struct slice argv[3] = {slice_str("HGET"), key_make_shard(&key, settings_keys(settings), KEY_BOOTS, 0,
+		slice_str(settings->node)), boot};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(redis, 3, argv);
 
 	buf_free(&key);
@@ -156,8 +157,8 @@ static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const r
 static uint64_t seen(struct ctl_redis *redis, const struct settings *settings, const char *client)
 {
 	struct buf key = {0};
-	struct slice argv[3] = {slice_str("ZSCORE"), key_make(&key, settings->prefix, KEY_SESSIONS, (struct slice){0}),
-		slice_str(client)};
+	struct slice argv[3] = {slice_str("ZSCORE"), key_make_beside(&key, settings_keys(settings), KEY_SESSIONS, slice_str(client),
+		(struct slice){0}), slice_str(client)};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(redis, 3, argv);
 	uint64_t ms = reply && reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
 
@@ -170,7 +171,7 @@ int ctl_session_read(struct ctl_redis *redis, struct ctl_reader *reader, const s
 	struct ctl_session *out)
 {
 	struct buf key = {0};
-	struct slice argv[2] = {slice_str("HGETALL"), key_make(&key, settings->prefix, KEY_SESSION, slice_str(client))};
+	struct slice argv[2] = {slice_str("HGETALL"), key_make(&key, settings_keys(settings), KEY_SESSION, slice_str(client))};
 	redisReply *hash = key.failed ? NULL : ctl_redis_command(redis, 2, argv);
 	char why[512], shown[256];
 	int code = CTL_OK;
@@ -204,16 +205,39 @@ void ctl_session_fini(struct ctl_session *s)
 	*s = (struct ctl_session){0};
 }
 
+/* A pattern with any client id and user name: "%c" and "%u" as levels that match all. */
+static void pattern_widen(const char *pattern, struct buf *out)
+{
+	buf_clear(out);
+	for (const char *p = pattern; *p; p++) {
+		bool name = p[0] == '%' && (p[1] == 'c' || p[1] == 'u');
+
+		buf_append(out, name ? "+" : p, 1);
+		p += name;
+	}
+}
+
+/* A group ($share/group/filter) is given what any member could be. */
+static bool granted_by(const struct ctl_session *s, const char *pattern, struct slice topic, struct buf *scratch)
+{
+	struct slice inner;
+
+	if (!filter_is_shared(slice_str(s->client), &inner))
+		return pattern_expand(slice_str(pattern), slice_str(s->client), slice_str(s->user), scratch)
+			&& topic_matches(slice_of(scratch->data, scratch->len), topic);
+	pattern_widen(pattern, scratch);
+	return !scratch->failed && topic_matches(slice_of(scratch->data, scratch->len), topic);
+}
+
 bool ctl_session_may(const struct ctl_session *s, struct slice topic)
 {
-	struct slice client = slice_str(s->client), user = slice_str(s->user);
+	struct slice client = slice_str(s->client), user = slice_str(s->user), inner;
 	bool granted = s->settings->grant_count == 0;
-	struct buf pattern = {0};
+	struct buf scratch = {0};
 
-	for (size_t i = 0; i < s->settings->grant_count && !granted; i++) {
-		granted = pattern_expand(slice_str(s->settings->grants[i].pattern), client, user, &pattern)
-			&& topic_matches(slice_of(pattern.data, pattern.len), topic);
-	}
-	buf_free(&pattern);
-	return granted && (!s->acl || acl_file_allows(s->acl, client, user, topic, ACL_READ));
+	for (size_t i = 0; i < s->settings->grant_count && !granted; i++)
+		granted = granted_by(s, s->settings->grants[i].pattern, topic, &scratch);
+	buf_free(&scratch);
+	if (!granted || filter_is_shared(client, &inner)) return granted;
+	return !s->acl || acl_file_allows(s->acl, client, user, topic, ACL_READ);
 }

@@ -118,7 +118,7 @@ static void ask_fields(struct listing *l, const redisReply *client, struct buf *
 {
 	resp_begin(commands, 2);
 	resp_arg_str(commands, "HGETALL");
-	resp_arg(commands, key_make(key, l->settings->prefix, KEY_SESSION, reply_slice(client)));
+	resp_arg(commands, key_make(key, settings_keys(l->settings), KEY_SESSION, reply_slice(client)));
 }
 
 /* One page of ZSCAN: all devices of it are asked for at once. False: the connection failed. */
@@ -147,15 +147,16 @@ static bool take_page(struct listing *l, const redisReply *members)
 	return ok;
 }
 
-static int scan(struct listing *l, const char *pattern)
+/* One shard of the sessions. */
+static int scan(struct listing *l, const char *pattern, unsigned shard)
 {
 	char cursor[24] = "0";
 	struct buf key = {0};
 	bool ok = true;
 
 	do {
-		struct slice argv[] = {slice_str("ZSCAN"), key_make(&key, l->settings->prefix, KEY_SESSIONS, (struct slice){0}),
-			slice_str(cursor), slice_str("MATCH"), slice_str(pattern), slice_str("COUNT"), slice_str(PAGE)};
+		struct slice argv[] = {slice_str("ZSCAN"), key_make_shard(&key, settings_keys(l->settings), KEY_SESSIONS, shard,
+			(struct slice){0}), slice_str(cursor), slice_str("MATCH"), slice_str(pattern), slice_str("COUNT"), slice_str(PAGE)};
 		redisReply *page = ctl_redis_command(l->redis, sizeof(argv) / sizeof(argv[0]), argv);
 
 		ok = page && page->type == REDIS_REPLY_ARRAY && page->elements == 2 && page->element[0]->str
@@ -179,7 +180,7 @@ static int scan(struct listing *l, const char *pattern)
 static void read_nodes(struct listing *l)
 {
 	struct buf key = {0};
-	struct slice ask[] = {slice_str("ZRANGE"), key_make(&key, l->settings->prefix, KEY_NODES, (struct slice){0}), slice_str("0"),
+	struct slice ask[] = {slice_str("ZRANGE"), key_make(&key, settings_keys(l->settings), KEY_NODES, (struct slice){0}), slice_str("0"),
 		slice_str("-1")};
 
 	l->nodes[l->node_count++] = slice_str(l->settings->node);
@@ -190,7 +191,7 @@ static void read_nodes(struct listing *l)
 		if (name.data && !slice_equal(name, l->nodes[0]) && l->node_count < NODES_MAX) l->nodes[l->node_count++] = name;
 	}
 	for (size_t i = 0; i < l->node_count; i++) {
-		struct slice argv[] = {slice_str("HKEYS"), key_make(&key, l->settings->prefix, KEY_BOOTS, l->nodes[i])};
+		struct slice argv[] = {slice_str("HKEYS"), key_make_shard(&key, settings_keys(l->settings), KEY_BOOTS, 0, l->nodes[i])};
 
 		l->boots[i] = ctl_redis_command(l->redis, 2, argv);
 	}
@@ -281,7 +282,9 @@ int ctl_sessions_run(const struct ctl_call *call)
 	if (code != CTL_OK) return code;
 	l.settings = settings;
 	read_nodes(&l);
-	code = scan(&l, pattern ? pattern : "*");
+	for (unsigned i = 0; code == CTL_OK && i < key_shard_count(settings_keys(settings)); i++) {
+		code = scan(&l, pattern ? pattern : "*", i);
+	}
 	if (code == CTL_OK) {
 		if (l.count > 0) qsort(l.rows, l.count, sizeof(*l.rows), compare);
 		if (!(json ? print_json(&l) : print_text(&l))) code = CTL_PROBLEM;

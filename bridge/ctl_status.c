@@ -13,6 +13,7 @@
 #include "bridge/ctl_redis.h"
 #include "bridge/ctl_terminal.h"
 #include "bridge/ctl_time.h"
+#include "bridge/tally.h"
 #include "config/keys.h"
 #include "config/log.h"
 
@@ -72,7 +73,7 @@ static void info_field(const redisReply *info, const char *name, char *out, size
 static redisReply *ask(struct report_view *v, const char *command, enum key_kind kind, struct slice last)
 {
 	struct buf key = {0};
-	struct slice argv[2] = {slice_str(command), key_make(&key, v->settings->prefix, kind, last)};
+	struct slice argv[2] = {slice_str(command), key_make(&key, settings_keys(v->settings), kind, last)};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(v->redis, 2, argv);
 
 	buf_free(&key);
@@ -155,17 +156,28 @@ static void gather_bridge(struct report_view *v)
 	if (reply) freeReplyObject(reply);
 }
 
+/* What bridge/tally.h asks for. */
+static uint64_t tally(struct report_view *v, size_t (*questions)(struct buf *out, const struct settings *settings))
+{
+	struct buf commands = {0};
+	size_t count = questions(&commands, v->settings);
+	const char *why;
+	uint64_t sum;
+
+	if (!ctl_redis_sum(v->redis, &commands, count, &sum, &why)) warn(v, "redis: %s", why);
+	buf_free(&commands);
+	return sum;
+}
+
 static void gather_counts(struct report_view *v)
 {
-	redisReply *reply = ask(v, "ZCARD", KEY_SESSIONS, (struct slice){0});
+	bool cluster = v->settings->redis.form == REDIS_CLUSTER;
 
-	if (reply && reply->type == REDIS_REPLY_INTEGER) v->sessions = (uint64_t)reply->integer;
-	if (reply) freeReplyObject(reply);
-	reply = ask(v, "XLEN", KEY_DEAD, (struct slice){0});
-	if (reply && reply->type == REDIS_REPLY_INTEGER) v->dead = (uint64_t)reply->integer;
-	if (reply) freeReplyObject(reply);
+	v->sessions = tally(v, tally_sessions);
+	v->dead = tally(v, tally_dead);
 	if (v->dead > 0) {
-		warn(v, "%" PRIu64 " dead letters: see XRANGE %s:dead - + COUNT 10", v->dead, v->settings->prefix);
+		warn(v, "%" PRIu64 " dead letters: see XRANGE %s:dead - + COUNT 10%s", v->dead, v->settings->prefix,
+			cluster ? ", and the same of each outbox (README, Redis Cluster)" : "");
 	}
 }
 

@@ -17,6 +17,7 @@
 #include "bridge/ctl_redis.h"
 #include "bridge/ctl_terminal.h"
 #include "bridge/ctl_time.h"
+#include "bridge/tally.h"
 #include "config/keys.h"
 
 #define EVERY_MS 1000
@@ -53,7 +54,7 @@ struct top {
 static redisReply *ask(struct top *t, const char *command, enum key_kind kind, struct slice last)
 {
 	struct buf key = {0};
-	struct slice argv[2] = {slice_str(command), key_make(&key, t->settings->prefix, kind, last)};
+	struct slice argv[2] = {slice_str(command), key_make(&key, settings_keys(t->settings), kind, last)};
 	redisReply *reply = key.failed ? NULL : ctl_redis_command(t->redis, 2, argv);
 
 	buf_free(&key);
@@ -68,7 +69,8 @@ static redisReply *ask(struct top *t, const char *command, enum key_kind kind, s
 static void gather(struct top *t)
 {
 	struct sample s = {.at_ms = ctl_time_now()};
-	redisReply *sessions;
+	struct buf questions = {0};
+	const char *why;
 
 	if (t->status) freeReplyObject(t->status);
 	t->status = NULL;
@@ -76,9 +78,9 @@ static void gather(struct top *t)
 	if (t->redis) t->status = ask(t, "HGETALL", KEY_STATUS, slice_str(t->settings->node));
 	if (!t->status) return;
 	t->trouble[0] = '\0';
-	sessions = ask(t, "ZCARD", KEY_SESSIONS, (struct slice){0});
-	if (sessions && sessions->type == REDIS_REPLY_INTEGER) s.sessions = (uint64_t)sessions->integer;
-	if (sessions) freeReplyObject(sessions);
+	size_t count = tally_sessions(&questions, t->settings);
+	(void)ctl_redis_sum(t->redis, &questions, count, &s.sessions, &why); /* a lost connection shows at the next look */
+	buf_free(&questions);
 	for (size_t i = 0; i < TOTALS; i++) s.total[i] = ctl_books_number(t->status, totals[i]);
 	s.queued_bytes = ctl_books_number(t->status, "queued_bytes");
 	s.queued_age = ctl_books_number(t->status, "queued_age");

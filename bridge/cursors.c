@@ -111,7 +111,7 @@ static void begin_hmget(struct cursors *c, struct buf *commands, size_t fields)
 {
 	resp_begin(commands, 2 + fields);
 	resp_arg_str(commands, "HMGET");
-	arg(c, commands, key_make(&c->scratch, c->settings->prefix, KEY_SESSION, whole(&c->client)));
+	arg(c, commands, key_make(&c->scratch, settings_keys(c->settings), KEY_SESSION, whole(&c->client)));
 }
 
 static void arg_filter_field(struct cursors *c, struct buf *commands, enum session_field kind, size_t place)
@@ -128,7 +128,7 @@ static size_t ask_own(struct cursors *c, struct buf *commands)
 	resp_arg_str(commands, SESSION_OVERLAP);
 	resp_begin(commands, 4);
 	resp_arg_str(commands, "ZRANGE");
-	arg(c, commands, key_make(&c->scratch, c->settings->prefix, KEY_NODES, (struct slice){0}));
+	arg(c, commands, key_make(&c->scratch, settings_keys(c->settings), KEY_NODES, (struct slice){0}));
 	resp_arg_str(commands, "0");
 	resp_arg_u64(commands, NODES_MAX - 1);
 	return 2;
@@ -144,7 +144,7 @@ static size_t ask_others(struct cursors *c, struct buf *commands)
 		arg(c, commands, session_node_field(&c->scratch, SESSION_LIVE_AT, name_of(c, i)));
 		resp_begin(commands, 2);
 		resp_arg_str(commands, "GET");
-		arg(c, commands, key_make(&c->scratch, c->settings->prefix, KEY_MARK, name_of(c, i)));
+		arg(c, commands, key_make(&c->scratch, settings_keys(c->settings), KEY_MARK, name_of(c, i)));
 	}
 	return 2 * (c->count - 1);
 }
@@ -162,7 +162,7 @@ static size_t ask_boots(struct cursors *c, struct buf *commands)
 		if (!asks_boot(c, i)) continue;
 		resp_begin(commands, 3);
 		resp_arg_str(commands, "HGET");
-		arg(c, commands, key_make(&c->scratch, c->settings->prefix, KEY_BOOTS, name_of(c, i)));
+		arg(c, commands, key_make_beside(&c->scratch, settings_keys(c->settings), KEY_BOOTS, whole(&c->client), name_of(c, i)));
 		resp_arg_str(commands, c->places[i].live);
 		n++;
 	}

@@ -67,7 +67,7 @@ void debt_report(struct fetch_env *env, struct slice client, const struct catch_
 	resp_arg_str(&commands, "EVAL");
 	resp_arg_str(&commands, script);
 	resp_arg_str(&commands, "1");
-	resp_arg(&commands, key_make(&scratch, env->settings->prefix, KEY_SESSION, client));
+	resp_arg(&commands, key_make(&scratch, settings_keys(env->settings), KEY_SESSION, client));
 	for (size_t i = 0; i < count; i++) {
 		const struct catch_up_filter *own = is_companion(&filters[i]) ? own_of(filters, count, &filters[i]) : NULL;
 

@@ -252,11 +252,11 @@ enum status device_read_mark(struct fetch_env *env, device_read_fn *done, void *
 	if (!r) return ST_NOMEM;
 	resp_begin(&commands, 2);
 	resp_arg_str(&commands, "GET");
-	resp_arg(&commands, key_make(&name, env->settings->prefix, KEY_MARK, node));
+	resp_arg(&commands, key_make(&name, settings_keys(env->settings), KEY_MARK, node));
 	if (name.failed) commands.failed = true;
 	resp_begin(&commands, 6);
 	resp_arg_str(&commands, "XREVRANGE");
-	resp_arg(&commands, key_make(&name, env->settings->prefix, KEY_EVENTS, node));
+	resp_arg(&commands, key_make(&name, settings_keys(env->settings), KEY_EVENTS, node));
 	resp_arg_str(&commands, "+");
 	resp_arg_str(&commands, "-");
 	resp_arg_str(&commands, "COUNT");

@@ -228,9 +228,9 @@ enum status events_new(uv_loop_t *loop, const struct settings *settings, const s
 	ev->settings = settings;
 	ev->log = log;
 	ev->calls = *calls;
-	(void)key_make(&ev->key, settings->prefix, KEY_EVENTS, slice_str(settings->node));
+	(void)key_make(&ev->key, settings_keys(settings), KEY_EVENTS, slice_str(settings->node));
 	buf_u8(&ev->key, 0);
-	(void)key_make(&ev->requests_key, settings->prefix, KEY_REQUESTS, slice_str(settings->node));
+	(void)key_make(&ev->requests_key, settings_keys(settings), KEY_REQUESTS, slice_str(settings->node));
 	if (ev->key.failed || ev->requests_key.failed || redis_link_new(loop, settings, "bridge-events", log, &on, &ev->link) != ST_OK) {
 		buf_free(&ev->key);
 		buf_free(&ev->requests_key);

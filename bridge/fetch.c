@@ -321,10 +321,11 @@ static void keys_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct fetch *f = ctx;
 
-	(void)index;
-	if (!reply) f->failed = ST_LOST;
-	else if (!f->doomed) f->failed = fetch_keys_take(f->keys, reply);
-	replies_over(f);
+	enum status st = reply ? ST_OK : ST_LOST;
+
+	if (reply && !f->doomed) st = fetch_keys_take(f->keys, reply);
+	if (f->failed == ST_OK) f->failed = st;
+	if (!reply || index + 1 == f->asked_count) replies_over(f);
 }
 
 static void send_asked(struct fetch *f, size_t replies, redis_reply_fn *fn)
@@ -349,8 +350,9 @@ static void advance(struct fetch *f)
 	size_t n;
 
 	if (!f->opened) {
-		if (fetch_keys_ask(f->keys, &f->commands)) {
-			send_asked(f, 1, keys_reply);
+		f->asked_count = fetch_keys_ask(f->keys, &f->commands);
+		if (f->asked_count > 0) {
+			send_asked(f, f->asked_count, keys_reply);
 			return;
 		}
 		if (!open_sources(f)) {

@@ -15,6 +15,14 @@
 #include "config/topic.h"
 
 #define INDEX_PAGE 1000
+#define SHARD_PAGE 100 /* where the index is split: all of its shards are asked at once */
+
+/* Where the reading of a shard of the index stands. */
+struct part {
+	uint64_t score; /* next page begins here */
+	size_t page;    /* members a page; grows when one score has more than a page */
+	bool done;
+};
 
 struct fetch_keys {
 	const struct settings *settings;
@@ -23,11 +31,12 @@ struct fetch_keys {
 	size_t filter_count;
 	bool *by_index;         /* for each filter */
 	bool use_index;
-	bool done;
+	struct part parts[KEY_SHARDS];
+	unsigned part_count;
+	unsigned asked[KEY_SHARDS], asked_count, taken; /* parts whose replies are to come, and came */
 	struct entry_id upto;
 	uint64_t now_ms;        /* wall clock */
-	uint64_t score;         /* next page begins here */
-	size_t page;            /* members a page; grows when one score has more than a page */
+	size_t page;            /* at first */
 	struct fetch_key *found;
 	struct buf scratch;
 	size_t malformed;
@@ -138,6 +147,7 @@ enum status fetch_keys_new(const struct settings *settings, struct node_names *n
 	size_t count, struct entry_id upto, uint64_t now_ms, struct fetch_keys **out)
 {
 	struct fetch_keys *k = calloc(1, sizeof(*k));
+	uint64_t score = UINT64_MAX;
 
 	if (!k) return ST_NOMEM;
 	k->by_index = calloc(count + 1, sizeof(*k->by_index));
@@ -148,8 +158,8 @@ enum status fetch_keys_new(const struct settings *settings, struct node_names *n
 	k->filter_count = count;
 	k->upto = upto;
 	k->now_ms = now_ms;
-	k->score = UINT64_MAX;
-	k->page = INDEX_PAGE;
+	k->part_count = key_shard_count(settings_keys(settings));
+	k->page = k->part_count == 1 ? INDEX_PAGE : SHARD_PAGE;
 	for (size_t i = 0; i < count; i++) {
 		if (!open(k, &filters[i])) continue;
 		if (computable(k, &filters[i])) {
@@ -157,9 +167,9 @@ enum status fetch_keys_new(const struct settings *settings, struct node_names *n
 			continue;
 		}
 		k->by_index[i] = k->use_index = true;
-		if (filters[i].position.ms < k->score) k->score = filters[i].position.ms;
+		if (filters[i].position.ms < score) score = filters[i].position.ms;
 	}
-	k->done = !k->use_index;
+	for (unsigned i = 0; i < k->part_count; i++) k->parts[i] = (struct part){score, k->page, !k->use_index};
 	*out = k;
 	return ST_OK;
 fail:
@@ -181,23 +191,34 @@ void fetch_keys_free(struct fetch_keys *k)
 	free(k);
 }
 
-bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
+static void ask_part(const struct fetch_keys *k, unsigned shard, struct buf *key, struct buf *commands)
 {
-	struct buf key = {0};
+	const struct part *p = &k->parts[shard];
 
-	if (k->done) return false;
 	resp_begin(commands, 8);
 	resp_arg_str(commands, "ZRANGEBYSCORE");
-	resp_arg(commands, key_make(&key, k->settings->prefix, KEY_INDEX, (struct slice){0}));
-	resp_arg_u64(commands, k->score);
+	resp_arg(commands, key_make_shard(key, settings_keys(k->settings), KEY_INDEX, shard, (struct slice){0}));
+	resp_arg_u64(commands, p->score);
 	resp_arg_str(commands, "+inf");
 	resp_arg_str(commands, "WITHSCORES");
 	resp_arg_str(commands, "LIMIT");
 	resp_arg_str(commands, "0");
-	resp_arg_u64(commands, k->page);
-	if (key.failed) commands->failed = true;
+	resp_arg_u64(commands, p->page);
+	if (key->failed) commands->failed = true;
+}
+
+size_t fetch_keys_ask(struct fetch_keys *k, struct buf *commands)
+{
+	struct buf key = {0};
+
+	k->asked_count = k->taken = 0;
+	for (unsigned i = 0; i < k->part_count; i++) {
+		if (k->parts[i].done) continue;
+		ask_part(k, i, &key, commands);
+		k->asked[k->asked_count++] = i;
+	}
 	buf_free(&key);
-	return true;
+	return k->asked_count;
 }
 
 /* False without memory. */
@@ -226,10 +247,11 @@ static bool take_member(struct fetch_keys *k, struct slice member, uint64_t scor
 
 enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply)
 {
-	uint64_t first = k->score, last = k->score;
+	struct part *p = &k->parts[k->asked[k->taken++]];
+	uint64_t first = p->score, last = p->score;
 
 	if (reply_error_passes(reply)) return ST_AGAIN;
-	k->done = true;
+	p->done = true;
 	if (reply->type != REDIS_REPLY_ARRAY) {
 		k->malformed++;
 		return ST_OK;
@@ -246,11 +268,11 @@ enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply)
 		last = (uint64_t)score;
 		if (!take_member(k, reply_slice(reply->element[i]), last)) return ST_NOMEM;
 	}
-	if (reply->elements / 2 < k->page) return ST_OK;
-	k->done = false;
-	if (last == first) k->page *= 2;
-	else k->page = INDEX_PAGE;
-	k->score = last;
+	if (reply->elements / 2 < p->page) return ST_OK;
+	p->done = false;
+	if (last == first) p->page *= 2;
+	else p->page = k->page;
+	p->score = last;
 	return ST_OK;
 }
 

@@ -33,9 +33,10 @@ struct fetch_keys;
 enum status fetch_keys_new(const struct settings *settings, struct node_names *nodes, const struct catch_up_filter *filters,
 	size_t count, struct entry_id upto, uint64_t now_ms, struct fetch_keys **out) MUST_CHECK;
 void fetch_keys_free(struct fetch_keys *k); /* bears NULL */
-/* Appends the next command to ask the index with; false when there is nothing more to ask. */
-bool fetch_keys_ask(struct fetch_keys *k, struct buf *commands);
-/* Takes its reply. ST_AGAIN: ask the same again later. */
+/* Appends the next commands to ask the index with, one for each of its shards; returns how many, 0 when there is nothing more to
+ * ask. */
+size_t fetch_keys_ask(struct fetch_keys *k, struct buf *commands);
+/* Takes their replies, in order. ST_AGAIN: ask the same again later. */
 enum status fetch_keys_take(struct fetch_keys *k, const redisReply *reply) MUST_CHECK;
 /* The keys found; a hash table to iterate over. */
 struct fetch_key *fetch_keys_found(struct fetch_keys *k);

@@ -33,7 +33,7 @@ void gap_report(struct fetch_env *env, struct slice client, const struct gap *ga
 	resp_arg_str(&commands, "EVAL");
 	resp_arg_str(&commands, note_script);
 	resp_arg_str(&commands, "1");
-	resp_arg(&commands, key_make(&key, env->settings->prefix, KEY_SESSION, client));
+	resp_arg(&commands, key_make(&key, settings_keys(env->settings), KEY_SESSION, client));
 	resp_arg_u64(&commands, gap->messages);
 	resp_arg_u64(&commands, gap->unknown);
 	resp_arg_u64(&commands, env->wall_ms());

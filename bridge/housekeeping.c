@@ -21,6 +21,7 @@ struct housekeeping {
 	struct sweep *sweep;
 	struct buf commands;
 	bool sweeping;
+	size_t under_way;        /* replies to come */
 	bool open, idle;
 	uint64_t open_since_ms, began_ms;
 	uint64_t rounds;
@@ -81,20 +82,23 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 	struct housekeeping *h = ctx;
 
 	(void)index;
+	h->under_way = reply ? h->under_way - 1 : 0;
 	if (!h->sweeping || h->closing) return;
 	if (!reply) ended(h, false); /* the link tells of its loss */
-	else if (sweep_take(h->sweep, reply)) go_on(h);
-	else refused(h, reply);
+	else if (!sweep_take(h->sweep, reply)) refused(h, reply);
+	else if (h->under_way == 0) go_on(h);
 }
 
 static void go_on(struct housekeeping *h)
 {
 	buf_clear(&h->commands);
-	if (h->idle || !sweep_ask(h->sweep, &h->commands)) {
+	size_t asked = h->idle ? 0 : sweep_ask(h->sweep, &h->commands);
+	if (asked == 0) {
 		ended(h, !h->idle && !h->commands.failed);
 		return;
 	}
-	if (redis_link_send(h->link, &h->commands, 1, DEADLINE_MS, on_reply, h) != ST_OK) ended(h, false);
+	if (redis_link_send(h->link, &h->commands, asked, DEADLINE_MS, on_reply, h) == ST_OK) h->under_way = asked;
+	else ended(h, false);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -103,7 +107,7 @@ static void on_timer(uv_timer_t *timer)
 	uint64_t now = uv_now(h->deps.loop);
 	bool sessions = h->open && now - h->open_since_ms >= h->deps.every_ms;
 
-	if (h->sweeping || h->idle || !redis_link_is_ready(h->link)) return;
+	if (h->sweeping || h->under_way > 0 || h->idle || !redis_link_is_ready(h->link)) return;
 	h->sweeping = true;
 	h->began_ms = now;
 	sweep_begin(h->sweep, h->full_in == 0, sessions);

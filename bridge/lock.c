@@ -70,7 +70,7 @@ static uint64_t clock_ms(void)
 
 static void arg_key(struct lock *l, enum key_kind kind)
 {
-	resp_arg(&l->commands, key_make(&l->key, l->settings->prefix, kind, slice_str(l->settings->node)));
+	resp_arg(&l->commands, key_make(&l->key, settings_keys(l->settings), kind, slice_str(l->settings->node)));
 	if (l->key.failed) l->commands.failed = true;
 }
 

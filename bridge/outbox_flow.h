@@ -46,6 +46,7 @@ struct outbox_item {
 	struct push push;        /* borrows from the item's own memory */
 	uint64_t expires_ms;
 	size_t bytes;            /* counted against FLOW_BYTES_MAX */
+	bool told;               /* its result was sent by itself (bridge/outbox_script.h) */
 	char why[PUSH_WHY_MAX];  /* OUTCOME_DEAD */
 };
 

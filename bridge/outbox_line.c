@@ -11,6 +11,7 @@
 #include "bridge/outbox_intake.h"
 #include "bridge/outbox_item.h"
 #include "bridge/outbox_script.h"
+#include "config/cluster_slot.h"
 #include "config/keys.h"
 #include "config/redis_link.h"
 
@@ -47,7 +48,8 @@ struct outbox_line {
 	bool read_bad;            /* an error among the replies */
 	size_t read_replies;
 	struct retry read_retry, settle_retry, due_retry;
-	size_t settle_replies;
+	size_t settle_replies, result_replies;
+	bool results_doubtful;    /* those that were sent by themselves may not be there */
 	bool settle_bad;
 	uint64_t settle_number;   /* names groups */
 	bool due_asked;
@@ -196,6 +198,12 @@ static void read_more(struct outbox_line *l)
 
 /* --- settling -------------------------------------------------------------------------------------------------- */
 
+static void results_lost(struct outbox_line *l, long long count)
+{
+	l->counts.results_lost += (uint64_t)count;
+	log_to(l->deps.log, LOG_LEVEL_WARNING, "outbox %s: %lld results could not be written", l->line, count);
+}
+
 static void on_settled(void *ctx, const redisReply *reply, size_t index)
 {
 	struct outbox_line *l = ctx;
@@ -208,24 +216,52 @@ static void on_settled(void *ctx, const redisReply *reply, size_t index)
 		if (!l->settle_bad) retry_later(l, &l->settle_retry, "settling", reply);
 		l->settle_bad = true;
 	} else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 && reply->element[0]->integer > 0) {
-		l->counts.results_lost += (uint64_t)reply->element[0]->integer;
-		log_to(l->deps.log, LOG_LEVEL_WARNING, "outbox %s: %lld results could not be written", l->line,
-			reply->element[0]->integer);
+		results_lost(l, reply->element[0]->integer);
 	}
 	if (index + 1 < l->settle_replies) return;
 	if (!l->settle_bad) retry_over(&l->settle_retry);
 	flow_settled(l->flow, !l->settle_bad);
 }
 
+static void settle(struct outbox_line *l);
+
+/* The entries are still to be settled. */
+static void on_result(void *ctx, const redisReply *reply, size_t index)
+{
+	struct outbox_line *l = ctx;
+
+	if (l->closing) return;
+	if (!reply) l->results_doubtful = true;
+	else if (reply->type == REDIS_REPLY_ERROR) results_lost(l, 1);
+	if (reply && index + 1 < l->result_replies) return;
+	flow_settled(l->flow, false);
+	if (reply) settle(l);
+}
+
+/* False: there are none, so the entries can be settled at once. */
+static bool send_results(struct outbox_line *l, struct outbox_item *first)
+{
+	for (struct outbox_item *item = first; l->results_doubtful && item; item = item->next) item->told = false;
+	l->results_doubtful = false;
+	buf_clear(&l->command);
+	l->result_replies = outbox_results(&l->command, &l->keys, first, outbox_wall_ms());
+	if (l->result_replies == 0) return false;
+	if (redis_link_send(l->writer, &l->command, l->result_replies, 0, on_result, l) != ST_OK) {
+		l->results_doubtful = true;
+		flow_settled(l->flow, false);
+	}
+	return true;
+}
+
 static void settle(struct outbox_line *l)
 {
-	const struct outbox_item *first;
+	struct outbox_item *first;
 	char group[ENTRY_ID_TEXT_MAX];
 
 	if (!redis_link_is_ready(l->writer) || !retry_due(l, &l->settle_retry)) return;
 	if (flow_count(l->flow, ITEM_SETTLING) == 0) l->settle_number++;
 	first = flow_settle(l->flow, SETTLE_MAX, SETTLE_BYTES);
-	if (!first) return;
+	if (!first || send_results(l, first)) return;
 	(void)entry_id_format((struct entry_id){l->settle_number, 0}, group);
 	buf_clear(&l->command);
 	l->settle_bad = false;
@@ -358,25 +394,23 @@ static enum status names_make(struct outbox_line *l)
 {
 	const struct settings *s = l->deps.settings;
 	const char *key = l->deps.setting->key;
-	struct buf one = {0}, last = {0};
+	struct buf one = {0};
 	size_t at[6] = {0};
 	static const enum key_kind kinds[] = {KEY_DEAD, KEY_DELAYED, KEY_PROCESSING, KEY_SETTLED};
 
 	for (size_t i = 0; i < 4; i++) {
-		buf_clear(&last);
-		if (kinds[i] != KEY_DELAYED) buf_printf(&last, "%s:", s->node);
-		buf_append_str(&last, key);
-		(void)key_make(&one, s->prefix, kinds[i], kinds[i] == KEY_DEAD ? slice_of(NULL, 0) : slice_of(last.data, last.len));
+		(void)key_make_outbox(&one, settings_keys(s), kinds[i], slice_str(s->node), slice_str(key));
 		buf_append(&l->names, one.data, one.len);
 		at[i + 1] = l->names.len;
 	}
 	buf_printf(&l->names, "outbox %s", l->deps.setting->text);
-	l->names.failed |= one.failed || last.failed;
+	l->names.failed |= one.failed;
 	buf_free(&one);
-	buf_free(&last);
 	if (l->names.failed) return ST_NOMEM;
 	l->keys = (struct outbox_keys){.setting = l->deps.setting, .consumer = s->node,
 		.source = slice_of(l->names.data + at[4], l->names.len - at[4])};
+	l->keys.cluster = settings_keys(s).cluster;
+	l->keys.slot = cluster_slot(slice_str(key));
 	l->keys.dead = slice_of(l->names.data, at[1]);
 	l->keys.delayed = slice_of(l->names.data + at[1], at[2] - at[1]);
 	l->keys.processing = slice_of(l->names.data + at[2], at[3] - at[2]);

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "config/cluster_slot.h"
 #include "config/keys.h"
 #include "config/resp.h"
 
@@ -138,6 +139,20 @@ struct slice outbox_result_key(const struct outbox_setting *setting, const struc
 	return key.len > 0 ? key : slice_of(NULL, 0);
 }
 
+/* Its stream of results is out of the scripts' reach. */
+static bool apart(const struct outbox_keys *k, const struct outbox_item *item)
+{
+	struct slice key = outbox_result_key(k->setting, item);
+
+	return k->cluster && key.data && cluster_slot(key) != k->slot;
+}
+
+/* For the script to write to. */
+static struct slice result_here(const struct outbox_keys *k, const struct outbox_item *item)
+{
+	return apart(k, item) ? slice_of(NULL, 0) : outbox_result_key(k->setting, item);
+}
+
 void outbox_group_create(struct buf *out, const struct outbox_keys *k)
 {
 	resp_command(out, "XGROUP", "CREATE", k->setting->key, k->setting->group, "0", "MKSTREAM", NULL);
@@ -217,7 +232,7 @@ size_t outbox_read(struct buf *out, const struct outbox_keys *k, const struct fl
 static bool plain(const struct outbox_keys *k, const struct outbox_item *item)
 {
 	if (item->outcome == OUTCOME_DEAD || item->outcome == OUTCOME_DELAYED) return false;
-	return !outbox_result_key(k->setting, item).data;
+	return !result_here(k, item).data;
 }
 
 static size_t settle_plain(struct buf *out, const struct outbox_keys *k, const struct outbox_item *first, size_t count)
@@ -254,6 +269,53 @@ static void arg_told_id(struct buf *out, const struct outbox_keys *k, const stru
 	else resp_arg_str(out, "");
 }
 
+static const char *outcome_words(const struct outbox_item *item, char *text, size_t size)
+{
+	bool dead = item->outcome == OUTCOME_DEAD;
+
+	(void)snprintf(text, size, "%s%s%s", outcome_text(item->outcome), dead ? ": " : "", dead ? item->why : "");
+	return text;
+}
+
+/* As the scripts write them. */
+static void result_add(struct buf *out, const struct outbox_keys *k, const struct outbox_item *item, uint64_t now_ms)
+{
+	bool ignored = item->push.ignored[0] != '\0';
+	char text[PUSH_WHY_MAX + 8];
+
+	resp_begin(out, ignored ? 16 : 14);
+	resp_arg_str(out, "XADD");
+	resp_arg(out, outbox_result_key(k->setting, item));
+	resp_arg_str(out, "MAXLEN");
+	resp_arg_str(out, "~");
+	resp_arg_u64(out, OUTBOX_RESULTS_MAX);
+	resp_arg_str(out, "*");
+	resp_arg_str(out, "id");
+	arg_told_id(out, k, item);
+	resp_arg_str(out, "topic");
+	resp_arg(out, item->push.topic.data ? item->push.topic : slice_of("", 0));
+	resp_arg_str(out, "outcome");
+	resp_arg_str(out, outcome_words(item, text, sizeof(text)));
+	resp_arg_str(out, "time");
+	resp_arg_u64(out, now_ms);
+	if (!ignored) return;
+	resp_arg_str(out, "ignored");
+	resp_arg_str(out, item->push.ignored);
+}
+
+size_t outbox_results(struct buf *out, const struct outbox_keys *k, struct outbox_item *first, uint64_t now_ms)
+{
+	size_t count = 0;
+
+	for (struct outbox_item *item = first; item; item = item->next) {
+		if (item->told || !apart(k, item)) continue;
+		result_add(out, k, item, now_ms);
+		item->told = true;
+		count++;
+	}
+	return count;
+}
+
 static void item_args(struct buf *out, const struct outbox_keys *k, const struct outbox_item *item, size_t result_index)
 {
 	bool dead = item->outcome == OUTCOME_DEAD, delayed = item->outcome == OUTCOME_DELAYED;
@@ -267,8 +329,7 @@ static void item_args(struct buf *out, const struct outbox_keys *k, const struct
 	resp_arg_u64(out, result_index);
 	arg_told_id(out, k, item);
 	resp_arg(out, item->push.topic.data ? item->push.topic : slice_of("", 0));
-	(void)snprintf(text, sizeof(text), "%s%s%s", outcome_text(item->outcome), dead ? ": " : "", dead ? item->why : "");
-	resp_arg_str(out, text);
+	resp_arg_str(out, outcome_words(item, text, sizeof(text)));
 	resp_arg_str(out, item->push.ignored);
 }
 
@@ -282,7 +343,7 @@ static size_t settle_script(struct buf *out, const struct outbox_keys *k, const 
 	for (const struct outbox_item *item = first; item; item = item->next) {
 		if (stream && plain(k, item)) continue;
 		count++;
-		if (outbox_result_key(k->setting, item).data) results++;
+		if (result_here(k, item).data) results++;
 	}
 	if (count == 0) return 0;
 	resp_begin(out, 3 + own_keys + results + 6 + 8 * count);
@@ -295,7 +356,7 @@ static size_t settle_script(struct buf *out, const struct outbox_keys *k, const 
 	resp_arg(out, k->dead);
 	resp_arg(out, k->delayed);
 	for (const struct outbox_item *item = first; item; item = item->next) {
-		struct slice key = outbox_result_key(k->setting, item);
+		struct slice key = result_here(k, item);
 		if (key.data) resp_arg(out, key);
 	}
 	resp_arg_str(out, stream ? k->setting->group : group);
@@ -307,7 +368,7 @@ static size_t settle_script(struct buf *out, const struct outbox_keys *k, const 
 	resp_arg_u64(out, DEAD_STREAM_MAXLEN);
 	results = 0;
 	for (const struct outbox_item *item = first; item; item = item->next) {
-		bool told = outbox_result_key(k->setting, item).data != NULL;
+		bool told = result_here(k, item).data != NULL;
 
 		if (stream && plain(k, item)) continue;
 		results += told;

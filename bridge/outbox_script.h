@@ -5,6 +5,9 @@
  * Each group of settled entries may be sent twice (a reply may be lost) and is applied once: an entry of a stream is
  * settled by whoever takes it out of the group's pending entries; elements of a list by a group's name, which is kept in
  * <prefix>:outbox:settled:... with how many of it are done.
+ * In a cluster a script reaches only what stands in the outbox's slot: its own keys (config/keys.h) do, and a stream of results may.
+ * Results for streams elsewhere are sent first, by themselves, and the entries are settled when they are answered; what comes
+ * between lets a result come twice, never not at all.
  * A delayed push is a member of <prefix>:delayed:<key>, scored by its time: cmsgpack of [entry id, fields] for a stream,
  * of [a unique text, element] for a list. It is moved there, and back, by one script each.
  */
@@ -24,6 +27,8 @@ struct outbox_keys {
 	const char *consumer; /* the node's name */
 	struct slice source; /* the line, for dead letters */
 	struct slice dead, delayed, processing, settled;
+	bool cluster;
+	unsigned slot; /* of the outbox's key, in a cluster */
 };
 
 /* Creates the group, from the stream's beginning. One reply. Streams. */
@@ -31,6 +36,9 @@ void outbox_group_create(struct buf *out, const struct outbox_keys *k);
 /* Appends the commands of a read; returns how many replies they bring: one for streams, for lists one an element and
  * READ_OWN one. `alone`: no more than the blocking command (an empty list). */
 size_t outbox_read(struct buf *out, const struct outbox_keys *k, const struct flow_read *read, bool alone);
+/* The results of a chain of items that are to be sent first, those not told yet; marks them as told. Returns how many
+ * replies they bring; an error says that this one cannot be written. */
+size_t outbox_results(struct buf *out, const struct outbox_keys *k, struct outbox_item *first, uint64_t now_ms);
 /* Tells Redis what became of a chain of items; returns the number of replies, of which none may be an error. Those of
  * an array of one number count results that could not be written. `group`: its name, for lists; unique in the life of
  * the list. */

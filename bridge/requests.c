@@ -45,13 +45,13 @@ static void answer(struct requests *r, struct entry_id id, const char *text)
 	buf_clear(&r->commands);
 	resp_begin(&r->commands, 5);
 	resp_arg_str(&r->commands, "SET");
-	resp_arg(&r->commands, key_make(&r->key, r->deps.settings->prefix, KEY_ANSWER, slice_of(r->name.data, r->name.len)));
+	resp_arg(&r->commands, key_make(&r->key, settings_keys(r->deps.settings), KEY_ANSWER, slice_of(r->name.data, r->name.len)));
 	resp_arg_str(&r->commands, text);
 	resp_arg_str(&r->commands, "EX");
 	resp_arg_u64(&r->commands, REQUEST_ANSWER_S);
 	resp_begin(&r->commands, 3);
 	resp_arg_str(&r->commands, "XDEL");
-	resp_arg(&r->commands, key_make(&r->key, r->deps.settings->prefix, KEY_REQUESTS, node));
+	resp_arg(&r->commands, key_make(&r->key, settings_keys(r->deps.settings), KEY_REQUESTS, node));
 	resp_arg_str(&r->commands, number);
 	if (r->name.failed || r->key.failed || r->commands.failed) return;
 	(void)!redis_link_send(r->deps.link, &r->commands, 2, 0, on_answered, NULL);

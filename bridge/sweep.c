@@ -48,6 +48,33 @@ static const char index_script[] =
 	"end\n"
 	"return {trimmed, streams, table.concat(flags)}";
 
+/* In a cluster, a key of the index. KEYS: the key. ARGV: s or l, its score, oldest id to keep or "". Returns entries trimmed, streams
+ * removed, and whether it is out of use. */
+static const char key_script[] =
+	"local trimmed = 0\n"
+	"if ARGV[3] ~= '' then\n"
+	" local n = redis.pcall('XTRIM', KEYS[1], 'MINID', '=', ARGV[3])\n"
+	" if type(n) == 'number' then trimmed = n end\n"
+	"end\n"
+	"if redis.call('EXISTS', KEYS[1]) == 0 then return {trimmed, 0, 1} end\n"
+	"if ARGV[1] ~= 's' or redis.pcall('XLEN', KEYS[1]) ~= 0 then return {trimmed, 0, 0} end\n"
+	"local info, last = redis.call('XINFO', 'STREAM', KEYS[1]), nil\n"
+	"for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end\n"
+	"local ms = last and tonumber(string.match(last, '^%d+'))\n"
+	"if not ms or ms > tonumber(ARGV[2]) then return {trimmed, 0, 0} end\n"
+	"if #redis.call('XINFO', 'GROUPS', KEYS[1]) > 0 then return {trimmed, 0, 1} end\n"
+	"return {trimmed, redis.call('UNLINK', KEYS[1]), 1}";
+
+/* KEYS: index. ARGV for each key out of use: member, its score. */
+static const char members_script[] =
+	"local flags = {}\n"
+	"for i = 1, #ARGV, 2 do\n"
+	" local gone = redis.call('ZSCORE', KEYS[1], ARGV[i]) == ARGV[i + 1]\n"
+	" if gone then redis.call('ZREM', KEYS[1], ARGV[i]) end\n"
+	" flags[#flags + 1] = gone and '1' or '0'\n"
+	"end\n"
+	"return {0, 0, table.concat(flags)}";
+
 /* KEYS: sessions, boots, the session hashes. ARGV: limit in milliseconds, node; for each session: client, its score. A device
  * that is marked live at another node is for that node's bridge to judge, which has its boots. */
 static const char sessions_script[] =
@@ -74,7 +101,7 @@ static const char sessions_script[] =
 	"end\n"
 	"return {0, 0, table.concat(flags)}";
 
-enum step { STEP_TIME, STEP_PAGE, STEP_SCRIPT, STEP_BOOTS, STEP_BOOTS_DROP, STEP_OVER };
+enum step { STEP_TIME, STEP_PAGE, STEP_KEYS, STEP_MEMBERS, STEP_SCRIPT, STEP_BOOTS, STEP_BOOTS_DROP, STEP_OVER };
 
 /* Members with from <= score < to. */
 struct window {
@@ -93,13 +120,17 @@ struct sweep {
 	uint64_t now;
 	struct window windows[WINDOWS_MAX];
 	size_t window_count, window;
+	unsigned shard;             /* of the index, the sessions or the boots */
 	char score[SCORE_MAX];      /* next page begins here, behind `kept` members of it; empty: where the window does */
 	uint64_t kept;
 	/* the page */
 	bool last_page;
 	size_t items;
 	bool tie[SWEEP_PAGE];       /* item has the page's last score */
-	struct buf command, scratch, key;
+	size_t looked_at;           /* STEP_KEYS: items whose reply came */
+	size_t gone[SWEEP_PAGE], gone_count; /* items whose keys are out of use */
+	size_t member_at[SWEEP_PAGE + 1]; /* in `members`: member and score of each item, as arguments */
+	struct buf command, scratch, key, members;
 	/* finished rounds */
 	uint64_t covered, sessions_covered; /* `now` of the last one; 0: none */
 	struct sweep_totals totals;
@@ -133,6 +164,7 @@ void sweep_free(struct sweep *s)
 	buf_free(&s->command);
 	buf_free(&s->scratch);
 	buf_free(&s->key);
+	buf_free(&s->members);
 	free(s);
 }
 
@@ -180,6 +212,7 @@ static void add_window(struct sweep *s, enum key_kind kind, uint64_t covered, ui
 static void plan(struct sweep *s)
 {
 	s->window = s->window_count = 0;
+	s->shard = 0;
 	if (s->full || s->covered == 0) {
 		add_window(s, KEY_INDEX, 0, s->youngest);
 	} else {
@@ -193,6 +226,11 @@ static void end(struct sweep *s)
 	s->step = STEP_OVER;
 	s->covered = s->now;
 	if (s->sessions) s->sessions_covered = s->now;
+}
+
+static unsigned shards(const struct sweep *s)
+{
+	return key_shard_count(settings_keys(s->config.settings));
 }
 
 /* What a window begins with, or the end of all of them. */
@@ -212,7 +250,10 @@ static void page_ended(struct sweep *s)
 {
 	s->step = STEP_PAGE;
 	if (!s->last_page) return;
-	s->window++;
+	if (++s->shard == shards(s)) {
+		s->shard = 0;
+		s->window++;
+	}
 	begin_window(s);
 }
 
@@ -220,7 +261,17 @@ static void page_ended(struct sweep *s)
 
 static void arg_key(struct sweep *s, struct buf *out, enum key_kind kind, struct slice last)
 {
-	struct slice key = key_make(&s->key, s->config.settings->prefix, kind, last);
+	struct slice key = key_make(&s->key, settings_keys(s->config.settings), kind, last);
+
+	if (s->key.failed) out->failed = true;
+	resp_arg(out, key);
+}
+
+/* Of the present shard. */
+static void arg_shard(struct sweep *s, struct buf *out, enum key_kind kind)
+{
+	struct slice last = kind == KEY_BOOTS ? slice_str(s->config.settings->node) : slice_of(NULL, 0);
+	struct slice key = key_make_shard(&s->key, settings_keys(s->config.settings), kind, s->shard, last);
 
 	if (s->key.failed) out->failed = true;
 	resp_arg(out, key);
@@ -234,7 +285,7 @@ static void ask_page(struct sweep *s, struct buf *out)
 	(void)snprintf(to, sizeof(to), "(%" PRIu64, w->to);
 	resp_begin(out, 8);
 	resp_arg_str(out, "ZRANGEBYSCORE");
-	arg_key(s, out, w->kind, (struct slice){0});
+	arg_shard(s, out, w->kind);
 	if (s->score[0]) resp_arg_str(out, s->score);
 	else resp_arg_u64(out, w->from);
 	resp_arg_str(out, to);
@@ -244,25 +295,45 @@ static void ask_page(struct sweep *s, struct buf *out)
 	resp_arg_u64(out, SWEEP_PAGE);
 }
 
-bool sweep_ask(struct sweep *s, struct buf *commands)
+size_t sweep_ask(struct sweep *s, struct buf *commands)
 {
+	size_t count = s->step == STEP_KEYS ? s->items : 1;
+
 	if (s->step == STEP_TIME) {
 		resp_command(commands, "TIME", NULL);
 	} else if (s->step == STEP_PAGE) {
 		ask_page(s, commands);
-	} else if (s->step == STEP_SCRIPT || s->step == STEP_BOOTS_DROP) {
+	} else if (s->step != STEP_BOOTS && s->step != STEP_OVER) {
 		buf_append(commands, s->command.data, s->command.len);
 		if (s->command.failed) commands->failed = true;
 	} else if (s->step == STEP_BOOTS) {
 		resp_begin(commands, 2);
 		resp_arg_str(commands, "HGETALL");
-		arg_key(s, commands, KEY_BOOTS, slice_str(s->config.settings->node));
+		arg_shard(s, commands, KEY_BOOTS);
 	}
 	if (commands->failed) s->step = STEP_OVER;
-	return s->step != STEP_OVER;
+	return s->step != STEP_OVER ? count : 0;
 }
 
 /* --- a page ---------------------------------------------------------------------------------------------------- */
+
+/* In a cluster: the command for one key, and what is needed to take it out of the index. */
+static void add_key(struct sweep *s, char kind, struct slice key, struct slice member, struct slice score, const char *minid)
+{
+	char type[2] = {kind, '\0'};
+
+	resp_begin(&s->command, 7);
+	resp_arg_str(&s->command, "EVAL");
+	resp_arg_str(&s->command, key_script);
+	resp_arg_str(&s->command, "1");
+	resp_arg(&s->command, key);
+	resp_arg_str(&s->command, type);
+	resp_arg(&s->command, score);
+	resp_arg_str(&s->command, minid);
+	resp_arg(&s->members, member);
+	resp_arg(&s->members, score);
+	s->member_at[s->items + 1] = s->members.len;
+}
 
 /* One member and its score; `arguments` for the script go behind those of the members before. False: not for the
  * script. */
@@ -283,6 +354,10 @@ static bool add_item(struct sweep *s, struct buf *keys, struct buf *arguments, s
 	if (key_reserved(s->config.settings->prefix, key)) return false;
 	maxage = kind == 's' ? retention_of(s->config.settings, key, hint, node, &s->scratch) : 0;
 	if (maxage > 0) (void)entry_id_format((struct entry_id){back(s->now, maxage), 0}, minid);
+	if (shards(s) > 1) {
+		add_key(s, kind, key, member, score, maxage > 0 ? minid : "");
+		return true;
+	}
 	resp_arg(keys, key);
 	resp_arg(arguments, member);
 	resp_arg(arguments, score);
@@ -295,13 +370,12 @@ static void build_script(struct sweep *s, const struct buf *keys, const struct b
 	bool sessions = s->windows[s->window].kind == KEY_SESSIONS;
 	size_t fixed = sessions ? 2 : 1;
 
-	buf_clear(&s->command);
 	resp_begin(&s->command, 3 + fixed + s->items + (sessions ? 2 + 2 * s->items : 3 * s->items));
 	resp_arg_str(&s->command, "EVAL");
 	resp_arg_str(&s->command, sessions ? sessions_script : index_script);
 	resp_arg_u64(&s->command, fixed + s->items);
-	arg_key(s, &s->command, s->windows[s->window].kind, (struct slice){0});
-	if (sessions) arg_key(s, &s->command, KEY_BOOTS, slice_str(s->config.settings->node));
+	arg_shard(s, &s->command, s->windows[s->window].kind);
+	if (sessions) arg_shard(s, &s->command, KEY_BOOTS);
 	buf_append(&s->command, keys->data, keys->len);
 	if (sessions) {
 		resp_arg_u64(&s->command, s->windows[s->window].to);
@@ -329,6 +403,9 @@ static bool take_page(struct sweep *s, const redisReply *reply)
 	if (!slice_equal(last, slice_str(s->score))) s->kept = 0;
 	memcpy(s->score, last.data, last.len);
 	s->score[last.len] = '\0';
+	s->looked_at = s->gone_count = s->member_at[0] = 0;
+	buf_clear(&s->command);
+	buf_clear(&s->members);
 	for (size_t i = 0; i < pairs; i++) {
 		struct slice score = reply_slice(reply->element[2 * i + 1]);
 		bool tie = slice_equal(score, last);
@@ -336,7 +413,9 @@ static bool take_page(struct sweep *s, const redisReply *reply)
 		if (add_item(s, &keys, &arguments, reply_slice(reply->element[2 * i]), score)) s->tie[s->items++] = tie;
 		else s->kept += tie;
 	}
-	if (s->items > 0) {
+	if (s->items > 0 && shards(s) > 1 && s->windows[s->window].kind == KEY_INDEX) {
+		s->step = STEP_KEYS;
+	} else if (s->items > 0) {
 		build_script(s, &keys, &arguments);
 		s->step = STEP_SCRIPT;
 	} else {
@@ -344,6 +423,59 @@ static bool take_page(struct sweep *s, const redisReply *reply)
 	}
 	buf_free(&keys);
 	buf_free(&arguments);
+	return true;
+}
+
+static void build_members(struct sweep *s)
+{
+	buf_clear(&s->command);
+	resp_begin(&s->command, 4 + 2 * s->gone_count);
+	resp_arg_str(&s->command, "EVAL");
+	resp_arg_str(&s->command, members_script);
+	resp_arg_str(&s->command, "1");
+	arg_shard(s, &s->command, KEY_INDEX);
+	for (size_t i = 0; i < s->gone_count; i++) {
+		size_t at = s->member_at[s->gone[i]], end = s->member_at[s->gone[i] + 1];
+		buf_append(&s->command, s->members.data + at, end - at);
+	}
+	if (s->members.failed) s->command.failed = true;
+}
+
+/* What a script for one key answers. */
+static bool take_key(struct sweep *s, const redisReply *reply)
+{
+	size_t item = s->looked_at++;
+
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3) return false;
+	for (size_t i = 0; i < 3; i++) {
+		if (reply->element[i]->type != REDIS_REPLY_INTEGER || reply->element[i]->integer < 0) return false;
+	}
+	s->totals.entries += (uint64_t)reply->element[0]->integer;
+	s->totals.streams += (uint64_t)reply->element[1]->integer;
+	if (reply->element[2]->integer) s->gone[s->gone_count++] = item;
+	else s->kept += s->tie[item];
+	if (s->looked_at < s->items) return true;
+	if (s->gone_count == 0) {
+		page_ended(s);
+		return true;
+	}
+	build_members(s);
+	s->step = STEP_MEMBERS;
+	return true;
+}
+
+static bool take_members(struct sweep *s, const redisReply *reply)
+{
+	struct slice flags;
+
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3) return false;
+	flags = reply_slice(reply->element[2]);
+	if (flags.len != s->gone_count) return false;
+	for (size_t i = 0; i < s->gone_count; i++) {
+		if (flags.data[i] == '1') s->totals.members++;
+		else s->kept += s->tie[s->gone[i]];
+	}
+	page_ended(s);
 	return true;
 }
 
@@ -371,6 +503,12 @@ static bool take_script(struct sweep *s, const redisReply *reply)
 
 /* --- boots ----------------------------------------------------------------------------------------------------- */
 
+static void boots_ended(struct sweep *s)
+{
+	s->step = STEP_BOOTS;
+	if (++s->shard == shards(s)) end(s);
+}
+
 static bool take_boots(struct sweep *s, const redisReply *reply)
 {
 	uint64_t limit = back(s->now, s->config.settings->session_ttl_ms);
@@ -386,12 +524,12 @@ static bool take_boots(struct sweep *s, const redisReply *reply)
 		count++;
 	}
 	if (count == 0) {
-		end(s);
+		boots_ended(s);
 	} else {
 		buf_clear(&s->command);
 		resp_begin(&s->command, 2 + count);
 		resp_arg_str(&s->command, "HDEL");
-		arg_key(s, &s->command, KEY_BOOTS, slice_str(s->config.settings->node));
+		arg_shard(s, &s->command, KEY_BOOTS);
 		buf_append(&s->command, fields.data, fields.len);
 		if (fields.failed) s->command.failed = true;
 		s->step = STEP_BOOTS_DROP;
@@ -428,6 +566,12 @@ bool sweep_take(struct sweep *s, const redisReply *reply)
 	case STEP_PAGE:
 		taken = take_page(s, reply);
 		break;
+	case STEP_KEYS:
+		taken = take_key(s, reply);
+		break;
+	case STEP_MEMBERS:
+		taken = take_members(s, reply);
+		break;
 	case STEP_SCRIPT:
 		taken = take_script(s, reply);
 		break;
@@ -436,8 +580,8 @@ bool sweep_take(struct sweep *s, const redisReply *reply)
 		break;
 	case STEP_BOOTS_DROP:
 		taken = reply->type == REDIS_REPLY_INTEGER;
-		if (taken) s->totals.boots += (uint64_t)reply->integer;
-		if (taken) end(s);
+		if (taken && s->shard == 0) s->totals.boots += (uint64_t)reply->integer; /* the others are copies */
+		if (taken) boots_ended(s);
 		break;
 	case STEP_OVER:
 		break;

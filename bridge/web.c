@@ -18,6 +18,7 @@
 #include "bridge/samples.h"
 #include "bridge/status_json.h"
 #include "bridge/status_page.h"
+#include "bridge/tally.h"
 #include "config/keys.h"
 #include "config/resp.h"
 
@@ -32,13 +33,16 @@ struct web {
 	struct web_deps deps;
 	struct http *http;
 	uv_timer_t timer;
-	char *prefix, *node, *redis_url, *broker_url;
+	char *node, *redis_url, *broker_url;
 	char policy[POLICY_MAX]; /* of the page */
 	struct buf commands;
 	uint64_t began_ms;
 	bool asking;
 	struct plugin_status plugin; /* from Redis */
 	struct broker_report *broker; /* while Redis does not tell */
+	size_t questions[ASKED_COUNT];    /* how many of each are under way; their answers come in that order */
+	uint64_t sums[ASKED_COUNT];
+	bool bad;                         /* one of them was no number */
 	uint64_t counts[ASKED_COUNT];
 	bool has_counts;
 	struct vitals_devices devices;
@@ -60,13 +64,16 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct web *w = ctx;
 
-	if (!reply || index + 1 == ASKED_COUNT) w->asking = false;
+	size_t total = 1 + w->questions[ASKED_SESSIONS] + w->questions[ASKED_DEAD];
+	enum asked asked = index == 0 ? ASKED_STATUS : index <= w->questions[ASKED_SESSIONS] ? ASKED_SESSIONS : ASKED_DEAD;
+
+	if (!reply || index + 1 == total) w->asking = false;
 	if (w->closing) return;
 	if (!reply) {
 		w->has_counts = false;
 		return; /* what the plugin said grows old by itself */
 	}
-	if (index == ASKED_STATUS) {
+	if (asked == ASKED_STATUS) {
 		/* Loading, no permission: not an answer about the plugin. */
 		if (reply->type == REDIS_REPLY_ERROR) return;
 		if (plugin_status_take(&w->plugin, reply, uv_now(w->deps.loop), wall_ms()) != ST_OK) {
@@ -74,8 +81,11 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 		}
 		return;
 	}
-	w->has_counts = reply->type == REDIS_REPLY_INTEGER;
-	if (w->has_counts) w->counts[index] = (uint64_t)reply->integer;
+	if (reply->type == REDIS_REPLY_INTEGER) w->sums[asked] += (uint64_t)reply->integer;
+	else w->bad = true;
+	if (index + 1 < total) return;
+	w->has_counts = !w->bad;
+	memcpy(w->counts, w->sums, sizeof(w->counts));
 }
 
 /* Nothing new in Redis for longer than the plugin would let pass. */
@@ -96,25 +106,21 @@ static const struct plugin_status *best(const struct web *w)
 
 static void ask(struct web *w)
 {
+	const struct settings *s = w->deps.settings;
 	struct buf key = {0};
-	static const struct {
-		const char *command;
-		enum key_kind kind;
-	} questions[ASKED_COUNT] = {
-		[ASKED_STATUS] = {"HGETALL", KEY_STATUS}, [ASKED_SESSIONS] = {"ZCARD", KEY_SESSIONS},
-		[ASKED_DEAD] = {"XLEN", KEY_DEAD},
-	};
 
 	if (w->asking || !redis_link_is_ready(w->deps.link)) return;
 	buf_clear(&w->commands);
-	for (size_t i = 0; i < ASKED_COUNT; i++) {
-		resp_begin(&w->commands, 2);
-		resp_arg_str(&w->commands, questions[i].command);
-		resp_arg(&w->commands, key_make(&key, w->prefix, questions[i].kind,
-			i == ASKED_STATUS ? slice_str(w->node) : slice_of(NULL, 0)));
-		if (key.failed) w->commands.failed = true;
-	}
-	w->asking = redis_link_send(w->deps.link, &w->commands, ASKED_COUNT, 0, on_reply, w) == ST_OK;
+	memset(w->sums, 0, sizeof(w->sums));
+	w->bad = false;
+	resp_begin(&w->commands, 2);
+	resp_arg_str(&w->commands, "HGETALL");
+	resp_arg(&w->commands, key_make(&key, settings_keys(s), KEY_STATUS, slice_str(w->node)));
+	if (key.failed) w->commands.failed = true;
+	w->questions[ASKED_SESSIONS] = tally_sessions(&w->commands, s);
+	w->questions[ASKED_DEAD] = tally_dead(&w->commands, s);
+	w->asking = redis_link_send(w->deps.link, &w->commands, 1 + w->questions[ASKED_SESSIONS] + w->questions[ASKED_DEAD], 0,
+		on_reply, w) == ST_OK;
 	buf_free(&key);
 }
 
@@ -204,7 +210,6 @@ static void web_free(struct web *w)
 {
 	plugin_status_free(&w->plugin);
 	buf_free(&w->commands);
-	free(w->prefix);
 	free(w->node);
 	free(w->redis_url);
 	free(w->broker_url);
@@ -227,11 +232,10 @@ enum status web_new(const struct web_deps *deps, struct web **out)
 	w = calloc(1, sizeof(*w));
 	if (!w) return ST_NOMEM;
 	w->deps = *deps;
-	w->prefix = strdup(s->prefix);
 	w->node = strdup(s->node);
 	w->redis_url = strdup(s->redis_url);
 	w->broker_url = strdup(s->broker_url);
-	st = w->prefix && w->node && w->redis_url && w->broker_url ? ST_OK : ST_NOMEM;
+	st = w->node && w->redis_url && w->broker_url ? ST_OK : ST_NOMEM;
 	if (st == ST_OK) st = broker_report_new(deps->loop, s, deps->log, &w->broker);
 	if (st == ST_OK) st = http_new(deps->loop, &s->listen_at, deps->log, on_request, w, &w->http);
 	if (st != ST_OK) {

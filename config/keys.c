@@ -1,6 +1,8 @@
 /* Builds the names of our own keys; nothing else does. Any thread. Allocates in the caller's buffer only. */
 #include "config/keys.h"
 
+#include "config/cluster_slot.h"
+
 static const char *const kind_names[] = {
 	[KEY_MARK] = "mark",
 	[KEY_INDEX] = "index",
@@ -19,17 +21,82 @@ static const char *const kind_names[] = {
 	[KEY_REQUESTS] = "requests",
 	[KEY_ANSWER] = "answer",
 	[KEY_NODES] = "nodes",
+	[KEY_SLOT_MESSAGES] = "slot:messages",
+	[KEY_SLOT_INDEX] = "slot:index",
+	[KEY_SLOT_SESSIONS] = "slot:sessions",
+	[KEY_SLOT_LETTERS] = "slot:letters",
+	[KEY_SLOT_NODE] = "slot:node",
 };
 
-struct slice key_make(struct buf *out, const char *prefix, enum key_kind kind, struct slice last)
+static struct slice make(struct buf *out, struct key_space keys, enum key_kind kind, struct slice tag, struct slice last)
 {
 	buf_clear(out);
-	buf_append_str(out, prefix);
+	buf_append_str(out, keys.prefix);
 	buf_append_str(out, ":");
 	buf_append_str(out, kind_names[kind]);
+	if (tag.data) {
+		buf_append_str(out, ":{");
+		buf_append_slice(out, tag);
+		buf_append_str(out, "}");
+	}
 	if (last.data) {
 		buf_append_str(out, ":");
 		buf_append_slice(out, last);
+	}
+	if (out->failed) return slice_of(NULL, 0);
+	return slice_of(out->data, out->len);
+}
+
+struct slice key_make_tagged(struct buf *out, struct key_space keys, enum key_kind kind, struct slice tag, struct slice last)
+{
+	return make(out, keys, kind, keys.cluster ? tag : slice_of(NULL, 0), last);
+}
+
+struct slice key_make(struct buf *out, struct key_space keys, enum key_kind kind, struct slice last)
+{
+	struct slice none = slice_of(NULL, 0);
+	if (keys.cluster && kind == KEY_SESSION) return key_make_shard(out, keys, kind, key_shard(keys, last), last);
+	bool plain = !keys.cluster || !last.data || kind == KEY_ANSWER;
+	return plain ? make(out, keys, kind, none, last) : make(out, keys, kind, last, none);
+}
+
+unsigned key_shard_count(struct key_space keys)
+{
+	return keys.cluster ? KEY_SHARDS : 1;
+}
+
+unsigned key_shard(struct key_space keys, struct slice name)
+{
+	return keys.cluster ? cluster_slot(name) / (CLUSTER_SLOTS / KEY_SHARDS) : 0;
+}
+
+struct slice key_make_shard(struct buf *out, struct key_space keys, enum key_kind kind, unsigned shard, struct slice last)
+{
+	const char *tag = keys.cluster ? cluster_slot_tag(shard * (CLUSTER_SLOTS / KEY_SHARDS)) : NULL;
+	return make(out, keys, kind, slice_str(tag), last);
+}
+
+struct slice key_make_beside(struct buf *out, struct key_space keys, enum key_kind kind, struct slice client, struct slice last)
+{
+	return key_make_shard(out, keys, kind, key_shard(keys, client), last);
+}
+
+/* A '}' in a key without hash tag would end ours too early: then a text that stands in the same slot. */
+static struct slice outbox_tag(struct slice key)
+{
+	struct slice part = cluster_hash_part(key);
+	return memchr(part.data, '}', part.len) ? slice_str(cluster_slot_tag(cluster_slot(key))) : part;
+}
+
+struct slice key_make_outbox(struct buf *out, struct key_space keys, enum key_kind kind, struct slice node, struct slice key)
+{
+	struct slice tag = keys.cluster ? outbox_tag(key) : slice_of(NULL, 0);
+	if (kind == KEY_DEAD && !keys.cluster) return make(out, keys, kind, tag, slice_of(NULL, 0));
+	bool of_all = kind == KEY_DELAYED || kind == KEY_DEAD;
+	(void)make(out, keys, kind, tag, of_all ? key : node);
+	if (!of_all) {
+		buf_append_str(out, ":");
+		buf_append_slice(out, key);
 	}
 	if (out->failed) return slice_of(NULL, 0);
 	return slice_of(out->data, out->len);

@@ -15,6 +15,7 @@
 
 #include "config/loss_log.h"
 #include "config/redis_handshake.h"
+#include "config/redis_router.h"
 #include "config/redis_sentinel.h"
 #include "config/redis_socket.h"
 #include "config/resolve.h"
@@ -61,6 +62,8 @@ struct redis_link {
 	char who[224];  /* in log lines */
 	char host[256]; /* to connect to, unless by a unix socket; empty: not known yet */
 	uint16_t port;
+	bool fixed;     /* to this one, whatever the settings say */
+	struct redis_router *router;     /* a cluster: it does all, and nothing else here is used */
 	struct redis_sentinel *sentinel; /* NULL unless they name the master */
 	struct resolver *resolver;
 	struct resolved found;
@@ -507,11 +510,11 @@ static void connect_now(struct redis_link *link)
 		return;
 	}
 	link->state = LINK_LOOKUP;
-	if (link->settings->redis.form == REDIS_UNIX) {
+	if (!link->fixed && link->settings->redis.form == REDIS_UNIX) {
 		connect_unix(link);
 		return;
 	}
-	if (link->settings->redis.form == REDIS_TCP) set_target(link, link->settings->redis.host, link->settings->redis.port);
+	if (!link->fixed && link->settings->redis.form == REDIS_TCP) set_target(link, link->settings->redis.host, link->settings->redis.port);
 	uv_update_time(link->loop);
 	if (link->host[0]) {
 		resolver_start(link->resolver, link->host, link->port, REDIS_LINK_CONNECT_TIMEOUT_MS, on_found, link);
@@ -619,49 +622,87 @@ static void part_gone(void *ctx)
 static enum status make_parts(struct redis_link *link)
 {
 	enum status st = resolver_new(link->loop, &link->resolver);
-	if (st != ST_OK || link->settings->redis.form != REDIS_SENTINEL) return st;
+	if (st != ST_OK || link->fixed || link->settings->redis.form != REDIS_SENTINEL) return st;
 	struct redis_sentinel_events events = {on_master, link};
 	return redis_sentinel_new(link->loop, link->settings, link->name, link->log, &events, &link->sentinel);
 }
 
-enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, const char *name,
-	const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out)
+static enum status new_single(struct redis_link *link)
 {
-	const struct redis_address *address = &settings->redis;
-	if (address->form == REDIS_CLUSTER) return ST_UNSUPPORTED;
+	const struct redis_address *address = &link->settings->redis;
+	enum status st = make_parts(link);
+	if (st != ST_OK) {
+		if (link->resolver) resolver_close(link->resolver, NULL, NULL);
+		return st;
+	}
+	const char *where = address->path ? address->path : address->master;
+	if (!link->fixed) snprintf(link->who, sizeof(link->who), "redis %.128s (%s)", where, link->name);
+	if (!link->fixed && address->form == REDIS_TCP) set_target(link, address->host, address->port);
+	link->backoff_ms = BACKOFF_MIN_MS;
+	link->jitter = (uint32_t)(uv_hrtime() ^ (uintptr_t)link);
+	(void)uv_timer_init(link->loop, &link->timer); /* never fails */
+	link->timer.data = link;
+	link->handles = link->sentinel ? 3 : 2;
+	return ST_OK;
+}
+
+/* `host` NULL: where the settings say. */
+static enum status new_link(uv_loop_t *loop, const struct settings *settings, const char *host, uint16_t port,
+	const char *name, const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out)
+{
 	struct redis_link *link = calloc(1, sizeof(*link));
 	if (!link) return ST_NOMEM;
 	link->loop = loop;
 	link->settings = settings;
 	link->log = log;
 	link->events = *events;
+	link->fixed = host != NULL;
 	snprintf(link->name, sizeof(link->name), "%s", name);
-	enum status st = make_parts(link);
-	if (st != ST_OK) {
-		if (link->resolver) resolver_close(link->resolver, NULL, NULL);
-		free(link);
-		return st;
-	}
-	snprintf(link->who, sizeof(link->who), "redis %.128s (%s)", address->path ? address->path : address->master, name);
-	if (address->form == REDIS_TCP) set_target(link, address->host, address->port);
-	link->backoff_ms = BACKOFF_MIN_MS;
-	link->jitter = (uint32_t)(uv_hrtime() ^ (uintptr_t)link);
-	(void)uv_timer_init(loop, &link->timer); /* never fails */
-	link->timer.data = link;
-	link->handles = link->sentinel ? 3 : 2;
-	*out = link;
-	return ST_OK;
+	if (host) set_target(link, host, port);
+	bool cluster = !host && settings->redis.form == REDIS_CLUSTER;
+	enum status st = cluster ? redis_router_new(link, loop, settings, name, log, events, &link->router) : new_single(link);
+	if (st == ST_OK) *out = link;
+	else free(link);
+	return st;
+}
+
+enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, const char *name,
+	const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out)
+{
+	return new_link(loop, settings, NULL, 0, name, log, events, out);
+}
+
+enum status redis_link_new_at(uv_loop_t *loop, const struct settings *settings, const char *host, uint16_t port,
+	const char *name, const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out)
+{
+	return new_link(loop, settings, host, port, name, log, events, out);
+}
+
+struct redis_router *redis_link_router(const struct redis_link *link)
+{
+	return link->router;
+}
+
+static void router_gone(void *ctx)
+{
+	struct redis_link *link = ctx;
+	void (*closed)(void *ctx) = link->closed;
+	void *closed_ctx = link->closed_ctx;
+	free(link);
+	if (closed) closed(closed_ctx);
 }
 
 void redis_link_rewire(struct redis_link *link, const struct settings *settings)
 {
 	link->settings = settings;
+	if (link->router) redis_router_rewire(link->router, settings);
 	if (link->sentinel) redis_sentinel_rewire(link->sentinel, settings);
 }
 
 void redis_link_start(struct redis_link *link)
 {
-	if (link->state != LINK_IDLE) return;
+	if (link->router) redis_router_start(link->router);
+	if (link->router || link->state != LINK_IDLE) return;
 	link->state = LINK_WAITING;
 	(void)uv_timer_start(&link->timer, on_timer, 0, 0);
 	if (link->sentinel) redis_sentinel_start(link->sentinel);
@@ -669,14 +710,15 @@ void redis_link_start(struct redis_link *link)
 
 bool redis_link_is_ready(const struct redis_link *link)
 {
-	return link->state == LINK_READY;
+	return link->router ? redis_router_is_ready(link->router) : link->state == LINK_READY;
 }
 
 enum status redis_link_send(struct redis_link *link, const struct buf *commands, size_t replies, unsigned deadline_ms,
 	redis_reply_fn *fn, void *ctx)
 {
-	if (link->state != LINK_READY) return ST_LOST;
 	if (commands->failed) return ST_NOMEM;
+	if (link->router) return redis_router_send(link->router, commands, replies, deadline_ms, fn, ctx);
+	if (link->state != LINK_READY) return ST_LOST;
 	bool was_unsent = unsent(link);
 	enum status st = queue_send(link, commands, replies, deadline_ms, fn, ctx);
 	if (st != ST_OK || was_unsent) return st;
@@ -689,15 +731,17 @@ enum status redis_link_send(struct redis_link *link, const struct buf *commands,
 void redis_link_take_reply(struct redis_link *link)
 {
 	link->taken = true;
+	if (link->router) redis_router_take_reply(link->router);
 }
 
 size_t redis_link_unsent(const struct redis_link *link)
 {
-	return link->out.len - link->out_at;
+	return link->router ? redis_router_unsent(link->router) : link->out.len - link->out_at;
 }
 
 size_t redis_link_in_flight(const struct redis_link *link)
 {
+	if (link->router) return redis_router_in_flight(link->router);
 	size_t count = 0;
 	for (const struct pending *p = link->first; p; p = p->next) count += p->replies - p->seen;
 	return count;
@@ -705,21 +749,22 @@ size_t redis_link_in_flight(const struct redis_link *link)
 
 const struct histogram *redis_link_latency(const struct redis_link *link)
 {
-	return &link->latency;
+	return link->router ? redis_router_latency(link->router) : &link->latency;
 }
 
 const char *redis_link_trouble(const struct redis_link *link)
 {
-	return link->losses.logged;
+	return link->router ? redis_router_trouble(link->router) : link->losses.logged;
 }
 
 uint64_t redis_link_connects(const struct redis_link *link)
 {
-	return link->connects;
+	return link->router ? redis_router_connects(link->router) : link->connects;
 }
 
 void redis_link_reset(struct redis_link *link, enum status st, const char *text)
 {
+	if (link->router) redis_router_reset(link->router, st, text);
 	if (!link->conn || link->state == LINK_CLOSED) return;
 	link_lost(link, st, text);
 }
@@ -730,6 +775,10 @@ void redis_link_close(struct redis_link *link, void (*closed)(void *ctx), void *
 	link->state = LINK_CLOSED;
 	link->closed = closed;
 	link->closed_ctx = ctx;
+	if (link->router) {
+		redis_router_close(link->router, router_gone, link);
+		return;
+	}
 	drop_conn(link);
 	uv_close((uv_handle_t *)&link->timer, on_timer_closed);
 	resolver_close(link->resolver, part_gone, link);

@@ -6,7 +6,8 @@
  * not on its async API: one write may carry many commands with one callback, and a connection is lost in one place
  * only. Host names are looked up beside the loop (config/resolve.h), TLS is spoken by config/redis_socket.h. With
  * redis+sentinel:// it goes to the master that the sentinels name (config/redis_sentinel.h), makes sure that it is one
- * (ROLE), and leaves it as soon as they name another or it answers READONLY. Certificates and the password are read anew for
+ * (ROLE), and leaves it as soon as they name another or it answers READONLY. With redis+cluster:// it stands for all nodes of
+ * a cluster, and each command goes to the node of its key (config/redis_cluster.h). Certificates and the password are read anew for
  * every connection, and an answer NOAUTH ends one, so that both can be replaced while we run.
  *
  * Deadlines: when replies are pending and no byte arrived for `timeout_ms`, the connection counts as lost (a stopped
@@ -44,6 +45,9 @@ typedef void redis_reply_fn(void *ctx, const redisReply *reply, size_t index);
 /* `settings` and `log` must outlive the link. `name` goes into CLIENT SETNAME and log lines ("plugin", "bridge"). */
 enum status redis_link_new(uv_loop_t *loop, const struct settings *settings, const char *name,
 	const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out) MUST_CHECK;
+/* The same to one address, whatever the settings say about where Redis is: a node of a cluster. */
+enum status redis_link_new_at(uv_loop_t *loop, const struct settings *settings, const char *host, uint16_t port,
+	const char *name, const struct log_sink *log, const struct redis_link_events *events, struct redis_link **out) MUST_CHECK;
 /* Connections from now on are made with these settings, of the same redis_url. They must outlive the link, or the next
  * call of this. */
 void redis_link_rewire(struct redis_link *link, const struct settings *settings);

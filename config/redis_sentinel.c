@@ -30,7 +30,7 @@ struct redis_sentinel {
 
 static void lead_to(struct redis_sentinel *s, size_t at)
 {
-	const struct redis_host *host = &s->settings->redis.sentinels[at];
+	const struct redis_host *host = &s->settings->redis.hosts[at];
 	s->at = at;
 	s->view.redis = (struct redis_address){.form = REDIS_TCP, .tls = s->settings->redis.tls, .host = host->host,
 		.port = host->port};
@@ -135,7 +135,7 @@ static void on_lost(void *ctx, struct redis_link *link, enum status st, const ch
 		return;
 	}
 	view_renew(s, shown); /* they may be others by now */
-	lead_to(s, (s->at + 1) % s->settings->redis.sentinel_count);
+	lead_to(s, (s->at + 1) % s->settings->redis.host_count);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -190,7 +190,7 @@ void redis_sentinel_start(struct redis_sentinel *s)
 void redis_sentinel_ask(struct redis_sentinel *s, bool other)
 {
 	if (s->closing) return;
-	s->change |= other && s->settings->redis.sentinel_count > 1;
+	s->change |= other && s->settings->redis.host_count > 1;
 	(void)uv_timer_start(&s->timer, on_timer, 0, SENTINEL_ASK_MS);
 }
 

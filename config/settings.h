@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "config/keys.h"
 #include "config/log.h"
 #include "config/outbox.h"
 #include "config/rule.h"
@@ -28,17 +29,17 @@ struct redis_host {
 
 struct redis_address {
 	enum redis_form form;
-	bool tls;      /* rediss://, rediss+sentinel:// (the sentinels' connections too) */
+	bool tls;      /* rediss://, rediss+cluster://, rediss+sentinel:// (the sentinels' connections too) */
 	char *host;    /* TCP */
 	uint16_t port;
 	char *path;    /* unix */
 	unsigned db;
 	char *master;  /* its name at the sentinels */
-	struct redis_host *sentinels;
-	size_t sentinel_count;
+	struct redis_host *hosts; /* the sentinels, or nodes of the cluster to begin with */
+	size_t host_count;
 };
 
-#define REDIS_SENTINELS_MAX 16
+#define REDIS_HOSTS_MAX 16
 
 struct broker_address {
 	bool tls;
@@ -138,6 +139,12 @@ enum status settings_load(const char *path, const struct setting_override *overr
 struct settings *settings_share(struct settings *s);
 /* Bears NULL. */
 void settings_free(struct settings *s);
+
+/* How the keys are named. Borrows. */
+static inline struct key_space settings_keys(const struct settings *s)
+{
+	return (struct key_space){s->prefix, s->redis.form == REDIS_CLUSTER};
+}
 
 /* First line of a password file, without its newline; returns owned, to be wiped and freed by the caller. */
 enum status password_read(const char *path, char **out) MUST_CHECK;

@@ -18,8 +18,9 @@ static const struct setting_word acl_default_words[] = {
 
 static const struct setting_row rows[] = {
 	{.name = "redis_url", .type = SETTING_REDIS_URL, .default_text = "redis://127.0.0.1:6379/0", .supported = true,
-		.accepted = "redis://HOST[:PORT][/DB] (IPv6 in brackets), rediss:// (TLS), unix:///PATH[?db=DB] and "
-			"redis+sentinel://HOST[:PORT],.../MASTER[/DB] (rediss+sentinel:// with TLS)",
+		.accepted = "redis://HOST[:PORT][/DB] (IPv6 in brackets), rediss:// (TLS), unix:///PATH[?db=DB] "
+			"redis+sentinel://HOST[:PORT],.../MASTER[/DB] (rediss+sentinel:// with TLS) and "
+			"redis+cluster://HOST[:PORT],... (rediss+cluster:// with TLS)",
 		.help = "where Redis is", AT(redis_url)},
 	{.name = "redis_username", .type = SETTING_STRING, .supported = true, .reloadable = true,
 		.accepted = "a Redis ACL user name",

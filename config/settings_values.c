@@ -153,25 +153,35 @@ static enum status redis_unix_parse(const char *rest, struct redis_address *a)
 	return a->path ? ST_OK : ST_NOMEM;
 }
 
-/* "HOST[:PORT],HOST[:PORT]/MASTER[/DB]" */
-static enum status redis_sentinel_parse(const char *rest, struct redis_address *a)
+/* "HOST[:PORT],HOST[:PORT]", up to a '/' or the end, where *rest then points. */
+static enum status redis_hosts_parse(const char **rest, uint16_t default_port, struct redis_address *a)
 {
 	char host[HOST_MAX + 1];
-	uint64_t db = 0;
 
-	a->form = REDIS_SENTINEL;
-	a->sentinels = calloc(REDIS_SENTINELS_MAX, sizeof(*a->sentinels));
-	if (!a->sentinels) return ST_NOMEM;
-	for (bool more = true; more; rest += *rest != '\0') {
-		struct redis_host *to = &a->sentinels[a->sentinel_count];
-		uint16_t port = SENTINEL_PORT;
-		if (a->sentinel_count == REDIS_SENTINELS_MAX || !host_port_parse(&rest, host, &port)) return ST_INVALID;
+	a->hosts = calloc(REDIS_HOSTS_MAX, sizeof(*a->hosts));
+	if (!a->hosts) return ST_NOMEM;
+	for (bool more = true; more; *rest += more) {
+		struct redis_host *to = &a->hosts[a->host_count];
+		uint16_t port = default_port;
+		if (a->host_count == REDIS_HOSTS_MAX || !host_port_parse(rest, host, &port)) return ST_INVALID;
 		to->host = strdup(host);
 		if (!to->host) return ST_NOMEM;
 		to->port = port;
-		a->sentinel_count++;
-		more = *rest == ',';
+		a->host_count++;
+		more = **rest == ',';
 	}
+	return ST_OK;
+}
+
+/* "HOSTS/MASTER[/DB]" */
+static enum status redis_sentinel_parse(const char *rest, struct redis_address *a)
+{
+	uint64_t db = 0;
+
+	a->form = REDIS_SENTINEL;
+	enum status st = redis_hosts_parse(&rest, SENTINEL_PORT, a);
+	if (st != ST_OK) return st;
+	if (*rest == '/') rest++;
 	size_t len = strcspn(rest, "/");
 	if (len == 0 || len > MASTER_NAME_MAX) return ST_INVALID;
 	for (size_t i = 0; i < len; i++) {
@@ -185,13 +195,22 @@ static enum status redis_sentinel_parse(const char *rest, struct redis_address *
 	return a->master ? ST_OK : ST_NOMEM;
 }
 
+/* "HOSTS", and nothing or "/" or "/0": a cluster has no other database. */
+static enum status redis_cluster_parse(const char *rest, struct redis_address *a)
+{
+	a->form = REDIS_CLUSTER;
+	enum status st = redis_hosts_parse(&rest, REDIS_PORT, a);
+	if (st != ST_OK) return st;
+	return *rest == '\0' || strcmp(rest, "/") == 0 || strcmp(rest, "/0") == 0 ? ST_OK : ST_INVALID;
+}
+
 static void redis_address_free(struct redis_address *a)
 {
 	free(a->host);
 	free(a->path);
 	free(a->master);
-	for (size_t i = 0; i < a->sentinel_count; i++) free(a->sentinels[i].host);
-	free(a->sentinels);
+	for (size_t i = 0; i < a->host_count; i++) free(a->hosts[i].host);
+	free(a->hosts);
 	*a = (struct redis_address){0};
 }
 
@@ -210,12 +229,11 @@ static enum status redis_url_set(struct settings *s, const struct setting_row *r
 		return explain(ST_INVALID, why, size, "redis_url: user name and password do not stand in the URL; use "
 			"redis_username and redis_password_file");
 	}
-	if (starts(value, "redis+cluster://") || starts(value, "rediss+cluster://")) {
-		return unsupported(row, value, why, size);
-	}
 	a.tls = starts(value, "rediss");
 	if (starts(value, "redis+sentinel://") || starts(value, "rediss+sentinel://")) {
 		st = redis_sentinel_parse(strstr(value, "://") + 3, &a);
+	} else if (starts(value, "redis+cluster://") || starts(value, "rediss+cluster://")) {
+		st = redis_cluster_parse(strstr(value, "://") + 3, &a);
 	} else if (starts(value, "rediss://")) {
 		st = redis_tcp_parse(value + strlen("rediss://"), &a);
 	} else if (starts(value, "redis://")) {

@@ -72,6 +72,7 @@ static void settle(struct core *core)
 /* In every callback but a read check: the deliveries of the publish or will before it are over. */
 static void deliveries_over(struct core *core)
 {
+	devices_deliveries_over(core->devices);
 	core->current_valid = false;
 	core->will_granted = false;
 	wills_drop(core->wills);

@@ -10,12 +10,18 @@
 
 #include "config/topic.h"
 #include "plugin/device.h"
+#include "plugin/groups.h"
 
 enum status devices_new(const struct devices_deps *deps, struct devices **out)
 {
 	struct devices *d = calloc(1, sizeof *d);
 
 	if (!d) return ST_NOMEM;
+	d->groups = groups_new();
+	if (!d->groups) {
+		free(d);
+		return ST_NOMEM;
+	}
 	d->deps = *deps;
 	d->turn = 1;
 	*out = d;
@@ -71,11 +77,18 @@ static void device_free(struct devices *d, struct device *dev)
 	free(dev);
 }
 
+void device_discard(struct devices *d, struct device *dev)
+{
+	device_file_over(d, dev);
+	device_free(d, dev);
+}
+
 void devices_free(struct devices *d)
 {
 	struct device *dev, *tmp;
 
 	if (!d) return;
+	groups_free(d);
 	HASH_ITER(hh, d->by_client, dev, tmp) device_free(d, dev);
 	buf_free(&d->scratch);
 	buf_free(&d->last.copy);
@@ -131,7 +144,7 @@ static enum status device_connect(struct devices *d, struct device *dev, const s
 	dev->v5 = client->v5;
 	dev->clean = client->clean;
 	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
-	dev->overlap_ms = 0;
+	dev->overlap_ms = dev->crash_overlap_ms = 0;
 	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = dev->exact_end = dev->broker_keeps = false;
 	return device_grants_load(d, dev);
 }
@@ -167,14 +180,16 @@ static void filter_remove(struct device *dev, struct device_filter *gone)
 	filter_free(gone);
 }
 
-/* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and where the
- * broker does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry interval, which
- * the broker does not show, it keeps nothing of a session that was not started clean. */
-static uint64_t overlap_of(const struct device *dev, const struct grant *grant, const struct client_info *client,
-	uint8_t qos)
+/* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and, while the
+ * broker lives on, where it does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry
+ * interval, which the broker does not show, it keeps nothing of a session that was not started clean. */
+static void reach_back(struct device *dev, const struct grant *grant, const struct client_info *client, uint8_t qos)
 {
-	if (qos == 0 || (!dev->clean && !dev->v5)) return 0;
-	return grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
+	uint64_t overlap = grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
+
+	if (qos == 0) return;
+	if (overlap > dev->crash_overlap_ms) dev->crash_overlap_ms = overlap;
+	if ((dev->clean || dev->v5) && overlap > dev->overlap_ms) dev->overlap_ms = overlap;
 }
 
 enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again)
@@ -182,7 +197,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	struct session_event e = {
 		.client = slice_str(dev->client), .user = slice_str(dev->user), .generation = dev->generation,
 		.filter = slice_str(f->filter), .qos = f->qos, .again = again, .broker_queued = f->broker_queued,
-		.initial = f->initial, .overlap_ms = dev->overlap_ms, .rate = f->rate,
+		.initial = f->initial, .overlap_ms = dev->crash_overlap_ms, .rate = f->rate,
 	};
 	struct entry_id id;
 	enum status st;
@@ -269,6 +284,17 @@ static void tell_full_once(struct devices *d, const char *client)
 		log_printable(client, strlen(client), name, sizeof name));
 }
 
+/* A group may be called that, in Redis and towards the bridge. */
+static void tell_name_once(struct devices *d, const char *client)
+{
+	char name[128];
+
+	if (d->name_told) return;
+	d->name_told = true;
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING, "device %s: there is no redelivery for client ids that begin with $share/",
+		log_printable(client, strlen(client), name, sizeof name));
+}
+
 static void fill_initial(struct device_filter *f, const struct grant *grant)
 {
 	f->initial = (struct initial_cursor){grant->new_policy, grant->new_count, grant->new_since_ms};
@@ -290,7 +316,6 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 {
 	struct device_filter *f, before = {0};
 	bool known;
-	uint64_t overlap;
 	enum status st = device_make_ready(d, dev);
 
 	if (st != ST_OK) return st;
@@ -300,11 +325,11 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	if (!f) return ST_NOMEM;
 	before = *f;
 	f->qos = qos;
+	f->id = client->subscription_id;
 	f->broker_queued = f->implied && !f->owed;
 	f->implied = f->owed = false;
 	fill_initial(f, grant);
-	overlap = overlap_of(dev, grant, client, qos);
-	if (overlap > dev->overlap_ms) dev->overlap_ms = overlap;
+	reach_back(dev, grant, client, qos);
 	st = device_announce(d, dev, f, false);
 	if (st == ST_OK) {
 		f->since = f->owed_upto = f->told;
@@ -329,6 +354,7 @@ bool devices_holds(struct devices *d, const char *client, const char *filter)
 {
 	struct device *dev = device_find(d, client);
 
+	if (groups_holds(d, client, filter)) return true;
 	return dev && filter_find(dev, filter) && (dev->state != DEVICE_AWAY || dev->resumed);
 }
 
@@ -340,7 +366,18 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	struct slice inner;
 	bool fresh;
 
-	if (d->deps.settings->grant_count == 0 || filter_is_shared(slice_str(filter), &inner)) return;
+	if (d->deps.settings->grant_count == 0) return;
+	groups_fresh(d, client);
+	if (filter_is_shared(slice_str(filter), &inner)) {
+		/* Whatever it was as a device, it is that no more. */
+		if (dev && dev->state == DEVICE_AWAY && (client->clean || (dev->seen && !dev->resumed))) device_free(d, dev);
+		groups_subscribed(d, client, filter, qos);
+		return;
+	}
+	if (groups_name(client->id)) {
+		tell_name_once(d, client->id);
+		return;
+	}
 	if (!dev) dev = device_new(d, client->id);
 	if (!dev) return;
 	fresh = dev->state == DEVICE_AWAY;
@@ -350,7 +387,10 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	if (!grant) goto drop;
 	held = fresh ? NULL : filter_find(dev, filter);
 	if (held && !held->implied) { /* once more in the same connection: nothing was missed, and a catch-up is not started over */
+		if (held->qos == qos && held->id == client->subscription_id) return;
 		held->qos = qos;
+		held->id = client->subscription_id;
+		device_file_filter(d, dev, held);
 		return;
 	}
 	if (!held && !filter_find(dev, filter) && is_crowded(d, dev)) goto drop;
@@ -359,6 +399,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 		goto drop;
 	}
 	d->full_told = false;
+	device_file_filter(d, dev, filter_find(dev, filter));
 	dev->waiting_since_ms = d->deps.now_ms();
 	if (dev->state != DEVICE_CATCHING && !dev->late) dev->kept_ms = dev->waiting_since_ms;
 	if (!dev->late) device_move(d, dev, DEVICE_CATCHING, false);
@@ -381,17 +422,19 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	struct device_filter *f = dev ? filter_find(dev, filter) : NULL;
 	struct session_event e;
 
+	groups_unsubscribed(d, client, filter);
 	if (!f) return;
 	e = (struct session_event){.client = slice_str(dev->client), .generation = dev->generation,
 		.filter = slice_str(f->filter)};
 	if (append_event(d->deps.append, JOURNAL_UNSUBSCRIBED, &e) != ST_OK)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
 			"device unsubscribed, but its cursor could not be deleted: a later subscription will be given what it missed");
+	device_file_dropped(d, dev, f);
 	filter_remove(dev, f);
 	dev->shrunk = true;
 	if (!dev->filters) {
 		if (dev->state != DEVICE_AWAY) device_write_gone(d, dev); /* else a crash would find it live still */
-		device_free(d, dev);
+		device_discard(d, dev);
 		return;
 	}
 	/* One that has resumed its session and not subscribed stays as it is: its user is not known before. */
@@ -402,6 +445,7 @@ void devices_goodbye(struct devices *d, const char *client)
 {
 	struct device *dev = device_find(d, client);
 
+	groups_goodbye(d, client);
 	if (dev && dev->state != DEVICE_AWAY) dev->exact_end = true;
 }
 
@@ -428,6 +472,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 {
 	struct device *dev = device_find(d, client);
 
+	groups_disconnected(d, client, persistent);
 	if (!dev) return;
 	/* The broker ends the kept connection object of a session when the device is back, and calls it clean then, whether the
 	 * new connection resumes the session or replaces it. Which of the two shows at CONNECT or at the next subscription;
@@ -442,9 +487,10 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at
 	 * CONNECT or at the next subscription (devices_seen). */
 	if ((!persistent && dev->clean) || HASH_COUNT(d->by_client) > DEVICES_MAX) {
-		device_free(d, dev);
+		device_discard(d, dev);
 		return;
 	}
+	if (persistent) device_file_kept(d, dev);
 	leave_filters(d, dev);
 	dev->seen = false;
 	device_move(d, dev, DEVICE_AWAY, false);
@@ -460,16 +506,15 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 	if (st != ST_OK) return st;
 	for (f = dev->filters; f; f = next) {
 		const struct grant *grant = device_grant(dev, f->filter);
-		uint64_t overlap;
 
 		next = f->next;
 		if (!grant) {
+			device_file_dropped(d, dev, f);
 			filter_remove(dev, f);
 			continue;
 		}
 		fill_initial(f, grant);
-		overlap = overlap_of(dev, grant, client, f->qos);
-		if (overlap > dev->overlap_ms) dev->overlap_ms = overlap;
+		reach_back(dev, grant, client, f->qos);
 	}
 	for (f = dev->filters; f && st == ST_OK; f = f->next) {
 		st = device_announce(d, dev, f, false);
@@ -480,15 +525,57 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 	return ST_OK;
 }
 
+/* As it was when it left: held for until it is back. */
+static enum status restore(struct devices *d, struct device *dev, const struct kept_record *r, const char *filter)
+{
+	struct device_filter *f = filter_find(dev, filter);
+	enum status st = ST_OK;
+
+	free(dev->user);
+	dev->user = r->user.data ? strndup(r->user.data, r->user.len) : NULL;
+	if (r->user.data && !dev->user) return ST_NOMEM;
+	if (!dev->grants) st = device_grants_load(d, dev);
+	if (st != ST_OK) return st;
+	if (!f && (!device_grant(dev, filter) || dev->filter_count >= CONTROL_FILTERS_MAX)) return ST_NOT_FOUND;
+	if (!f) f = filter_add(dev, filter);
+	if (!f) return ST_NOMEM;
+	f->qos = r->qos;
+	f->id = r->subscription_id;
+	f->since = append_head(d->deps.append);
+	keep(d, dev, true);
+	dev->filed = true;
+	return ST_OK;
+}
+
+void devices_restore(void *devices, const struct kept_record *r)
+{
+	struct devices *d = devices;
+	char *client = strndup(r->client.data, r->client.len), *filter = strndup(r->filter.data, r->filter.len);
+	struct device *dev = client && filter ? device_find(d, client) : NULL;
+	struct device_filter *f;
+
+	if (client && filter && r->change == KEPT_HOLDS) {
+		if (!dev && HASH_COUNT(d->by_client) < DEVICES_MAX) dev = device_new(d, client);
+		if (dev && restore(d, dev, r, filter) != ST_OK && !dev->filters) device_free(d, dev);
+	} else if (dev) {
+		f = r->change == KEPT_DROPS ? filter_find(dev, filter) : NULL;
+		if (f) filter_remove(dev, f);
+		if (r->change == KEPT_OVER || !dev->filters) device_free(d, dev);
+	}
+	free(client);
+	free(filter);
+}
+
 void devices_connected(struct devices *d, const struct client_info *client, int subscriptions)
 {
 	struct device *dev = device_find(d, client->id);
 
+	groups_connected(d, client, subscriptions);
 	if (!dev || dev->state != DEVICE_AWAY) return;
 	keep(d, dev, false);
 	/* Its session is gone; the cursors are in Redis. */
 	if (client->clean || subscriptions == 0 || resume(d, dev, client) != ST_OK || !dev->filters) {
-		device_free(d, dev);
+		device_discard(d, dev);
 		return;
 	}
 	dev->waiting_since_ms = dev->kept_ms = d->deps.now_ms();
@@ -503,6 +590,7 @@ void devices_rewire(struct devices *d, const struct devices_deps *deps)
 	HASH_ITER(hh, d->by_client, dev, tmp) {
 		if (device_grants_load(d, dev) != ST_OK) device_grants_free(dev);
 	}
+	groups_rewire(d);
 }
 
 struct devices_counts devices_count(const struct devices *d)
@@ -512,5 +600,6 @@ struct devices_counts devices_count(const struct devices *d)
 	for (const struct device *dev = d->gated; dev; dev = dev->gated_next) {
 		if (dev->late) n.late++;
 	}
+	groups_count(d, &n);
 	return n;
 }

@@ -52,7 +52,7 @@ static void arg_source(const struct transaction_target *target, struct buf *out)
 	resp_arg_str(out, text);
 }
 
-static void add_letter(const struct transaction *t, const struct transaction_names *names,
+void letters_append(const struct transaction *t, const struct transaction_names *names,
 	const struct transaction_target *target, struct buf *out, struct buf *scratch)
 {
 	const struct transaction_write *w = &t->writes[target->write];
@@ -66,7 +66,7 @@ static void add_letter(const struct transaction *t, const struct transaction_nam
 	if (count == 0) out->failed = true;
 	resp_begin(out, 14 + 2 * count);
 	resp_arg_str(out, "XADD");
-	resp_arg_key(out, scratch, names->prefix, KEY_DEAD);
+	resp_arg_key(out, scratch, names->keys, KEY_DEAD);
 	resp_arg_str(out, "MAXLEN");
 	resp_arg_str(out, "~");
 	resp_arg_u64(out, DEAD_STREAM_MAXLEN);
@@ -93,16 +93,16 @@ void letters_build(const struct transaction *t, const struct transaction_names *
 	resp_command(out, "MULTI", NULL);
 	for (size_t i = 0; i < t->target_count; i++) {
 		if (!t->writes[t->targets[i].write].failed) continue;
-		add_letter(t, names, &t->targets[i], out, scratch);
+		letters_append(t, names, &t->targets[i], out, scratch);
 		(*replies)++;
 	}
 	resp_begin(out, 2);
 	resp_arg_str(out, "XLEN");
-	resp_arg_key(out, scratch, names->prefix, KEY_DEAD);
+	resp_arg_key(out, scratch, names->keys, KEY_DEAD);
 	resp_begin(out, 3);
 	resp_arg_str(out, "SET");
-	resp_arg_mark(out, scratch, names->prefix, names->node, true);
+	resp_arg_mark(out, scratch, names->keys, names->node, true);
 	resp_arg_id(out, letters_last_id(t));
 	resp_command(out, "EXEC", NULL);
-	append_watch(out, scratch, names->prefix, names->node);
+	append_watch(out, scratch, names->keys, names->node);
 }

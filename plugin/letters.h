@@ -19,4 +19,8 @@ struct entry_id letters_last_id(const struct transaction *t);
 void letters_build(const struct transaction *t, const struct transaction_names *names, struct buf *out,
 	struct buf *scratch, size_t *replies);
 
+/* One of them, as a command: an XADD. */
+void letters_append(const struct transaction *t, const struct transaction_names *names,
+	const struct transaction_target *target, struct buf *out, struct buf *scratch);
+
 #endif

@@ -70,8 +70,8 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	if (!p) return ST_NOMEM;
 	p->config = *config;
 	if (p->config.bytes_max == 0) p->config.bytes_max = TRANSACTION_BYTES_MAX;
-	p->names = (struct transaction_names){config->prefix, config->node, config->rules, p->config.bytes_max,
-		TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL};
+	p->names = (struct transaction_names){config->keys, config->node, config->rules, p->config.bytes_max,
+		TRANSACTION_RECORDS_MAX, TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL};
 	p->position = config->position;
 	p->boot = config->boot;
 	p->phase = PHASE_MARK;
@@ -319,17 +319,17 @@ static void build_mark(struct pipeline *p)
 {
 	resp_command(&p->side, "MULTI", NULL);
 	resp_command(&p->side, "EXEC", NULL);
-	append_watch(&p->side, &p->scratch, p->config.prefix, p->config.node);
+	append_watch(&p->side, &p->scratch, p->config.keys, p->config.node);
 	for (int dead = 0; dead <= 1; dead++) {
 		resp_begin(&p->side, 2);
 		resp_arg_str(&p->side, "GET");
-		resp_arg_mark(&p->side, &p->scratch, p->config.prefix, p->config.node, dead == 1);
+		resp_arg_mark(&p->side, &p->scratch, p->config.keys, p->config.node, dead == 1);
 	}
 	p->side_replies = 5;
 	if (!p->config.journal) return;
 	resp_begin(&p->side, 2);
 	resp_arg_str(&p->side, "GET");
-	resp_arg_journal(&p->side, &p->scratch, p->config.prefix, p->config.node);
+	resp_arg_journal(&p->side, &p->scratch, p->config.keys, p->config.node);
 	p->side_replies++;
 }
 

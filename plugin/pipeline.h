@@ -35,6 +35,7 @@
 
 #include "config/buf.h"
 #include "config/entry_id.h"
+#include "config/keys.h"
 #include "config/log.h"
 #include "config/status.h"
 #include "plugin/journal.h"
@@ -44,7 +45,7 @@
 struct pipeline;
 
 struct pipeline_config {
-	const char *prefix;
+	struct key_space keys;
 	const char *node;
 	struct rule_cache *rules;
 	const struct log_sink *log;

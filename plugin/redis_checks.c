@@ -101,6 +101,7 @@ void redis_checks_reply(struct redis_checks *checks, const struct log_sink *log,
 	struct redis_facts *f = &checks->facts;
 	if (index == 0) *f = (struct redis_facts){0};
 	if (index < 4 && reply->type == REDIS_REPLY_STRING) take_info(f, reply, index);
+	if (checks->cluster) f->mode[0] = '\0'; /* as it should be */
 	else if (index == 4) (void)config_value(reply, f->fsync, sizeof(f->fsync)); /* not known is said by an empty text */
 	else if (index == 5) (void)config_value(reply, f->rewrite, sizeof(f->rewrite));
 	else if (index == 6) f->save_known = config_value(reply, f->save, sizeof(f->save));
@@ -167,7 +168,7 @@ void redis_checks_judge(const struct redis_facts *f, enum redis_check check, cha
 		return;
 	case CHECK_MODE:
 		if (is(f->mode, "cluster")) {
-			text = "this is a cluster node, which is not supported yet: messages wait in the journal";
+			text = "this is a node of a cluster: redis_url must be redis+cluster://...; messages wait in the journal";
 		}
 		break;
 	case CHECK_ROLE:

@@ -41,6 +41,7 @@ enum redis_check {
 
 /* Zeroed at start. A warning is given once, and again when what it says has changed or had gone in between. */
 struct redis_checks {
+	bool cluster; /* redis_url names a cluster: set at start */
 	struct redis_facts facts; /* being gathered */
 	char told[CHECK_COUNT][REDIS_CHECK_LINE_MAX];
 };

@@ -13,69 +13,12 @@
 #include "config/resp.h"
 #include "config/session_fields.h"
 #include "plugin/session_event.h"
+#include "plugin/session_script.h"
+#include "plugin/slot_script.h"
 
-/* KEYS: session hash, boots hash. ARGV: present boot id, node, filter, initial cursor.
- * A device that is marked live in an earlier run of the broker was live until that run ended, which no GONE told: its
- * cursors are moved up to that run's last id, less the overlap, before a new filter's cursor is added - unless it had been
- * live for less than the overlap: then what it was given before may be unacknowledged too, and the cursors stay. Cursors that are
- * no ids yet ("last=N@id") are left to the bridge. The second settle is for what was written before nodes had cursors of their
- * own (config/session_fields.h). */
-static const char subscribed_script[] =
-	"local function id(text) local ms, seq = string.match(text, '^(%d+)-(%d+)$')\n"
-	" if ms then return tonumber(ms), tonumber(seq) end end\n"
-	"local function settle(mark, mark_at, head)\n"
-	" local live = redis.call('HGET', KEYS[1], mark)\n"
-	" if not live or live == ARGV[1] then return end\n"
-	" local last = redis.call('HGET', KEYS[2], live)\n"
-	" local ms, seq\n"
-	" if last then ms, seq = id(last) end\n"
-	" if ms then\n"
-	"  local overlap = tonumber(redis.call('HGET', KEYS[1], '" SESSION_OVERLAP "') or '0') or 0\n"
-	"  local since = id(redis.call('HGET', KEYS[1], mark_at) or '')\n"
-	"  if overlap > 0 then\n"
-	"   ms = ms - overlap\n"
-	"   if ms < 0 then ms = 0 end\n"
-	"   seq = 0\n"
-	"   last = string.format('%.0f-0', ms)\n"
-	"  end\n"
-	"  local all = redis.call('HGETALL', KEYS[1])\n"
-	"  if overlap > 0 and since and ms < since then all = {} end\n"
-	"  for i = 1, #all, 2 do\n"
-	"   if string.sub(all[i], 1, #head) == head then\n"
-	"    local m, s = id(all[i + 1])\n"
-	"    if m and (m < ms or (m == ms and s < seq)) then redis.call('HSET', KEYS[1], all[i], last) end\n"
-	"   end\n"
-	"  end\n"
-	" end\n"
-	" redis.call('HDEL', KEYS[1], mark, mark_at)\n"
-	"end\n"
-	"local head = 'f@' .. ARGV[2] .. ' '\n"
-	"settle('" SESSION_LIVE "@' .. ARGV[2], '" SESSION_LIVE_AT "@' .. ARGV[2], head)\n"
-	"settle('" SESSION_LIVE "', '" SESSION_LIVE_AT "', 'f:')\n"
-	"redis.call('HDEL', KEYS[1], '" SESSION_HERE "')\n"
-	"redis.call('HSETNX', KEYS[1], 'f:' .. ARGV[3], ARGV[4])\n"
-	"return redis.call('HSETNX', KEYS[1], head .. ARGV[3], redis.call('HGET', KEYS[1], 'f:' .. ARGV[3]))";
-
-/* KEYS: session hash. ARGV: a filter. Subscribed to again it is new, at every node. */
-static const char unsubscribed_script[] =
-	"local all = redis.call('HGETALL', KEYS[1])\n"
-	"for i = 1, #all, 2 do\n"
-	" local filter = string.match(all[i], '^f:(.*)$') or string.match(all[i], '^[fg]@[^ ]+ (.*)$')\n"
-	" if filter == ARGV[1] then redis.call('HDEL', KEYS[1], all[i]) end\n"
-	"end\n"
-	"return 1";
-
-/* KEYS: session hash. ARGV: cursor fields and cursors in turn. A cursor stepped back for an unclean end must not fall behind
- * the one that the connection began with: what lies before that was given to an earlier connection. */
-static const char gone_script[] =
-	"local function id(text) local ms, seq = string.match(text or '', '^(%d+)-(%d+)$')\n"
-	" if ms then return tonumber(ms), tonumber(seq) end end\n"
-	"for i = 1, #ARGV, 2 do\n"
-	" local m, s = id(redis.call('HGET', KEYS[1], ARGV[i]))\n"
-	" local ms, seq = id(ARGV[i + 1])\n"
-	" if not m or m < ms or (m == ms and s < seq) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end\n"
-	"end\n"
-	"return 1";
+static const char subscribed_script[] = SESSION_SCRIPT_SUBSCRIBED;
+static const char unsubscribed_script[] = SESSION_SCRIPT_UNSUBSCRIBED;
+static const char gone_script[] = SESSION_SCRIPT_GONE;
 
 struct writer_of_events {
 	struct buf *out;
@@ -92,11 +35,37 @@ static void begin(const struct writer_of_events *w, size_t argc, const char *nam
 	(*w->commands)++;
 }
 
+/* `argc` words follow, the keys first. In a cluster it becomes part of another script, which knows it by name. */
+static void begin_script(const struct writer_of_events *w, size_t argc, const char *text, const char *keys,
+	const char *name)
+{
+	if (w->names->keys.cluster) {
+		begin(w, 1 + argc, name);
+		return;
+	}
+	begin(w, 3 + argc, "EVAL");
+	resp_arg_str(w->out, text);
+	resp_arg_str(w->out, keys);
+}
+
 static void arg_key(const struct writer_of_events *w, enum key_kind kind, struct slice last)
 {
-	struct slice key = key_make(w->scratch, w->names->prefix, kind, last);
+	struct slice key = key_make(w->scratch, w->names->keys, kind, last);
 	if (w->scratch->failed) w->out->failed = true;
 	resp_arg(w->out, key);
+}
+
+/* Of those of a device's shard. */
+static void arg_shard_key(const struct writer_of_events *w, enum key_kind kind, unsigned shard, struct slice last)
+{
+	struct slice key = key_make_shard(w->scratch, w->names->keys, kind, shard, last);
+	if (w->scratch->failed) w->out->failed = true;
+	resp_arg(w->out, key);
+}
+
+static unsigned shard_of(const struct writer_of_events *w, const struct session_event *e)
+{
+	return key_shard(w->names->keys, e->client);
 }
 
 static void arg_cursor_field(const struct writer_of_events *w, struct slice filter)
@@ -198,7 +167,7 @@ static void device_event(const struct writer_of_events *w, const struct session_
 static void seen(const struct writer_of_events *w, const struct session_event *e)
 {
 	begin(w, 4, "ZADD");
-	arg_key(w, KEY_SESSIONS, (struct slice){0});
+	arg_shard_key(w, KEY_SESSIONS, shard_of(w, e), (struct slice){0});
 	resp_arg_u64(w->out, w->record->id.ms);
 	resp_arg(w->out, e->client);
 }
@@ -238,11 +207,9 @@ static struct slice initial_text(const struct writer_of_events *w, const struct 
 static void subscribed(const struct writer_of_events *w, const struct session_event *e)
 {
 	char initial[ENTRY_ID_TEXT_MAX + 32];
-	begin(w, 9, "EVAL");
-	resp_arg(w->out, slice_of(subscribed_script, sizeof(subscribed_script) - 1));
-	resp_arg_str(w->out, "2");
+	begin_script(w, 6, subscribed_script, "2", SLOT_COMMAND_SUBSCRIBED);
 	arg_key(w, KEY_SESSION, e->client);
-	arg_key(w, KEY_BOOTS, slice_str(w->names->node));
+	arg_shard_key(w, KEY_BOOTS, shard_of(w, e), slice_str(w->names->node));
 	resp_arg_id(w->out, w->names->boot);
 	resp_arg_str(w->out, w->names->node);
 	resp_arg(w->out, e->filter);
@@ -271,9 +238,7 @@ static void cursors(const struct writer_of_events *w, const struct session_event
 	if (e->cursor_count > 0) {
 		struct slice rest = e->cursors, filter;
 		struct entry_id cursor;
-		begin(w, 4 + 2 * (size_t)e->cursor_count, "EVAL");
-		resp_arg(w->out, slice_of(gone_script, sizeof(gone_script) - 1));
-		resp_arg_str(w->out, "1");
+		begin_script(w, 1 + 2 * (size_t)e->cursor_count, gone_script, "1", SLOT_COMMAND_GONE);
 		arg_key(w, KEY_SESSION, e->client);
 		while (session_cursor_next(&rest, &filter, &cursor)) {
 			arg_cursor_field(w, filter);
@@ -297,9 +262,10 @@ static void broker_event(const struct writer_of_events *w, const struct session_
 
 static void boot(const struct writer_of_events *w, const struct session_event *e)
 {
-	if (!entry_id_is_zero(e->previous_boot)) {
+	unsigned copies = entry_id_is_zero(e->previous_boot) ? 0 : key_shard_count(w->names->keys);
+	for (unsigned shard = 0; shard < copies; shard++) {
 		begin(w, 4, "HSET");
-		arg_key(w, KEY_BOOTS, slice_str(w->names->node));
+		arg_shard_key(w, KEY_BOOTS, shard, slice_str(w->names->node));
 		resp_arg_id(w->out, e->previous_boot);
 		resp_arg_id(w->out, e->previous_last);
 	}
@@ -333,9 +299,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		device_event(w, e, EVENT_OP_SUBSCRIBED);
 		break;
 	case JOURNAL_UNSUBSCRIBED:
-		begin(w, 5, "EVAL");
-		resp_arg(w->out, slice_of(unsubscribed_script, sizeof(unsubscribed_script) - 1));
-		resp_arg_str(w->out, "1");
+		begin_script(w, 2, unsubscribed_script, "1", SLOT_COMMAND_UNSUBSCRIBED);
 		arg_key(w, KEY_SESSION, e->client);
 		resp_arg(w->out, e->filter);
 		device_event(w, e, EVENT_OP_UNSUBSCRIBED);

@@ -9,11 +9,12 @@
 
 #include "config/buf.h"
 #include "config/entry_id.h"
+#include "config/keys.h"
 #include "config/status.h"
 #include "plugin/journal.h"
 
 struct session_names {
-	const char *prefix;
+	struct key_space keys;
 	const char *node;
 	struct entry_id boot; /* of the broker's run that the record belongs to; zero when not known */
 };

@@ -76,7 +76,7 @@ uint64_t status_redis_build(const struct status_redis *s, struct buf *out, bool 
 	fields += RULE_FIELDS * s->sample->count;
 	if (s->latency) fields++;
 	buf_clear(out);
-	struct slice key = key_make(s->scratch, s->prefix, KEY_STATUS, slice_str(s->node));
+	struct slice key = key_make(s->scratch, s->keys, KEY_STATUS, slice_str(s->node));
 	if (s->scratch->failed) out->failed = true;
 	if (replace) {
 		resp_begin(out, 2);

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "config/keys.h"
 #include "config/buf.h"
 #include "config/histogram.h"
 #include "plugin/books.h"
@@ -23,7 +24,8 @@
 #include "plugin/report.h"
 
 struct status_redis {
-	const char *prefix, *node;
+	struct key_space keys;
+	const char *node;
 	struct report *report;
 	struct journal *journal;
 	struct books_sample *sample; /* working memory */

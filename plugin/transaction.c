@@ -22,6 +22,7 @@ enum status transaction_init(struct transaction *t)
 {
 	memset(t, 0, sizeof(*t));
 	t->records = calloc(TRANSACTION_RECORDS_MAX, sizeof(*t->records));
+	t->record_room = TRANSACTION_RECORDS_MAX;
 	return t->records ? ST_OK : ST_NOMEM;
 }
 
@@ -70,35 +71,35 @@ void transaction_clear(struct transaction *t)
 /* --- names ---------------------------------------------------------------------------------------------------- */
 
 /* A key that could not be built spoils the commands: else an empty one would be written to. */
-void resp_arg_key(struct buf *out, struct buf *scratch, const char *prefix, enum key_kind kind)
+void resp_arg_key(struct buf *out, struct buf *scratch, struct key_space keys, enum key_kind kind)
 {
-	struct slice key = key_make(scratch, prefix, kind, (struct slice){0});
+	struct slice key = key_make(scratch, keys, kind, (struct slice){0});
 	if (scratch->failed) out->failed = true;
 	resp_arg(out, key);
 }
 
-void resp_arg_mark(struct buf *out, struct buf *scratch, const char *prefix, const char *node, bool dead)
+void resp_arg_mark(struct buf *out, struct buf *scratch, struct key_space keys, const char *node, bool dead)
 {
-	(void)key_make(scratch, prefix, KEY_MARK, slice_str(node));
+	(void)key_make(scratch, keys, KEY_MARK, slice_str(node));
 	if (dead) buf_append_str(scratch, ":dead");
 	if (scratch->failed) out->failed = true;
 	resp_arg(out, slice_of(scratch->data, scratch->len));
 }
 
-void resp_arg_journal(struct buf *out, struct buf *scratch, const char *prefix, const char *node)
+void resp_arg_journal(struct buf *out, struct buf *scratch, struct key_space keys, const char *node)
 {
-	(void)key_make(scratch, prefix, KEY_MARK, slice_str(node));
+	(void)key_make(scratch, keys, KEY_MARK, slice_str(node));
 	buf_append_str(scratch, ":journal");
 	if (scratch->failed) out->failed = true;
 	resp_arg(out, slice_of(scratch->data, scratch->len));
 }
 
-void append_watch(struct buf *out, struct buf *scratch, const char *prefix, const char *node)
+void append_watch(struct buf *out, struct buf *scratch, struct key_space keys, const char *node)
 {
 	resp_begin(out, 3);
 	resp_arg_str(out, "WATCH");
-	resp_arg_mark(out, scratch, prefix, node, false);
-	resp_arg_mark(out, scratch, prefix, node, true);
+	resp_arg_mark(out, scratch, keys, node, false);
+	resp_arg_mark(out, scratch, keys, node, true);
 }
 
 struct slice transaction_key(const struct transaction *t, const struct transaction_write *w)
@@ -274,12 +275,13 @@ static enum status add_write(struct transaction *t, struct source *s, const stru
 	if (st != ST_OK) return st;
 	bool list = rule->kind == RULE_LIST;
 	struct transaction_write *w = &t->writes[t->write_count];
-	*w = (struct transaction_write){.command = t->command_count, .record = t->record_count, .key_at = entry->at + 1,
+	*w = (struct transaction_write){.command = t->command_count, .at = t->commands.len,
+		.key = (size_t)(entry - t->keys.entries), .record = t->record_count, .key_at = entry->at + 1,
 		.key_len = entry->len - 1, .list = list};
 	entry->write = t->write_count++;
 	entry->record = t->record_count;
 	/* A publisher must not reach our own keys through its topic, client id or user name. */
-	if (key_reserved(s->names->prefix, transaction_key(t, w))) {
+	if (key_reserved(s->names->keys.prefix, transaction_key(t, w))) {
 		doom(t, w, "RESERVED the key is one of mosquitto-redis itself");
 		return ST_OK;
 	}
@@ -378,17 +380,19 @@ static size_t targets_of(const struct journal_record *record)
 	return record->type == JOURNAL_MESSAGE ? reader_u16(&r) : 0;
 }
 
-static bool is_full(const struct transaction *t, const struct journal_record *record, size_t bytes, size_t bytes_max)
+static bool is_full(const struct transaction *t, const struct transaction_names *names,
+	const struct journal_record *record, size_t bytes)
 {
+	size_t records_max = names->records_max ? names->records_max : TRANSACTION_RECORDS_MAX;
 	if (t->record_count == 0) return false;
-	return t->record_count == TRANSACTION_RECORDS_MAX || t->commands.len + bytes > bytes_max ||
+	return t->record_count >= records_max || t->commands.len + bytes > names->bytes_max ||
 		t->target_count + targets_of(record) > TRANSACTION_TARGETS_MAX;
 }
 
 static enum status add_session(struct transaction *t, const struct transaction_names *names,
 	const struct journal_record *record, struct entry_id boot)
 {
-	struct session_names session = {names->prefix, names->node, record->type == JOURNAL_BOOT ? record->id : boot};
+	struct session_names session = {names->keys, names->node, record->type == JOURNAL_BOOT ? record->id : boot};
 	size_t before = t->command_count;
 	enum status st = session_redis_append(&t->commands, &t->scratch, &session, record, &t->command_count);
 	t->session_count += t->command_count - before;
@@ -401,13 +405,15 @@ enum status transaction_add(struct transaction *t, const struct transaction_name
 {
 	size_t writes = targets_of(record);
 	size_t bytes = (writes ? writes : 4) * (record->body.len + OVERHEAD_PER_WRITE);
-	if (is_full(t, record, bytes, names->bytes_max)) return ST_FULL;
+	if (is_full(t, names, record, bytes)) return ST_FULL;
 	if (t->record_count == 0) {
 		t->boot_before = boot;
 		resp_command(&t->commands, "MULTI", NULL);
 	}
-	enum status st = record->type == JOURNAL_MESSAGE ? add_message(t, names, record) :
-		add_session(t, names, record, boot);
+	enum status st = grow((void **)&t->records, &t->record_room, t->record_count, sizeof(*t->records));
+	if (st != ST_OK) return st;
+	if (record->type == JOURNAL_MESSAGE) st = add_message(t, names, record);
+	else if (!names->keys.cluster) st = add_session(t, names, record, boot);
 	if (st == ST_OK && t->commands.failed) st = ST_NOMEM;
 	if (st != ST_OK) return st;
 	t->records[t->record_count++] = *record;
@@ -438,7 +444,7 @@ static void add_index(struct transaction *t, const struct transaction_names *nam
 	if (t->members.count == 0) return;
 	resp_begin(&t->commands, 3 + 2 * t->members.count);
 	resp_arg_str(&t->commands, "ZADD");
-	resp_arg_key(&t->commands, &t->scratch, names->prefix, KEY_INDEX);
+	resp_arg_key(&t->commands, &t->scratch, names->keys, KEY_INDEX);
 	resp_arg_str(&t->commands, "GT");
 	for (size_t i = 0; i < t->members.count; i++) {
 		resp_arg_u64(&t->commands, t->members.entries[i].ms);
@@ -454,17 +460,17 @@ enum status transaction_seal(struct transaction *t, const struct transaction_nam
 	if (names->journal) {
 		resp_begin(&t->commands, 3);
 		resp_arg_str(&t->commands, "SET");
-		resp_arg_journal(&t->commands, &t->scratch, names->prefix, names->node);
+		resp_arg_journal(&t->commands, &t->scratch, names->keys, names->node);
 		resp_arg_str(&t->commands, names->journal);
 		t->command_count++;
 	}
 	resp_begin(&t->commands, 3);
 	resp_arg_str(&t->commands, "SET");
-	resp_arg_mark(&t->commands, &t->scratch, names->prefix, names->node, false);
+	resp_arg_mark(&t->commands, &t->scratch, names->keys, names->node, false);
 	resp_arg_id(&t->commands, t->records[t->record_count - 1].id);
 	t->command_count++;
 	resp_command(&t->commands, "EXEC", NULL);
-	append_watch(&t->commands, &t->scratch, names->prefix, names->node);
+	append_watch(&t->commands, &t->scratch, names->keys, names->node);
 	return t->commands.failed ? ST_NOMEM : ST_OK;
 }
 

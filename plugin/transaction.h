@@ -13,6 +13,7 @@
  *   WATCH mark, dead mark                  for the next transaction (see pipeline.h)
  *
  * Two rules that give one message the same kind and key write it once, in the way of the first one, and count for both.
+ * In a cluster (plugin/stretch.h) the writes alone are taken from it: session records add nothing, and it is never sealed.
  * What can be seen beforehand to be refused is not sent, and fails like a command that was: a key of our own, a value
  * larger than Redis takes, a rule that the journal no longer knows.
  */
@@ -41,6 +42,8 @@
 /* One XADD or LPUSH. */
 struct transaction_write {
 	size_t command;  /* its place in EXEC's reply */
+	size_t at;       /* of its command in the bytes to send */
+	size_t key;      /* in the transaction's keys */
 	const char *doomed; /* why it was not even sent; NULL: it was */
 	size_t largest;  /* bytes of its largest value */
 	size_t record;
@@ -66,7 +69,7 @@ struct transaction {
 	size_t session_count; /* commands of session records */
 	size_t trim_first, trim_count;
 	struct journal_record *records;
-	size_t record_count;
+	size_t record_count, record_room;
 	bool past; /* the pipeline's: its records were confirmed once already */
 	struct transaction_write *writes;
 	size_t write_count, write_room;
@@ -84,10 +87,11 @@ struct transaction {
 };
 
 struct transaction_names {
-	const char *prefix;
+	struct key_space keys;
 	const char *node;
 	struct rule_cache *rules;
 	size_t bytes_max; /* of a transaction, unless it is a single record */
+	size_t records_max; /* likewise; 0: TRANSACTION_RECORDS_MAX */
 	size_t bulk_max, request_max; /* what Redis takes: bytes of a value, of a transaction */
 	const char *journal; /* names the journal in Redis with the mark; NULL: it is named there */
 };
@@ -115,10 +119,10 @@ enum status transaction_message(const struct journal_record *record, struct mess
 
 /* Arguments of a command: one of our keys without a name behind it; the mark of the messages in Redis, or (dead) that
  * of the dead letters. */
-void resp_arg_key(struct buf *out, struct buf *scratch, const char *prefix, enum key_kind kind);
-void resp_arg_mark(struct buf *out, struct buf *scratch, const char *prefix, const char *node, bool dead);
-void resp_arg_journal(struct buf *out, struct buf *scratch, const char *prefix, const char *node);
+void resp_arg_key(struct buf *out, struct buf *scratch, struct key_space keys, enum key_kind kind);
+void resp_arg_mark(struct buf *out, struct buf *scratch, struct key_space keys, const char *node, bool dead);
+void resp_arg_journal(struct buf *out, struct buf *scratch, struct key_space keys, const char *node);
 /* WATCH of both marks. */
-void append_watch(struct buf *out, struct buf *scratch, const char *prefix, const char *node);
+void append_watch(struct buf *out, struct buf *scratch, struct key_space keys, const char *node);
 
 #endif

@@ -12,7 +12,7 @@ static void append_write(const struct transaction_names *names, struct entry_id 
 {
 	resp_begin(out, 3);
 	resp_arg_str(out, "SET");
-	(void)key_make(scratch, names->prefix, KEY_MARK, slice_str(names->node));
+	(void)key_make(scratch, names->keys, KEY_MARK, slice_str(names->node));
 	buf_append_str(scratch, ":confirm");
 	if (scratch->failed) out->failed = true;
 	resp_arg(out, slice_of(scratch->data, scratch->len));

@@ -18,6 +18,7 @@
 #include "config/redis_link.h"
 #include "config/resp.h"
 #include "plugin/aof_rewrite.h"
+#include "plugin/cluster_writer.h"
 #include "plugin/leftover.h"
 #include "plugin/pipeline.h"
 #include "plugin/redis_checks.h"
@@ -27,8 +28,8 @@
 #define STATUS_EVERY_MS 1000
 #define STATUS_AT_LEAST_MS 5000
 #define NO_MEMORY_PAUSE_MS 50
-#define GATHER_MS 1 /* transactions are this far apart at least, while messages keep coming, unless one has gathered */
-#define GATHER_ENOUGH 64 /* so many records */
+#define GATHER_MS 1 /* transactions are so far apart at least, while messages keep coming */
+#define GATHER_ENOUGH 64 /* records, which need not wait */
 
 struct writer {
 	const struct settings *settings;       /* as at start */
@@ -47,6 +48,7 @@ struct writer {
 	struct redis_link *link;
 	struct rule_cache *rules;
 	struct pipeline *pipeline;
+	struct cluster_writer *cluster; /* in place of the pipeline when redis_url names a cluster; else NULL */
 	size_t replies;      /* of what the pipeline has sent */
 	uint64_t sent_ns;
 	bool hurry;          /* somebody waits for what is gathered, or it has waited */
@@ -140,7 +142,8 @@ static void on_async(uv_async_t *async)
 static void on_retry_timer(uv_timer_t *timer)
 {
 	struct writer *w = timer->data;
-	pipeline_resume(w->pipeline);
+	if (w->cluster) cluster_writer_resume(w->cluster);
+	else pipeline_resume(w->pipeline);
 	pump(w);
 }
 
@@ -157,8 +160,11 @@ static bool let_gather(struct writer *w)
 {
 	if (w->hurry || w->stopping || !pipeline_may_gather(w->pipeline, GATHER_ENOUGH)) return false;
 	if (uv_hrtime() - w->sent_ns >= GATHER_MS * UINT64_C(1000000)) return false;
-	if (!uv_is_active((uv_handle_t *)&w->gather_timer))
-		(void)uv_timer_start(&w->gather_timer, on_gather_timer, GATHER_MS, 0);
+	if (!uv_is_active((uv_handle_t *)&w->gather_timer)) {
+		uv_update_time(&w->loop);
+		/* Of libuv's whole milliseconds the first one is cut off. */
+		(void)uv_timer_start(&w->gather_timer, on_gather_timer, GATHER_MS + 1, 0);
+	}
 	return true;
 }
 
@@ -277,6 +283,10 @@ static void on_moved(void *ctx, size_t index, const struct journal_record *recor
 /* The broker thread has run short of room in the journal, and the policy is drop-old. */
 static void make_room(struct writer *w)
 {
+	if (w->cluster) {
+		cluster_writer_make_room(w->cluster);
+		return;
+	}
 	if (!journal_room_wanted(w->journal)) return;
 	struct journal_drop_events events = {on_dropped, on_moved, w};
 	uint64_t held = pipeline_step_back(w->pipeline);
@@ -286,12 +296,25 @@ static void make_room(struct writer *w)
 
 static void retry_in(struct writer *w, unsigned ms)
 {
-	if (!uv_is_active((uv_handle_t *)&w->retry_timer)) (void)uv_timer_start(&w->retry_timer, on_retry_timer, ms, 0);
+	bool sooner = uv_is_active((uv_handle_t *)&w->retry_timer) && uv_timer_get_due_in(&w->retry_timer) <= ms;
+	if (!sooner) (void)uv_timer_start(&w->retry_timer, on_retry_timer, ms, 0);
+}
+
+static void pump_cluster(struct writer *w)
+{
+	unsigned pause_ms = 0;
+	enum cluster_writer_state state = cluster_writer_pump(w->cluster, w->stopping, &pause_ms);
+	if (state == CLUSTER_WRITER_PAUSED) retry_in(w, pause_ms);
+	if (state == CLUSTER_WRITER_EMPTY) drained(w);
 }
 
 /* Does everything that can be done now. Ends, since each turn sends, releases, or returns. */
 static void pump(struct writer *w)
 {
+	if (w->cluster) {
+		if (!w->finished) pump_cluster(w);
+		return;
+	}
 	while (!w->finished && redis_link_is_ready(w->link)) {
 		enum status gathered = gather(w);
 		if (gathered == ST_END && let_gather(w)) return;
@@ -398,7 +421,7 @@ static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
 
 static void append_token(struct writer *w)
 {
-	struct slice key = key_make(&w->scratch, w->settings->prefix, KEY_TOKEN, slice_str(w->settings->node));
+	struct slice key = key_make(&w->scratch, settings_keys(w->settings), KEY_TOKEN, slice_str(w->settings->node));
 	resp_begin(&w->side, 3);
 	resp_arg_str(&w->side, "SET");
 	resp_arg(&w->side, key);
@@ -410,6 +433,7 @@ static void send_token(struct writer *w, bool with_checks)
 {
 	buf_clear(&w->side);
 	append_token(w);
+	with_checks = with_checks && !w->cluster; /* there each node is asked */
 	if (with_checks) redis_checks_ask(&w->side);
 	size_t replies = with_checks ? 1 + REDIS_CHECKS_REPLIES : 1;
 	/* Without success the status timer tries the token again; the checks are only advice. */
@@ -420,7 +444,7 @@ static void send_status(struct writer *w, bool always)
 {
 	uint64_t now = uv_now(&w->loop);
 	if (w->status_pending || !redis_link_is_ready(w->link)) return;
-	struct status_redis status = {.prefix = w->settings->prefix, .node = w->settings->node, .report = w->report,
+	struct status_redis status = {.keys = settings_keys(w->settings), .node = w->settings->node, .report = w->report,
 		.journal = w->journal, .sample = w->sample, .scratch = &w->scratch, .latency = &w->latency,
 		.in_flight = redis_link_in_flight(w->link)};
 	uint64_t fingerprint = status_redis_build(&status, &w->side, !w->status_ours);
@@ -451,7 +475,8 @@ static void on_ready(void *ctx, struct redis_link *link)
 	if (w->was_ready) report_add(w->report, reconnects, 1);
 	bool left_over = !w->was_ready && report_get(w->report, recovered) > 0;
 	note_oldest(w);
-	w->doubt_ms = left_over || pipeline_in_doubt(w->pipeline) ? report_get(w->report, oldest_ms) : 0;
+	bool doubt = left_over || (w->pipeline && pipeline_in_doubt(w->pipeline));
+	w->doubt_ms = doubt ? report_get(w->report, oldest_ms) : 0;
 	w->lost = false;
 	w->was_ready = true;
 	w->token_written = false;
@@ -468,8 +493,15 @@ static void on_lost(void *ctx, struct redis_link *link, enum status st, const ch
 	report_set(w->report, redis_ready, 0);
 	w->status_pending = false;
 	(void)uv_timer_stop(&w->retry_timer);
-	pipeline_lost(w->pipeline);
+	if (w->pipeline) pipeline_lost(w->pipeline);
 	if (w->stopping) finish(w);
+}
+
+static void on_cluster_changed(void *ctx, struct redis_link *link)
+{
+	struct writer *w = ctx;
+	(void)link;
+	if (!w->finished) cluster_writer_changed(w->cluster);
 }
 
 /* --- start and stop ------------------------------------------------------------------------------------------- */
@@ -506,6 +538,21 @@ static enum status spawn(struct writer *w)
 	return ST_OK;
 }
 
+static void pump_again(void *ctx)
+{
+	pump(ctx);
+}
+
+/* The link is there. */
+static enum status make_cluster_writer(struct writer *w, struct entry_id boot, struct entry_id left_over)
+{
+	redis_cluster_watch(w->link, on_cluster_changed, w);
+	struct cluster_writer_parts parts = {.settings = w->settings, .journal = w->journal, .report = w->report,
+		.confirm = w->confirm, .log = &w->log, .rules = w->rules, .link = w->link, .latency = &w->latency, .boot = boot,
+		.left_over = left_over, .journal_name = w->journal_name, .now_ms = now_ms, .pump = pump_again, .ctx = w};
+	return cluster_writer_new(&parts, &w->cluster);
+}
+
 static enum status make_parts(struct writer *w)
 {
 	struct redis_link_events events = {on_ready, on_lost, w};
@@ -514,7 +561,7 @@ static enum status make_parts(struct writer *w)
 	enum status st = rule_cache_new(rule_text, w->journal, &w->rules);
 	if (st != ST_OK) return st;
 	struct pipeline_config config = {
-		.prefix = w->settings->prefix,
+		.keys = settings_keys(w->settings),
 		.node = w->settings->node,
 		.rules = w->rules,
 		.log = &w->log,
@@ -529,14 +576,17 @@ static enum status make_parts(struct writer *w)
 	config.boot = leftover_enter(w->journal, w->report, &config.left_over);
 	(void)snprintf(w->journal_name, sizeof(w->journal_name), "%08x", journal_tag(w->journal));
 	note_oldest(w);
-	st = pipeline_new(&config, &w->pipeline);
-	if (st != ST_OK) return st;
-	return redis_link_new(&w->loop, w->settings, "plugin", &w->log, &events, &w->link);
+	bool cluster = settings_keys(w->settings).cluster;
+	if (!cluster) st = pipeline_new(&config, &w->pipeline);
+	if (st == ST_OK) st = redis_link_new(&w->loop, w->settings, "plugin", &w->log, &events, &w->link);
+	if (st == ST_OK && cluster) st = make_cluster_writer(w, config.boot, config.left_over);
+	return st;
 }
 
 static void free_parts(struct writer *w)
 {
 	pipeline_free(w->pipeline);
+	cluster_writer_free(w->cluster);
 	rule_cache_free(w->rules);
 	free(w->sample);
 	buf_free(&w->past);

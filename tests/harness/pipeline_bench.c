@@ -44,7 +44,7 @@ static void log_line(void *ctx, enum log_level level, const char *line)
 
 static void make_pipeline(struct bench *b)
 {
-	struct pipeline_config config = {.prefix = "p", .node = "n", .rules = b->cache, .wait = b->wait,
+	struct pipeline_config config = {.keys = {"p", false}, .node = "n", .rules = b->cache, .wait = b->wait,
 		.log = &b->sink,
 		.position = b->released * 10, .boot = {77, 0}, .journal = b->journal, .left_over = b->left_over, .has_record = has_record, .now_ms = bench_now, .ctx = b};
 	assert_int_equal(pipeline_new(&config, &b->p), ST_OK);

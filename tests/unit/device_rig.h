@@ -28,6 +28,7 @@ struct delivery_seen {
 	uint8_t qos;
 	enum delivery kind;
 	bool v5;
+	uint32_t subscription_id;
 };
 
 struct rig {
@@ -72,7 +73,7 @@ static inline void rig_pass_time(uint64_t ms)
 }
 
 static inline enum status rig_deliver(void *ctx, const char *client, const struct message *m, uint8_t qos,
-	enum delivery kind, bool v5)
+	enum delivery kind, const struct mqtt5_extras *v5)
 {
 	struct rig *r = ctx;
 	struct delivery_seen *d = &r->seen[r->seen_count++];
@@ -83,7 +84,8 @@ static inline enum status rig_deliver(void *ctx, const char *client, const struc
 	d->id = m->id;
 	d->qos = qos;
 	d->kind = kind;
-	d->v5 = v5;
+	d->v5 = v5 != NULL;
+	d->subscription_id = v5 ? v5->subscription_id : 0;
 	return ST_OK;
 }
 

@@ -23,7 +23,7 @@ static char *commands_for(enum journal_type type, const struct session_event *e,
 	struct buf body = {0}, out = {0}, scratch = {0};
 	session_event_pack(&body, e);
 	struct journal_record record = {.id = event_id, .type = type, .body = slice_of(body.data, body.len)};
-	struct session_names names = {"p", "n1", boot_id};
+	struct session_names names = {{"p", false}, "n1", boot_id};
 	*count = 0;
 	assert_int_equal(session_redis_append(&out, &scratch, &names, &record, count), ST_OK);
 	char *text = resp_text(slice_of(out.data, out.len));
@@ -177,7 +177,7 @@ static void damaged_bodies_append_nothing(void **state)
 	struct session_event e = {.client = S("client"), .user = S("u"), .filter = S("f"), .cursor_count = 1,
 		.cursors = slice_of(cursors.data, cursors.len)};
 	session_event_pack(&body, &e);
-	struct session_names names = {"p", "n1", boot_id};
+	struct session_names names = {{"p", false}, "n1", boot_id};
 	for (size_t len = 0; len < body.len; len++) {
 		char *exact = malloc(len + 1);
 		memcpy(exact, body.data, len);

@@ -233,8 +233,8 @@ static void redis_urls(void **state)
 		"unix://run/x", "unix:///x?db=", "unix:///x?db=a", "unix:///x?other=1", "redis:/h", "REDIS://h",
 		"redis://h:999999999", "redis://h,g", "rediss://", "rediss://h/x", "redis+sentinel://", "redis+sentinel://a:1",
 		"redis+sentinel:///m", "redis+sentinel://a:1/", "redis+sentinel://a:1,/m", "redis+sentinel://a:0/m",
-		"redis+sentinel://a:1/m/x", "redis+sentinel://a:1/m/0/1"};
-	static const char *const later[] = {"redis+cluster://a:1", "rediss+cluster://a:1"};
+		"redis+sentinel://a:1/m/x", "redis+sentinel://a:1/m/0/1",
+		"redis+cluster://", "redis+cluster://a:1,", "redis+cluster://a:1/1", "redis+cluster://a:1/m", "redis+cluster://a:0"};
 	static const char *const secret[] = {"redis://u:hidden@h", "redis://:hidden@h/0", "rediss://u:hidden@h",
 		"unix://u:hidden@/x",
 		"redis:/u:hidden@h", "u:hidden@h", "redis://u:hid/hidden@h", "redis://h?password=hidden"};
@@ -264,24 +264,29 @@ static void redis_urls(void **state)
 	s = good("redis_url redis+sentinel://a:1,[::1],b.example:2/my-master/3");
 	assert_true(s->redis.form == REDIS_SENTINEL && !s->redis.tls && s->redis.db == 3);
 	assert_string_equal(s->redis.master, "my-master");
-	assert_int_equal(s->redis.sentinel_count, 3);
-	assert_string_equal(s->redis.sentinels[0].host, "a");
-	assert_int_equal(s->redis.sentinels[0].port, 1);
-	assert_string_equal(s->redis.sentinels[1].host, "::1");
-	assert_int_equal(s->redis.sentinels[1].port, 26379);
-	assert_string_equal(s->redis.sentinels[2].host, "b.example");
-	assert_int_equal(s->redis.sentinels[2].port, 2);
+	assert_int_equal(s->redis.host_count, 3);
+	assert_string_equal(s->redis.hosts[0].host, "a");
+	assert_int_equal(s->redis.hosts[0].port, 1);
+	assert_string_equal(s->redis.hosts[1].host, "::1");
+	assert_int_equal(s->redis.hosts[1].port, 26379);
+	assert_string_equal(s->redis.hosts[2].host, "b.example");
+	assert_int_equal(s->redis.hosts[2].port, 2);
 	settings_free(s);
 	s = good("redis_url rediss+sentinel://a/m");
 	assert_true(s->redis.form == REDIS_SENTINEL && s->redis.tls && s->redis.db == 0);
 	settings_free(s);
+	s = good("redis_url redis+cluster://a:1,[::1]/0");
+	assert_true(s->redis.form == REDIS_CLUSTER && !s->redis.tls && s->redis.db == 0 && s->redis.host_count == 2);
+	assert_string_equal(s->redis.hosts[1].host, "::1");
+	assert_int_equal(s->redis.hosts[1].port, 6379);
+	assert_true(settings_keys(s).cluster);
+	settings_free(s);
+	s = good("redis_url rediss+cluster://a");
+	assert_true(s->redis.form == REDIS_CLUSTER && s->redis.tls && s->redis.host_count == 1);
+	settings_free(s);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		(void)snprintf(text, sizeof(text), "redis_url %s", wrong[i]);
 		bad(text, "accepted: redis://");
-	}
-	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-		(void)snprintf(text, sizeof(text), "redis_url %s", later[i]);
-		bad(text, "not supported yet");
 	}
 	for (size_t i = 0; i < sizeof(secret) / sizeof(secret[0]); i++) {
 		(void)snprintf(text, sizeof(text), "redis_url %s", secret[i]);
