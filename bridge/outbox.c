@@ -107,7 +107,10 @@ static void on_message(void *ctx, struct slice topic, struct slice payload)
 
 	if (!slice_equal(topic, slice_str(CONTROL_TOPIC_BRIDGE)) || control_decode(payload, &c) != ST_OK) return;
 	if (c.type != CONTROL_GUARDED) return;
-	for (size_t i = 0; i < o->count; i++) outbox_line_guarded(o->lines[i]);
+	for (size_t i = 0; i < o->count; i++) {
+		outbox_line_guarded(o->lines[i]);
+		if (c.refused) outbox_line_forgive(o->lines[i]);
+	}
 }
 
 static bool may_connect(void *ctx)

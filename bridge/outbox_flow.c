@@ -51,6 +51,7 @@ struct outbox_flow {
 	uint64_t acked;     /* on the present connection */
 	uint64_t suspect;   /* of the entry that was alone when the connection was lost */
 	unsigned strikes;
+	unsigned forgiven;  /* strikes taken back; they count for the pause */
 	bool settling;
 };
 
@@ -201,13 +202,20 @@ void flow_broker(struct outbox_flow *f, bool up, unsigned receive_maximum, uint6
 		f->receive_maximum = receive_maximum;
 		f->acked = 0;
 		/* An entry under suspicion gets time: what is wrong may be the broker. */
-		f->pause_until_ms = f->strikes > 0 ? now_ms + pause_of(f->strikes) : 0;
+		f->pause_until_ms = f->strikes + f->forgiven > 0 ? now_ms + pause_of(f->strikes + f->forgiven) : 0;
 	} else if (f->broker) {
 		judge(f);
 		forget(f);
 	}
 	f->broker = up;
 	f->guarded = false;
+}
+
+void flow_forgive(struct outbox_flow *f)
+{
+	if (f->strikes == 0) return;
+	f->strikes--;
+	if (f->forgiven < FLOW_STRIKES_MAX) f->forgiven++;
 }
 
 void flow_claim_due(struct outbox_flow *f)
@@ -513,7 +521,7 @@ void flow_acked(struct outbox_flow *f, struct outbox_item *item, int reason, uin
 	}
 	f->refusals = 0;
 	f->careful = false;
-	f->strikes = 0;
+	f->strikes = f->forgiven = 0;
 	f->suspect = 0;
 }
 

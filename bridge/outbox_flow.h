@@ -70,6 +70,8 @@ void flow_redis(struct outbox_flow *f, bool up);
 void flow_broker(struct outbox_flow *f, bool up, unsigned receive_maximum, uint64_t now_ms);
 /* Does the broker accept nothing behind a publish that it has refused? Not before it says so, on each connection. */
 void flow_guarded(struct outbox_flow *f, bool guarded);
+/* The last connection ended because a publish was refused for the time being: no entry is to blame. */
+void flow_forgive(struct outbox_flow *f);
 /* It is time to look for what others have left. Streams. */
 void flow_claim_due(struct outbox_flow *f);
 

@@ -355,6 +355,11 @@ void outbox_line_guarded(struct outbox_line *l)
 	flow_guarded(l->flow, true);
 }
 
+void outbox_line_forgive(struct outbox_line *l)
+{
+	flow_forgive(l->flow);
+}
+
 void outbox_line_work(struct outbox_line *l, bool may_publish)
 {
 	if (l->closing) return;

@@ -30,6 +30,8 @@ void outbox_line_active(struct outbox_line *l, bool active);
 void outbox_line_broker(struct outbox_line *l, bool up, unsigned receive_maximum);
 /* Nothing is accepted behind a publish that is refused (bridge/outbox_flow.h). */
 void outbox_line_guarded(struct outbox_line *l);
+/* The last connection ended because a publish was refused for the time being. */
+void outbox_line_forgive(struct outbox_line *l);
 /* An item's publish is acknowledged. `item->owner` is the line. */
 void outbox_line_acked(struct outbox_line *l, struct outbox_item *item, int reason);
 /* It was refused because of one before it. */

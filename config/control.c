@@ -88,7 +88,11 @@ static void read_members(struct reader *r, struct control_command *c)
 		c->queue_limit = reader_u32(r);
 		return;
 	case CONTROL_OUTBOX:
+		return;
 	case CONTROL_GUARDED:
+		result = reader_u8(r);
+		if (result > 1) r->failed = true;
+		c->refused = result == 1;
 		return;
 	case CONTROL_WELCOME:
 		c->boot = read_id(r);
@@ -205,9 +209,10 @@ void control_outbox(struct buf *out)
 	begin(out, CONTROL_OUTBOX);
 }
 
-void control_guarded(struct buf *out)
+void control_guarded(struct buf *out, bool refused)
 {
 	begin(out, CONTROL_GUARDED);
+	buf_u8(out, refused);
 }
 
 void control_welcome(struct buf *out, struct entry_id boot)

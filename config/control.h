@@ -40,7 +40,7 @@ enum control_type {
 	CONTROL_REFUSED = 66, /* reason text */
 	CONTROL_ACK = 67, /* device text, generation id, sequence u32, result u8, head id */
 	CONTROL_PROBED = 68, /* sequence u32, count u16, tells sent u8 */
-	CONTROL_GUARDED = 69, /* no members */
+	CONTROL_GUARDED = 69, /* refused u8 */
 };
 
 enum control_result {
@@ -65,7 +65,8 @@ enum control_result {
  * SWITCH: everything up to `upto` is delivered for all filters of the device; go live.
  * OUTBOX comes from the outbox's connection, not the bridge's, and needs no token, as it concerns that connection alone:
  * when it is new, and when every publish that was under way is answered after one was refused. GUARDED answers it: from now
- * on nothing is accepted behind a publish that is refused, until the next OUTBOX (plugin/guard.h).
+ * on nothing is accepted behind a publish that is refused, until the next OUTBOX (plugin/guard.h). `refused`: the plugin has
+ * refused one for the time being since the last OUTBOX, at which 2.0.x closes the connection.
  * `generation` names the connection of the device: the id of its first subscription event. */
 struct control_command {
 	enum control_type type;
@@ -86,6 +87,7 @@ struct control_command {
 	struct slice reason;     /* REFUSED */
 	enum control_result result; /* ACK */
 	struct entry_id head;    /* ACK: newest id given out */
+	bool refused;            /* GUARDED */
 	uint16_t probes;         /* PROBE, PROBED: count */
 	bool tells_sent;         /* PROBED */
 	uint32_t queue_limit;    /* LIMIT */
@@ -105,7 +107,7 @@ void control_probe(struct buf *out, uint32_t sequence, uint16_t count);
 void control_probed(struct buf *out, uint32_t sequence, uint16_t count, bool tells_sent);
 void control_limit(struct buf *out, uint32_t queue_limit);
 void control_outbox(struct buf *out);
-void control_guarded(struct buf *out);
+void control_guarded(struct buf *out, bool refused);
 void control_welcome(struct buf *out, struct entry_id boot);
 void control_refused(struct buf *out, const char *reason);
 void control_ack(struct buf *out, struct slice device, struct entry_id generation, uint32_t sequence,

@@ -29,7 +29,7 @@ bool guard_admits(struct guard *g, const struct message *m)
 void guard_refused(struct guard *g, const struct message *m)
 {
 	if (!concerns(g, m)) return;
-	g->blocked = true;
+	g->blocked = g->refused = true;
 	g->asked = false;
 }
 
@@ -65,7 +65,8 @@ bool guard_command(struct guard *g, const char *client, struct slice payload, co
 	if (control_decode(payload, &c) != ST_OK || c.type != CONTROL_OUTBOX) return false;
 	if (strcmp(client, g->client) != 0) return is_outbox(client);
 	clear(g);
-	control_guarded(&reply);
+	control_guarded(&reply, g->refused);
+	g->refused = false;
 	/* Without an answer it keeps the order by itself, more slowly. */
 	if (!reply.failed) (void)outlet->tell_bridge(outlet->ctx, client, reply.data, reply.len);
 	buf_free(&reply);

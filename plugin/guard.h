@@ -19,6 +19,7 @@ struct guard {
 	char client[CONTROL_CLIENT_MAX];
 	bool asked;   /* a publish is with the other plugins, or was refused by one of them */
 	bool blocked;
+	bool refused; /* by us, and the outbox may not know why its connection ended */
 };
 
 void guard_init(struct guard *g, const char *node);

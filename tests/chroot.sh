@@ -1,18 +1,22 @@
-# Chroots of Debian releases, made with debootstrap and kept for the next time; sourced by matrix.sh and install.sh.
-# Root only. The caller has `set -eu` and its own folder for output in $out.
+# Chroots of Debian releases, made with debootstrap and kept for the next time; sourced by matrix.sh and install.sh (root only),
+# and by conformance.sh for the mirror. The caller has `set -eu` and its own folder for output in $out.
 
 chroots=${MQR_CHROOTS:-/var/cache/mosquitto-redis-chroots}
+
+# mirror_of ARCHIVE: the mirror of debian, debian-security, ... that this machine's apt uses; nothing if it has none.
+mirror_of() {
+	cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+		sed -n -e 's/^URIs:[[:space:]]*\([^[:space:]]*\).*/\1/p' \
+			-e 's/^deb[[:space:]]\{1,\}\(\[[^]]*\][[:space:]]*\)\{0,1\}\([^[:space:]]*\).*/\2/p' |
+		grep "/$1/*\$" | head -n 1
+}
 
 # chroot_prepare PROGRAM: what all of this needs; exits when it is not to be had.
 chroot_prepare() {
 	[ "$(id -u)" -eq 0 ] || { echo "$1: needs root" >&2; exit 1; }
 	sh tests/packages.sh debootstrap
 	mkdir -p "$chroots"
-	# The mirror that this machine's apt uses.
-	mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-		sed -n -e 's/^URIs:[[:space:]]*\([^[:space:]]*\).*/\1/p' \
-			-e 's/^deb[[:space:]]\{1,\}\(\[[^]]*\][[:space:]]*\)\{0,1\}\([^[:space:]]*\).*/\2/p' |
-		grep '/debian/*$' | head -n 1)
+	mirror=$(mirror_of debian)
 	[ -n "$mirror" ] || { echo "$1: no Debian mirror in /etc/apt/sources.list*" >&2; exit 1; }
 	proxy=""
 	eval "$(apt-config shell proxy Acquire::http::Proxy)"

@@ -17,6 +17,7 @@ case ${1:-} in
 esac
 
 cd "$(dirname "$0")/.."
+. tests/chroot.sh
 build=$(cd "${MQR_BUILD:-build}" && pwd)
 sh tests/packages.sh python3 ca-certificates
 out=$(mktemp -d)
@@ -28,10 +29,13 @@ chmod 755 "$out"
 version=$(dpkg-query -W -f '${source:Version}' mosquitto)
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-testing}")
 mkdir -p "$out/lists/partial" "$out/cache/archives/partial" "$out/source"
-cat >"$out/sources.list" <<END
-deb-src http://deb.debian.org/debian $suite main
-deb-src http://deb.debian.org/debian-security $suite-security main
-END
+mirror=$(mirror_of debian)
+security=$(mirror_of debian-security)
+[ -n "$mirror" ] || { echo "conformance.sh: no Debian mirror in /etc/apt/sources.list*" >&2; exit 1; }
+{
+	echo "deb-src $mirror $suite main"
+	if [ -n "$security" ]; then echo "deb-src $security $suite-security main"; fi
+} >"$out/sources.list"
 own_apt() {
 	apt-get -q -o Dir::Etc::SourceList="$out/sources.list" -o Dir::Etc::SourceParts=/dev/null \
 		-o Dir::State::Lists="$out/lists" -o Dir::Cache="$out/cache" -o APT::Sandbox::User=root "$@"

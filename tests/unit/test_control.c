@@ -58,9 +58,12 @@ static void simple_commands(void **state)
 	control_outbox(&b);
 	decode(&b, &c);
 	assert_int_equal(c.type, CONTROL_OUTBOX);
-	control_guarded(&b);
+	control_guarded(&b, true);
 	decode(&b, &c);
-	assert_int_equal(c.type, CONTROL_GUARDED);
+	assert_true(c.type == CONTROL_GUARDED && c.refused);
+	control_guarded(&b, false);
+	decode(&b, &c);
+	assert_true(c.type == CONTROL_GUARDED && !c.refused);
 	buf_free(&b);
 }
 
@@ -174,8 +177,8 @@ static void refused(void **state)
 	struct control_command c;
 	assert_int_equal(control_decode(slice_of(NULL, 0), &c), ST_CORRUPT);
 	assert_int_equal(control_decode(slice_of("\2\1", 2), &c), ST_VERSION);
-	for (unsigned type = 0; type < 256; type++) { /* two have no members */
-		if (type == CONTROL_OUTBOX || type == CONTROL_GUARDED) continue;
+	for (unsigned type = 0; type < 256; type++) { /* one has no members */
+		if (type == CONTROL_OUTBOX) continue;
 		assert_int_equal(control_decode(slice_of((char[]){1, (char)type}, 2), &c), ST_CORRUPT);
 	}
 	assert_int_equal(control_decode(slice_of((char[]){1, CONTROL_OUTBOX, 0}, 3), &c), ST_CORRUPT);

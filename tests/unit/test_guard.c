@@ -8,6 +8,7 @@
 #include "plugin/guard.h"
 
 static unsigned told;
+static bool told_refused;
 
 static enum status tell(void *ctx, const char *client, const void *payload, size_t len)
 {
@@ -18,6 +19,7 @@ static enum status tell(void *ctx, const char *client, const void *payload, size
 	assert_int_equal(control_decode(slice_of(payload, len), &c), ST_OK);
 	assert_int_equal(c.type, CONTROL_GUARDED);
 	told++;
+	told_refused = c.refused;
 	return ST_OK;
 }
 
@@ -61,7 +63,11 @@ static void refused(void **state)
 	assert_false(admits(&g, OUTBOX, 2));
 	assert_true(admits(&g, OUTBOX, 0));
 	assert_true(admits(&g, "device", 1));
+	guard_disconnected(&g, OUTBOX); /* as 2.0.x does it */
 	assert_true(command(&g, OUTBOX));
+	assert_true(told_refused);
+	assert_true(command(&g, OUTBOX));
+	assert_false(told_refused);
 	/* By another plugin: it did not come through. */
 	assert_true(admits(&g, OUTBOX, 1));
 	assert_true(admits(&g, "device", 1));
@@ -76,7 +82,7 @@ static void refused(void **state)
 	assert_true(command(&g, OUTBOX));
 	assert_true(admits(&g, OUTBOX, 1));
 	guard_passed(&g, OUTBOX);
-	assert_int_equal(told, 2);
+	assert_int_equal(told, 3);
 }
 
 static void who_may_speak(void **state)

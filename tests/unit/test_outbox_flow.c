@@ -412,6 +412,32 @@ static void poison(void **state)
 	flow_free(f);
 }
 
+/* When the plugin says that it was its journal, no entry is to blame, however often. */
+static void forgiven(void **state)
+{
+	struct outbox_flow *f = make(false, 10, NULL);
+	uint64_t now = 0;
+
+	(void)state;
+	up(f);
+	for (unsigned losses = 0; losses < 5 * FLOW_STRIKES_MAX; losses++) {
+		struct flow_read r;
+
+		assert_true(flow_read(f, &r));
+		struct outbox_item *item = item_of(1, 10);
+		flow_add(f, item);
+		assert_int_equal(item->outcome, OUTCOME_NONE);
+		flow_read_done(f, 1, (struct entry_id){1, 0});
+		now += FLOW_PAUSE_MS_MAX;
+		assert_ptr_equal(flow_publish(f, now), item);
+		flow_broker(f, false, 0, now);
+		flow_broker(f, true, 100, now);
+		flow_forgive(f);
+		if (losses > 10) assert_null(flow_publish(f, now + FLOW_PAUSE_MS_MAX - 1));
+	}
+	flow_free(f);
+}
+
 /* --- against a model ------------------------------------------------------------------------------------------- */
 
 enum entry_state { ENTRY_NEW, ENTRY_PENDING, ENTRY_GONE };
@@ -624,6 +650,7 @@ int main(void)
 		cmocka_unit_test(groups_stay_what_they_were),
 		cmocka_unit_test(ours_first),
 		cmocka_unit_test(poison),
+		cmocka_unit_test(forgiven),
 		cmocka_unit_test(random_faults),
 	};
 
