@@ -29,7 +29,8 @@ void guard_refused(struct guard *g, const struct message *m);
 /* No plugin refused the publish that came last. */
 void guard_passed(struct guard *g);
 void guard_disconnected(struct guard *g, const char *client);
-/* A publish on the control topic. True: it was the outbox's, and is answered. */
+/* A publish on the control topic. True: it was the outbox's, and is answered; or that of an outbox of another node, which goes
+ * unanswered: it keeps the order by itself. */
 bool guard_command(struct guard *g, const char *client, struct slice payload, const struct outlet *outlet);
 
 #endif
