@@ -14,6 +14,7 @@
 
 #define BATCH_BYTES (256u * 1024) /* about */
 #define BATCH_KEEP_MAX (4u * 1024 * 1024)
+#define MARK_LATE_MS 200 /* while another stretch follows */
 #define UNREACHABLE_PAUSE_MS 1000 /* the cluster's changes are told before */
 
 enum status spread_new(const struct spread_config *config, struct spread **out)
@@ -482,6 +483,18 @@ static bool settled(struct spread *s, struct stretch *st)
 	return false;
 }
 
+/* The mark of a stretch that follows will do, if it comes soon, and nobody waits for events. */
+static bool mark_can_wait(const struct spread *s, const struct stretch *st)
+{
+	return st->event_count == 0 && s->under_way_count > 1 && spread_now(s) - s->marked_ms < MARK_LATE_MS;
+}
+
+static void end(struct spread *s, struct stretch *st)
+{
+	st->phase = STRETCH_DONE;
+	if (st->letter_count > 0) spread_tell_dead(s, st);
+}
+
 static void advance(struct spread *s)
 {
 	struct stretch *st = s->under_way_count > 0 ? s->under_way[0] : NULL;
@@ -499,12 +512,12 @@ static void advance(struct spread *s)
 			if (st->open == 0) return; /* no memory */
 			continue;
 		}
-		if (st->phase == STRETCH_BESIDE) {
-			st->phase = STRETCH_NODE;
-			begin(s, &st->node);
+		if (st->phase == STRETCH_NODE || mark_can_wait(s, st)) {
+			end(s, st);
 		} else {
-			st->phase = STRETCH_DONE;
-			if (st->letter_count > 0) spread_tell_dead(s, st);
+			st->phase = STRETCH_NODE;
+			s->marked_ms = spread_now(s);
+			begin(s, &st->node);
 		}
 	}
 }

@@ -39,6 +39,7 @@ struct spread {
 	struct spread_batch *batch, *spare;
 	/* over which connection a script was sent in full last */
 	uint64_t loaded[REDIS_CLUSTER_NODES_MAX + 1][SLOT_SCRIPT_COUNT];
+	uint64_t marked_ms;        /* when the node's mark was sent last */
 	struct episode episode;
 	size_t refused;            /* groups that were refused and are not stored yet */
 	uint64_t retries;

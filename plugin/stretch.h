@@ -4,7 +4,7 @@
  *   messages  the XADD and LPUSH of plugin/transaction.h, and trimming
  *   beside    when these are answered: the topic index, the device's hashes, dead letters of what was refused
  *   node      when those are: entries of the events stream, and <prefix>:mark:<node>. Whoever reads these knows that what
- *             comes before them is there
+ *             comes before them is there. While more follows, the mark alone is written a few times a second only
  */
 #ifndef MQR_PLUGIN_STRETCH_H
 #define MQR_PLUGIN_STRETCH_H

@@ -129,7 +129,7 @@ static double drain(struct scene *s, int masters, bool slow)
 	const char *url = "redis+cluster://", *id = NULL;
 	start_cluster(&b);
 	for (int i = 0; i < masters; i++) {
-		proxy_hold(b.proxies[i], true);
+		(void)store_query(b.db[i], "CONFIG", "SET", "min-replicas-to-write", "1", NULL); /* takes no writes until told */
 		url = scene_text(s, "%s%s127.0.0.1:%u", url, i ? "," : "", proxy_port(b.proxies[i]));
 	}
 	b.broker = broker_new(s, "broker", scene_path(s, "settings.conf"), "log_type none\nlog_type error\nlog_type warning\nmax_queued_messages 0\n"
@@ -140,7 +140,7 @@ static double drain(struct scene *s, int masters, bool slow)
 	fill_journal(&b);
 	for (int i = 0; i < masters; i++) {
 		proxy_behave(b.proxies[i], slow ? PROXY_SLOW : PROXY_PLAIN);
-		proxy_hold(b.proxies[i], false);
+		(void)store_query(b.db[i], "CONFIG", "SET", "min-replicas-to-write", "0", NULL);
 	}
 	wait_until(streamed(&b) > 10, WAIT_MS, "the first keys");
 	uint64_t began = now_ms();

@@ -27,17 +27,23 @@ static void create(struct cluster_set *c)
 
 void cluster_set_start(struct cluster_set *c, struct scene *s, const char *options)
 {
-	char url[512] = "redis+cluster://";
+	bool tls = strstr(options, "tls-cluster yes") != NULL;
+	char url[512];
+	(void)snprintf(url, sizeof(url), "%s", tls ? "rediss+cluster://" : "redis+cluster://");
 	memset(c, 0, sizeof(*c));
 	c->scene = s;
 	for (int i = 0; i < CLUSTER_SET_NODES; i++) {
+		uint16_t secure = tls ? scene_port(s) : 0;
+		const char *line = tls ? scene_text(s, "tls-port %u\n", secure) : "";
 		c->redis[i] = redis_new(s, scene_text(s, "node%d", i), scene_text(s, "cluster-enabled yes\ncluster-port %u\n"
-			"cluster-node-timeout 2500\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n%s", scene_port(s), options));
+			"cluster-node-timeout 2500\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n%s%s", scene_port(s), line,
+			options));
 		server_start(c->redis[i]);
 		c->db[i] = store_open(c->redis[i]);
 		c->pid[i] = server_pid(c->redis[i]);
 		size_t len = strlen(url);
-		(void)snprintf(url + len, sizeof(url) - len, "%s127.0.0.1:%u", i ? "," : "", server_port(c->redis[i]));
+		(void)snprintf(url + len, sizeof(url) - len, "%s127.0.0.1:%u", i ? "," : "",
+			tls ? secure : server_port(c->redis[i]));
 	}
 	c->url = scene_text(s, "%s", url);
 	create(c);

@@ -18,7 +18,8 @@ struct cluster_set {
 	const char *url;                         /* for redis_url: all six */
 };
 
-/* Started; every node says that all is well. `options`: lines of redis.conf for all. */
+/* Started; every node says that all is well. `options`: lines of redis.conf for all. With "tls-cluster yes" among them (and
+ * certificates) the nodes speak TLS to each other and to whoever comes by `url`; the tests' own ports stay without. */
 void cluster_set_start(struct cluster_set *c, struct scene *s, const char *options);
 /* Waits until every node that runs says so, and knows a running master for every slot. */
 void cluster_set_wait_ok(struct cluster_set *c, unsigned timeout_ms);

@@ -15,6 +15,7 @@
 
 #include "config/redis_cluster.h"
 #include "config/resp.h"
+#include "tests/harness/certificates.h"
 #include "tests/harness/cluster_set.h"
 #include "tests/harness/store.h"
 
@@ -76,14 +77,14 @@ static void on_closed(void *ctx)
 	r->closed++;
 }
 
-static void rig_open(struct rig *r, struct scene *scene, const char *url, bool watched)
+static void rig_open_with(struct rig *r, struct scene *scene, const char *url, bool watched, const char *ca)
 {
 	struct setting_override o[] = {{"redis_url", url}, {"redis_username", BRIDGE_USER},
-		{"redis_password_file", scene_write(scene, "password", BRIDGE_PASSWORD "\n")}};
+		{"redis_password_file", scene_write(scene, "password", BRIDGE_PASSWORD "\n")}, {"redis_tls_ca", ca}};
 	char why[1024];
 	memset(r, 0, sizeof(*r));
 	r->log = (struct log_sink){log_line, r};
-	scene_require(settings_load(NULL, o, 3, &r->log, &r->settings, why, sizeof(why)) == ST_OK, "%s", why);
+	scene_require(settings_load(NULL, o, ca ? 4 : 3, &r->log, &r->settings, why, sizeof(why)) == ST_OK, "%s", why);
 	assert_int_equal(uv_loop_init(&r->loop), 0);
 	assert_int_equal(uv_timer_init(&r->loop, &r->tick), 0);
 	assert_int_equal(uv_timer_start(&r->tick, on_tick, 5, 5), 0);
@@ -93,6 +94,11 @@ static void rig_open(struct rig *r, struct scene *scene, const char *url, bool w
 	r->watched = watched;
 	if (watched) redis_cluster_watch(r->link, on_changed, r);
 	redis_link_start(r->link);
+}
+
+static void rig_open(struct rig *r, struct scene *scene, const char *url, bool watched)
+{
+	rig_open_with(r, scene, url, watched, NULL);
 }
 
 static void rig_close(struct rig *r)
@@ -240,6 +246,29 @@ static void routing(void **state)
 	what_cannot_be_sent(&r);
 	assert_int_equal(redis_link_connects(r.link), 1);
 	assert_int_equal(redis_link_in_flight(r.link), 0);
+	rig_close(&r);
+	scene_end(scene);
+}
+
+/* The map has the ports for TLS when it is asked for over TLS; every node has to prove who it is. */
+static void over_tls(void **state)
+{
+	struct scene *scene = *state;
+	struct cluster_set c;
+	struct rig r;
+	struct certificate ca = certificate_authority(scene, "ca");
+	struct certificate node = certificate_signed(scene, "node", &ca, "IP:127.0.0.1");
+	cluster_set_start(&c, scene, scene_text(scene, "tls-cluster yes\ntls-replication yes\ntls-cert-file %s\ntls-key-file %s\n"
+		"tls-ca-cert-file %s\ntls-auth-clients no\n", node.cert, node.key, ca.cert));
+	rig_open_with(&r, scene, c.url, false, ca.cert);
+	run_until(&r, r.ready == 1);
+	replies_come_in_order(&r);
+	unsigned slot = cluster_slot(slice_str("{t}"));
+	int to = cluster_set_master(&c, cluster_set_owner(&c, slot));
+	cluster_set_begin(&c, slot, to);
+	assert_string_equal(ask(&r, "SET", "{t}", "1", NULL), "OK"); /* ASK */
+	cluster_set_end_move(&c, slot, to);
+	assert_string_equal(ask(&r, "GET", "{t}", NULL, NULL), "1"); /* MOVED */
 	rig_close(&r);
 	scene_end(scene);
 }
@@ -506,6 +535,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(routing),
+		scene_test(over_tls),
 		scene_test(slots_move),
 		scene_test(order_while_slots_move),
 		scene_test(a_master_dies),
