@@ -43,17 +43,24 @@ static void usage(void)
 		"Logs to stderr. SIGHUP reads the settings again. SIGTERM and SIGINT stop it.\n");
 }
 
+/* Bears a half-begun process. */
+static void close_all(struct process *p)
+{
+	uv_signal_t *const signals[] = {&p->term, &p->interrupt, &p->hangup};
+
+	notify_close(p->notify);
+	if (p->bridge) service_close(p->bridge);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (signals[i]->data) uv_close((uv_handle_t *)signals[i], NULL);
+}
+
 static void on_stop(uv_signal_t *handle, int number)
 {
 	struct process *p = handle->data;
 
 	log_to(&p->log, LOG_LEVEL_NOTICE, PROGRAM " stops: %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
 	notify_stopping(p->notify);
-	notify_close(p->notify);
-	service_close(p->bridge);
-	uv_close((uv_handle_t *)&p->term, NULL);
-	uv_close((uv_handle_t *)&p->interrupt, NULL);
-	uv_close((uv_handle_t *)&p->hangup, NULL);
+	close_all(p);
 }
 
 /* An invalid file changes nothing. `asked`: somebody wants to hear of it even if nothing is new. */
@@ -97,11 +104,17 @@ static void on_broker_settings(void *ctx, struct slice rules)
 
 static int watch_signals(struct process *p)
 {
-	if (uv_signal_init(&p->loop, &p->term) != 0 || uv_signal_init(&p->loop, &p->interrupt) != 0
-		|| uv_signal_init(&p->loop, &p->hangup) != 0) return -1;
-	p->term.data = p->interrupt.data = p->hangup.data = p;
-	if (uv_signal_start(&p->term, on_stop, SIGTERM) != 0 || uv_signal_start(&p->interrupt, on_stop, SIGINT) != 0
-		|| uv_signal_start(&p->hangup, on_hangup, SIGHUP) != 0) return -1;
+	const struct {
+		uv_signal_t *handle;
+		uv_signal_cb fn;
+		int number;
+	} rows[] = {{&p->term, on_stop, SIGTERM}, {&p->interrupt, on_stop, SIGINT}, {&p->hangup, on_hangup, SIGHUP}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (uv_signal_init(&p->loop, rows[i].handle) != 0) return -1;
+		rows[i].handle->data = p; /* to be closed */
+		if (uv_signal_start(rows[i].handle, rows[i].fn, rows[i].number) != 0) return -1;
+	}
 	return 0;
 }
 
@@ -112,6 +125,7 @@ static int serve(const char *path)
 	struct settings *settings = NULL;
 	char promise[SETTINGS_PROMISE_MAX];
 	enum status st;
+	int status = 0;
 
 	if (settings_load(path, NULL, 0, &p.log, &settings, why, sizeof(why)) != ST_OK) {
 		log_lines_to(&p.log, LOG_LEVEL_ERROR, why);
@@ -132,19 +146,19 @@ static int serve(const char *path)
 		service_on_settings(p.bridge, on_broker_settings, &p);
 		service_start(p.bridge);
 		notify_ready(p.notify, "serving");
-		(void)uv_run(&p.loop, UV_RUN_DEFAULT);
-		service_free(p.bridge);
 	} else {
 		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM " cannot start: %s", st == ST_OK ? "no signals" : status_text(st));
-		settings_free(settings);
-		return 1; /* the process ends; nothing was begun */
+		close_all(&p);
+		status = 1;
 	}
+	(void)uv_run(&p.loop, UV_RUN_DEFAULT);
+	if (p.bridge) service_free(p.bridge);
 	settings_free(settings);
 	if (uv_loop_close(&p.loop) != 0) {
 		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM ": something was left open at the end");
 		return 1;
 	}
-	return 0;
+	return status;
 }
 
 int main(int argc, char **argv)

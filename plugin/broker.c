@@ -76,13 +76,13 @@ static enum status publish(const char *client, const char *topic, struct slice p
 }
 
 static enum status outlet_deliver(void *ctx, const char *client, const struct message *m, uint8_t qos,
-	enum delivery kind, bool v5)
+	enum delivery kind, const struct subscription_ids *v5)
 {
 	mosquitto_property *list = NULL;
 	enum status st = ST_OK;
 
 	(void)ctx; /* the broker is one */
-	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, &list);
+	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, v5, &list);
 	else if (BROKER_HAS_EVENTS) st = properties_mark(m, &list); /* not sent; on_message_out sees it */
 	if (st == ST_END) return ST_END; /* expired while it waited */
 	buf_clear(&attached.topic);
@@ -129,6 +129,15 @@ static int subscription_count(const void *handle)
 {
 	return mosquitto_client_sub_count(handle);
 }
+
+#if BROKER_HAS_EVENTS
+static int session_subscriptions(const char *client)
+{
+	const struct mosquitto *session = mosquitto_client(client);
+
+	return session ? mosquitto_client_sub_count(session) : -1;
+}
+#endif
 
 /* Asked at the first access check, when every plugin of mosquitto.conf is loaded, and after each reload. */
 static bool others_loaded(void)
@@ -411,6 +420,7 @@ static int on_subscribe(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)userdata;
+	client.subscription_id = ed->data.identifier;
 	if (attached.core && client.id)
 		core_subscribed(attached.core, &client, ed->data.topic_filter, ed->data.options & 0x03,
 			mosquitto_client_sub_count(ed->client));
@@ -482,6 +492,9 @@ static int start(struct mosquitto_opt *options, int count)
 	static const struct core_broker broker = {
 		.outlet = &outlet, .subscription_count = subscription_count, .others_loaded = others_loaded,
 		.subscriptions_certain = BROKER_HAS_EVENTS,
+#if BROKER_HAS_EVENTS
+		.session_subscriptions = session_subscriptions,
+#endif
 	};
 	struct setting_override *overrides = calloc((size_t)count + 1, sizeof *overrides);
 	char why[4096] = "";

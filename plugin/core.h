@@ -22,6 +22,8 @@ struct core_broker {
 	bool (*others_loaded)(void);
 	/* The broker tells of a subscription only once it is granted, and of every CONNECT (2.1). */
 	bool subscriptions_certain;
+	/* Of the session that the broker has of this client; -1: it has none. NULL before 2.1. */
+	int (*session_subscriptions)(const char *client);
 };
 
 /* Blocks while the journal is opened; never waits for Redis. `why` gets one or more lines on failure. */

@@ -150,7 +150,7 @@ static struct devices_deps deps_of(struct core *core)
 	return (struct devices_deps){
 		.settings = core->settings, .acl = core->acl, .journal = core->journal, .append = core->append,
 		.routes = core->routes, .report = &core->report, .outlet = core->broker.outlet, .now_ms = core_monotonic_ms,
-		.tells_connect = core->broker.subscriptions_certain,
+		.tells_connect = core->broker.subscriptions_certain, .kept = core->kept,
 	};
 }
 
@@ -172,6 +172,24 @@ static void wire_policies(struct core *core)
 	if (core->full.policy == JOURNAL_DROP_OLD) append_drop_old(core->append);
 }
 
+/* The sessions that the broker has restored, before the first client can connect. */
+static enum status restore_sessions(struct core *core)
+{
+	char *path;
+	struct devices_deps deps;
+	enum status st;
+
+	if (!core->broker.session_subscriptions) return ST_OK;
+	if (asprintf(&path, "%s.sessions", core->settings->journal) < 0) return ST_NOMEM;
+	st = kept_file_open(path, &core->broker.outlet->log, devices_restore, core->devices, &core->kept);
+	free(path);
+	if (st != ST_OK) return st;
+	deps = deps_of(core);
+	devices_rewire(core->devices, &deps);
+	devices_restored(core->devices, core->broker.session_subscriptions);
+	return ST_OK;
+}
+
 static enum status make_parts(struct core *core, char *why, size_t size)
 {
 	struct devices_deps deps;
@@ -191,6 +209,7 @@ static enum status make_parts(struct core *core, char *why, size_t size)
 	guard_init(&core->guard, core->settings->node);
 	deps = deps_of(core);
 	st = devices_new(&deps, &core->devices);
+	if (st == ST_OK) st = restore_sessions(core);
 	if (st == ST_OK)
 		st = peer_new(core->devices, core->append, core->journal, core->broker.outlet, core_monotonic_ms, &core->peer);
 	if (st == ST_OK) peer_on_hello(core->peer, tell_rules, core);
@@ -236,6 +255,7 @@ void core_stop(struct core *core)
 	if (core->report_ready) report_drain(&core->report, &core->broker.outlet->log);
 	peer_free(core->peer);
 	devices_free(core->devices);
+	kept_file_close(core->kept);
 	qos2_free(core->qos2);
 	wills_free(core->wills);
 	watch_fini(&core->watch);

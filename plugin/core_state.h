@@ -33,6 +33,7 @@ struct core {
 	struct append *append;
 	struct routes *routes;
 	struct devices *devices;
+	struct kept_file *kept;           /* where the broker tells of CONNECT */
 	struct peer *peer;
 	struct writer *writer;
 	struct qos2 *qos2;

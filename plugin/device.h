@@ -21,6 +21,7 @@ struct device_filter {
 	struct device_filter *next;
 	char *filter;
 	uint8_t qos;
+	uint32_t id;                  /* the subscription's identifier; 0: none */
 	bool implied;                 /* the broker resumed it with the session; not (yet) asked for in this connection, so the
 	                               * broker delivers it and redelivery leaves it alone */
 	bool owed;                    /* implied: its last catch-up was cut short, so its cursor stays where it is */
@@ -67,6 +68,7 @@ struct device {
 	bool v5, clean;
 	bool shrunk;                  /* a subscription was taken out of this generation; commands under way may still name it */
 	bool seen, resumed;           /* AWAY: it has connected again, and the broker had kept its subscriptions */
+	bool filed;                   /* in the file of kept sessions */
 	bool kept;                    /* AWAY: what comes is held back, and redelivered when it is back (2.1) */
 	bool exact_end;               /* the end of its connection leaves nothing in doubt */
 	bool broker_keeps;            /* while it ends: the broker keeps what it has of QoS 1 and 2 */
@@ -131,6 +133,16 @@ bool device_live_for_long(const struct devices *d, const struct device *dev, uin
 uint64_t device_reach(const struct device *dev, const struct device_filter *f);
 /* Journals the cursors of a device that leaves, or starts over because a subscription joins it. */
 void device_write_gone(struct devices *d, struct device *dev);
+
+/* --- device_kept.c: the file of kept sessions --- */
+/* A subscription of a session that is not clean is new or has another QoS. */
+void device_file_filter(struct devices *d, struct device *dev, const struct device_filter *f);
+/* Its connection has ended, and the broker keeps the session. */
+void device_file_kept(struct devices *d, struct device *dev);
+void device_file_dropped(struct devices *d, struct device *dev, const struct device_filter *f);
+void device_file_over(struct devices *d, struct device *dev);
+/* Takes a device out of the table. */
+void device_discard(struct devices *d, struct device *dev);
 
 /* --- device_feed.c: what it is given, and how fast --- */
 /* Gives it a message behind everything before. False: out of memory. */

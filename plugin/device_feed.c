@@ -6,6 +6,7 @@
 #include "plugin/device.h"
 #include "plugin/journal.h"
 
+#define IDS_MAX 32 /* subscription identifiers on a message */
 #define BUSY_GAP_MS 5000 /* between two signs of life to the bridge for a batch that is being handed over */
 
 struct feeding {
@@ -18,11 +19,27 @@ static uint8_t lower(uint8_t a, int b)
 	return a < b ? a : (uint8_t)b;
 }
 
+/* Of the subscriptions that the message meets, each once; at most `max`. */
+static size_t ids_of(const struct device *dev, const struct message *m, uint32_t *ids, size_t max)
+{
+	size_t count = 0, i;
+
+	for (const struct device_filter *f = dev->filters; f && count < max; f = f->next) {
+		if (f->id == 0 || f->implied || !topic_matches(slice_str(f->filter), m->topic)) continue;
+		for (i = 0; i < count && ids[i] != f->id;) i++;
+		ids[i] = f->id;
+		if (i == count) count++;
+	}
+	return count;
+}
+
 static enum status deliver(struct devices *d, const struct device *dev, const struct message *m, uint8_t qos,
 	enum delivery kind)
 {
 	const struct outlet *out = d->deps.outlet;
-	enum status st = out->deliver(out->ctx, dev->client, m, qos, kind, dev->v5);
+	uint32_t ids[IDS_MAX];
+	const struct subscription_ids v5 = {ids, dev->v5 ? ids_of(dev, m, ids, IDS_MAX) : 0};
+	enum status st = out->deliver(out->ctx, dev->client, m, qos, kind, dev->v5 ? &v5 : NULL);
 
 	if (st == ST_OK && kind == DELIVERY_BACKLOG) report_add(d->deps.report, redelivered, 1);
 	return st;

@@ -71,6 +71,12 @@ static void device_free(struct devices *d, struct device *dev)
 	free(dev);
 }
 
+void device_discard(struct devices *d, struct device *dev)
+{
+	device_file_over(d, dev);
+	device_free(d, dev);
+}
+
 void devices_free(struct devices *d)
 {
 	struct device *dev, *tmp;
@@ -300,6 +306,7 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	if (!f) return ST_NOMEM;
 	before = *f;
 	f->qos = qos;
+	f->id = client->subscription_id;
 	f->broker_queued = f->implied && !f->owed;
 	f->implied = f->owed = false;
 	fill_initial(f, grant);
@@ -350,7 +357,10 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	if (!grant) goto drop;
 	held = fresh ? NULL : filter_find(dev, filter);
 	if (held && !held->implied) { /* once more in the same connection: nothing was missed, and a catch-up is not started over */
+		if (held->qos == qos && held->id == client->subscription_id) return;
 		held->qos = qos;
+		held->id = client->subscription_id;
+		device_file_filter(d, dev, held);
 		return;
 	}
 	if (!held && !filter_find(dev, filter) && is_crowded(d, dev)) goto drop;
@@ -359,6 +369,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 		goto drop;
 	}
 	d->full_told = false;
+	device_file_filter(d, dev, filter_find(dev, filter));
 	dev->waiting_since_ms = d->deps.now_ms();
 	if (dev->state != DEVICE_CATCHING && !dev->late) dev->kept_ms = dev->waiting_since_ms;
 	if (!dev->late) device_move(d, dev, DEVICE_CATCHING, false);
@@ -387,11 +398,12 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	if (append_event(d->deps.append, JOURNAL_UNSUBSCRIBED, &e) != ST_OK)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
 			"device unsubscribed, but its cursor could not be deleted: a later subscription will be given what it missed");
+	device_file_dropped(d, dev, f);
 	filter_remove(dev, f);
 	dev->shrunk = true;
 	if (!dev->filters) {
 		if (dev->state != DEVICE_AWAY) device_write_gone(d, dev); /* else a crash would find it live still */
-		device_free(d, dev);
+		device_discard(d, dev);
 		return;
 	}
 	/* One that has resumed its session and not subscribed stays as it is: its user is not known before. */
@@ -442,9 +454,10 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at
 	 * CONNECT or at the next subscription (devices_seen). */
 	if ((!persistent && dev->clean) || HASH_COUNT(d->by_client) > DEVICES_MAX) {
-		device_free(d, dev);
+		device_discard(d, dev);
 		return;
 	}
+	if (persistent) device_file_kept(d, dev);
 	leave_filters(d, dev);
 	dev->seen = false;
 	device_move(d, dev, DEVICE_AWAY, false);
@@ -464,6 +477,7 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 
 		next = f->next;
 		if (!grant) {
+			device_file_dropped(d, dev, f);
 			filter_remove(dev, f);
 			continue;
 		}
@@ -480,6 +494,47 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 	return ST_OK;
 }
 
+/* As it was when it left: held for until it is back. */
+static enum status restore(struct devices *d, struct device *dev, const struct kept_record *r, const char *filter)
+{
+	struct device_filter *f = filter_find(dev, filter);
+	enum status st = ST_OK;
+
+	free(dev->user);
+	dev->user = r->user.data ? strndup(r->user.data, r->user.len) : NULL;
+	if (r->user.data && !dev->user) return ST_NOMEM;
+	if (!dev->grants) st = device_grants_load(d, dev);
+	if (st != ST_OK) return st;
+	if (!f && (!device_grant(dev, filter) || dev->filter_count >= CONTROL_FILTERS_MAX)) return ST_NOT_FOUND;
+	if (!f) f = filter_add(dev, filter);
+	if (!f) return ST_NOMEM;
+	f->qos = r->qos;
+	f->id = r->subscription_id;
+	f->since = append_head(d->deps.append);
+	keep(d, dev, true);
+	dev->filed = true;
+	return ST_OK;
+}
+
+void devices_restore(void *devices, const struct kept_record *r)
+{
+	struct devices *d = devices;
+	char *client = strndup(r->client.data, r->client.len), *filter = strndup(r->filter.data, r->filter.len);
+	struct device *dev = client && filter ? device_find(d, client) : NULL;
+	struct device_filter *f;
+
+	if (client && filter && r->change == KEPT_HOLDS) {
+		if (!dev && HASH_COUNT(d->by_client) < DEVICES_MAX) dev = device_new(d, client);
+		if (dev && restore(d, dev, r, filter) != ST_OK && !dev->filters) device_free(d, dev);
+	} else if (dev) {
+		f = r->change == KEPT_DROPS ? filter_find(dev, filter) : NULL;
+		if (f) filter_remove(dev, f);
+		if (r->change == KEPT_OVER || !dev->filters) device_free(d, dev);
+	}
+	free(client);
+	free(filter);
+}
+
 void devices_connected(struct devices *d, const struct client_info *client, int subscriptions)
 {
 	struct device *dev = device_find(d, client->id);
@@ -488,7 +543,7 @@ void devices_connected(struct devices *d, const struct client_info *client, int 
 	keep(d, dev, false);
 	/* Its session is gone; the cursors are in Redis. */
 	if (client->clean || subscriptions == 0 || resume(d, dev, client) != ST_OK || !dev->filters) {
-		device_free(d, dev);
+		device_discard(d, dev);
 		return;
 	}
 	dev->waiting_since_ms = dev->kept_ms = d->deps.now_ms();

@@ -20,6 +20,7 @@
 #include "config/settings.h"
 #include "plugin/append.h"
 #include "plugin/journal.h"
+#include "plugin/kept_file.h"
 #include "plugin/outlet.h"
 #include "plugin/report.h"
 #include "plugin/routes.h"
@@ -36,6 +37,7 @@ struct devices_deps {
 	const struct outlet *outlet;
 	uint64_t (*now_ms)(void);      /* monotonic */
 	bool tells_connect;            /* devices_connected is called for each CONNECT (2.1) */
+	struct kept_file *kept;        /* with that; NULL: none */
 };
 
 /* A publish whose deliveries are being decided now. */
@@ -51,6 +53,12 @@ void devices_free(struct devices *d);
 /* After a reload: new settings, routes and ACL file. Grants of connected devices are looked up again at their next
  * subscription. */
 void devices_rewire(struct devices *d, const struct devices_deps *deps);
+
+/* At the start: what the file of kept sessions holds, a kept_file_fn with the devices as context. */
+void devices_restore(void *devices, const struct kept_record *r);
+/* That was all: those that the broker has not restored are forgotten, and the file is written anew. `subscriptions`: of the
+ * client's session, -1: the broker has none. */
+void devices_restored(struct devices *d, int (*subscriptions)(const char *client));
 
 /* Any SUBSCRIBE of a client is being checked; `subscriptions` it has so far. Tells a resumed session from a new one. */
 void devices_seen(struct devices *d, const char *client, int subscriptions);

@@ -18,11 +18,17 @@ enum delivery {
 	DELIVERY_HELD,    /* a live message that had to wait its turn: first delivery, not marked as a repeat */
 };
 
+/* The identifiers of the subscriptions that a message meets (MQTT 5, 3.3.2.3.8), for an MQTT 5 client. */
+struct subscription_ids {
+	const uint32_t *ids;
+	size_t count;
+};
+
 struct outlet {
 	/* Hands `m` to the broker, addressed to `client` alone; it arrives on the next turn of the broker's loop, in the order
-	 * of the calls. Copies. ST_END: it has expired and is dropped. `v5`: add the user properties. */
+	 * of the calls. Copies. ST_END: it has expired and is dropped. `v5` (NULL: not MQTT 5): add the user properties and these. */
 	enum status (*deliver)(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
-		bool v5);
+		const struct subscription_ids *v5);
 	/* A control message to the bridge's client. Copies. */
 	enum status (*tell_bridge)(void *ctx, const char *client, const void *payload, size_t len);
 	/* Publishes a retained text under $SYS. */
@@ -40,6 +46,7 @@ struct client_info {
 	bool v5;              /* speaks MQTT 5 */
 	bool clean;           /* asked for a clean session or start */
 	uint32_t keepalive_s;
+	uint32_t subscription_id; /* of the SUBSCRIBE under way; 0: none, or not told (2.0.x) */
 };
 
 #endif

@@ -152,7 +152,8 @@ static int add_user(mosquitto_property **list, const struct message *m, bool rep
 	return rc;
 }
 
-enum status properties_write(const struct message *m, uint64_t now_ms, bool repeat, mosquitto_property **out)
+enum status properties_write(const struct message *m, uint64_t now_ms, bool repeat, const struct subscription_ids *met,
+	mosquitto_property **out)
 {
 	mosquitto_property *list = NULL;
 	int rc = MOSQ_ERR_SUCCESS;
@@ -166,6 +167,8 @@ enum status properties_write(const struct message *m, uint64_t now_ms, bool repe
 	}
 	if (!rc) rc = add_own(&list, m);
 	if (!rc) rc = add_user(&list, m, repeat);
+	for (size_t i = 0; !rc && met && i < met->count; i++)
+		rc = mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, met->ids[i]);
 	if (rc) {
 		mosquitto_property_free_all(&list);
 		return ST_NOMEM;

@@ -28,8 +28,8 @@
 #define STATUS_EVERY_MS 1000
 #define STATUS_AT_LEAST_MS 5000
 #define NO_MEMORY_PAUSE_MS 50
-#define GATHER_MS 1 /* transactions are this far apart at least, while messages keep coming, unless one has gathered */
-#define GATHER_ENOUGH 64 /* so many records */
+#define GATHER_MS 1 /* transactions are so far apart at least, while messages keep coming */
+#define GATHER_ENOUGH 64 /* records, which need not wait */
 
 struct writer {
 	const struct settings *settings;       /* as at start */
@@ -160,8 +160,11 @@ static bool let_gather(struct writer *w)
 {
 	if (w->hurry || w->stopping || !pipeline_may_gather(w->pipeline, GATHER_ENOUGH)) return false;
 	if (uv_hrtime() - w->sent_ns >= GATHER_MS * UINT64_C(1000000)) return false;
-	if (!uv_is_active((uv_handle_t *)&w->gather_timer))
-		(void)uv_timer_start(&w->gather_timer, on_gather_timer, GATHER_MS, 0);
+	if (!uv_is_active((uv_handle_t *)&w->gather_timer)) {
+		uv_update_time(&w->loop);
+		/* Of libuv's whole milliseconds the first one is cut off. */
+		(void)uv_timer_start(&w->gather_timer, on_gather_timer, GATHER_MS + 1, 0);
+	}
 	return true;
 }
 

@@ -4,20 +4,24 @@ set -eu
 
 usage() {
 	cat <<'END'
-usage: sh tests/run.sh [--quick] [--matrix] [--help]
-  --quick   (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no browser, no examples, no conformance tests
-  --matrix  then the other Debian releases (tests/matrix.sh), the package in clean chroots (tests/install.sh; root, debootstrap)
-            and fuzzing (tests/fuzz.sh)
+usage: sh tests/run.sh [--quick] [--matrix] [--sanitize] [--help]
+  --quick     (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no analysis, no browser, no examples, no conformance
+              tests
+  --matrix    then the other Debian releases (tests/matrix.sh), the package in clean chroots (tests/install.sh; root,
+              debootstrap) and fuzzing (tests/fuzz.sh)
+  --sanitize  only the sanitizers, over every unit and scenario test instead of the chosen ones
 With CI=true a skipped test counts as failed.
 END
 }
 
 quick=${MQR_QUICK:-0}
 matrix=0
+sanitize_all=0
 for option in "$@"; do
 	case $option in
 	--quick) quick=1 ;;
 	--matrix) matrix=1 ;;
+	--sanitize) sanitize_all=1 ;;
 	--help) usage; exit 0 ;;
 	*) usage >&2; exit 2 ;;
 	esac
@@ -98,8 +102,18 @@ targets() {
 step packages
 sh tests/packages.sh
 
+# finish: the last line.
+finish() {
+	step result
+	echo "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ] || exit 1
+	exit 0
+}
+
 step "build (warnings are errors)"
-if build build ""; then
+if [ "$sanitize_all" = 1 ]; then
+	echo "not needed"
+elif build build -DBENCH=ON; then
 	step "unit tests"
 	run_tests build 2 -L unit
 	step "scenario tests"
@@ -117,8 +131,8 @@ if build build ""; then
 		step "metrics, alerts and dashboard with promtool, the status page with chromium"
 		sh tests/packages.sh prometheus chromium
 		run_tests build 1 -L extra
-		step examples
-		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh); then
+		step "examples; the benchmarks, in small"
+		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh tests/bench/run.sh); then
 			run_tests build 1 -L example
 		else
 			one_failed "packages of the examples"
@@ -128,19 +142,46 @@ else
 	one_failed build
 fi
 
-if [ "$quick" != 1 ]; then
-	step "unit tests with AddressSanitizer and UndefinedBehaviorSanitizer"
-	if build build-address -DSANITIZE=address,undefined $(targets tests/unit/test_*.c tests/fuzz/fuzz_*.c); then
+# Those that reach most code of plugin and bridge inside real servers, in little time.
+asan_scenarios='^test_(mirror|crash|durability|reload|redeliver|outbox|ctl|http|trust)$'
+tsan_scenarios='^test_(mirror|crash|durability|reload|trust)$'
+if [ "$sanitize_all" = 1 ]; then
+	asan_scenarios='^test_'
+	tsan_scenarios='^test_'
+fi
+
+# scenarios PATTERN: their names.
+scenarios() {
+	targets tests/scenario/test_*.c | grep -E "$1" | { if [ -n "${2:-}" ]; then grep -v "$2"; else cat; fi; }
+}
+
+if [ "$quick" != 1 ] || [ "$sanitize_all" = 1 ]; then
+	step "AddressSanitizer, UndefinedBehaviorSanitizer and LeakSanitizer: unit tests, and the plugin in a real broker"
+	if build build-address -DSANITIZE=address,undefined $(targets tests/unit/test_*.c tests/fuzz/fuzz_*.c) \
+		$(scenarios "$asan_scenarios" test_memory); then
 		run_tests build-address 2 -L unit
+		run_tests build-address 2 -L scenario -R "$asan_scenarios"
 	else
 		one_failed "build with -DSANITIZE=address,undefined"
 	fi
-	step "what two threads share, with ThreadSanitizer"
-	if build build-thread -DSANITIZE=thread $(targets tests/unit/test_journal*.c tests/unit/test_report*.c tests/unit/test_confirm.c); then
+	step "ThreadSanitizer: what two threads share, and the plugin in a real broker"
+	if build build-thread -DSANITIZE=thread \
+		$(targets tests/unit/test_journal*.c tests/unit/test_report*.c tests/unit/test_confirm.c) \
+		$(scenarios "$tsan_scenarios" test_memory); then
 		run_tests build-thread 2 -L unit -R '^test_(journal|report|confirm)'
+		run_tests build-thread 2 -L scenario -R "$tsan_scenarios"
 	else
 		one_failed "build with -DSANITIZE=thread"
 	fi
+fi
+if [ "$sanitize_all" = 1 ]; then finish; fi
+if [ "$quick" != 1 ]; then
+	step "valgrind's memcheck: broker with the plugin, bridge and command line tool"
+	sh tests/packages.sh valgrind libc6-dbg
+	MQR_VALGRIND=1
+	export MQR_VALGRIND
+	run_tests build 2 -R '^test_(mirror|trust)$'
+	unset MQR_VALGRIND
 fi
 
 # counted SCRIPT: a script of its own, whose last line is "N passed, N failed".
@@ -170,6 +211,4 @@ if [ "$matrix" = 1 ]; then
 	counted tests/fuzz.sh
 fi
 
-step result
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -64,7 +64,7 @@ static void kept_session(struct bench *b, const char *variant, struct load *l, c
 
 static bool is_live(struct contest *c)
 {
-	return store_integer(c->db, "HEXISTS", "mqtt:session:device", "live", NULL) == 1;
+	return store_integer(c->db, "HEXISTS", "mqtt:session:device", "live@bench", NULL) == 1;
 }
 
 static void plugin(struct bench *b)

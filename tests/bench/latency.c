@@ -155,6 +155,7 @@ static void print_figures(struct bench *b)
 			median[i][k] = b->figures[i][k][rounds / 2];
 		}
 		const double *m = median[i], *plain = median[PLAIN];
+		figure("acknowledged", names[i], m[P99], "us, p99");
 		printf("%-22s %9.0f %9.0f %9.0f %9.0f %14.2f   %.2f %.2f %.2f %.2f\n", names[i], m[P50], m[P99], m[P999],
 			m[MOST], m[CPU], m[P50] / plain[P50], m[P99] / plain[P99], m[P999] / plain[P999], m[CPU] / plain[CPU]);
 	}

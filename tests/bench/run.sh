@@ -57,17 +57,22 @@ by_size() {
 run() {
 	echo "== $*"
 	name=$1
+	before=$(wc -l <"$raw")
 	shift
 	if ! MQR_FIGURES=$raw timeout 900 "$build/$name" "$@" >>"$out/$name.log" 2>&1; then
 		tail -n 40 "$out/$name.log"
 		failed="$failed $name"
+	elif [ "$(wc -l <"$raw")" -eq "$before" ]; then
+		failed="$failed $name(no figures)"
 	fi
 }
 
+# tests/run.sh reads this line, too.
+packages="valgrind gnuplot-nox python3-redis python3-paho-mqtt"
 if [ "$size" != smoke ]; then
 	node_packages=""
 	if ! command -v node >/dev/null || ! command -v npm >/dev/null; then node_packages="nodejs npm"; fi
-	sh tests/packages.sh valgrind gnuplot-nox python3-redis python3-paho-mqtt $node_packages
+	sh tests/packages.sh $packages $node_packages
 	cmake -S . -B "$build" -DTESTS=ON -DBENCH=ON >"$out/build.log"
 	cmake --build "$build" -j "$(nproc)" >>"$out/build.log"
 fi
@@ -90,8 +95,8 @@ fi
 
 began=$(date +%s)
 if wanted instructions; then run instructions "$(by_size 20000 5000 1000)"; fi
-if wanted throughput; then run throughput "$(by_size 200000 50000 2000)" "$(by_size 5 3 1)"; fi
-if wanted mirror; then run mirror "$(by_size 300000 80000 4000)" "$(by_size 5 3 1)"; fi
+if wanted throughput; then run throughput "$(by_size 100000 40000 2000)" "$(by_size 5 3 1)"; fi
+if wanted mirror; then run mirror "$(by_size 200000 60000 4000)" "$(by_size 5 3 1)"; fi
 if wanted sidecar; then run sidecar "$(by_size 5000 4000 1000)" "$(by_size 5 3 1)" "$(by_size 3 1 1)"; fi
 if wanted latency; then run latency "$(by_size 5000 5000 1000)" "$(by_size 3 1 1)"; fi
 if wanted backlog; then

@@ -417,6 +417,32 @@ void guest_subscribe(struct guest *p, const char *filter, int qos)
 	scene_require(code == qos, "%s: subscribe %s: %d", p->id, filter, code);
 }
 
+void guest_subscribe_id(struct guest *p, const char *filter, int qos, uint32_t id)
+{
+	mosquitto_property *list = NULL;
+	int mid = 0, rc;
+
+	rc = mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, id);
+	scene_require(rc == MOSQ_ERR_SUCCESS, "%s: identifier %u: %s", p->id, id, mosquitto_strerror(rc));
+	rc = mosquitto_subscribe_v5(p->mosq, &mid, filter, qos, 0, list);
+	mosquitto_property_free_all(&list);
+	scene_require(rc == MOSQ_ERR_SUCCESS, "%s: subscribe %s: %s", p->id, filter, mosquitto_strerror(rc));
+	scene_require(guest_answer(p, mid) == qos, "%s: subscribe %s: refused", p->id, filter);
+}
+
+bool received_subscription_id(const struct received *r, uint32_t id)
+{
+	const mosquitto_property *at = r->properties;
+	uint32_t found = 0;
+	bool skip = false;
+
+	while ((at = mosquitto_property_read_varint(at, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, &found, skip))) {
+		if (id == 0 || found == id) return true;
+		skip = true;
+	}
+	return false;
+}
+
 void guest_subscribe_nowait(struct guest *p, const char *filter, int qos)
 {
 	(void)guest_subscribe_send(p, filter, qos);
@@ -537,7 +563,7 @@ long guest_acked_count(struct guest *p)
 
 bool guest_flush(struct guest *p, unsigned timeout_ms)
 {
-	uint64_t limit = now_ms() + timeout_ms;
+	uint64_t limit = now_ms() + (uint64_t)timeout_ms * instrument_slowness();
 	bool done;
 
 	pthread_mutex_lock(&p->lock);
@@ -579,9 +605,19 @@ void guest_clear(struct guest *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
+void guest_forget(struct guest *p, size_t n)
+{
+	if (n == 0) return;
+	pthread_mutex_lock(&p->lock);
+	for (size_t i = 0; i < n; i++) letter_free(p->inbox[i]);
+	p->inbox_count -= n;
+	memmove(p->inbox, p->inbox + n, p->inbox_count * sizeof(*p->inbox));
+	pthread_mutex_unlock(&p->lock);
+}
+
 bool guest_wait_quiet(struct guest *p, size_t n, unsigned timeout_ms)
 {
-	uint64_t limit = now_ms() + timeout_ms;
+	uint64_t limit = now_ms() + (uint64_t)timeout_ms * instrument_slowness();
 	bool here;
 
 	pthread_mutex_lock(&p->lock);

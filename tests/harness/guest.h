@@ -50,6 +50,8 @@ struct guest *guest_join(struct world *w, const char *id, const struct guest_opt
 int guest_subscribe_code(struct guest *p, const char *filter, int qos);
 /* The same; ends the test when refused. */
 void guest_subscribe(struct guest *p, const char *filter, int qos);
+/* The same on MQTT 5, with a subscription identifier. */
+void guest_subscribe_id(struct guest *p, const char *filter, int qos, uint32_t id);
 /* SUBSCRIBE without waiting for anything. */
 void guest_subscribe_nowait(struct guest *p, const char *filter, int qos);
 void guest_unsubscribe(struct guest *p, const char *filter); /* waits for UNSUBACK */
@@ -79,6 +81,7 @@ void guest_pace(struct guest *p, unsigned ms);
 size_t guest_count(struct guest *p);
 struct received guest_message(struct guest *p, size_t index); /* valid until guest_clear */
 void guest_clear(struct guest *p);
+void guest_forget(struct guest *p, size_t n); /* the first n, which are there */
 /* Waits until the inbox holds at least n; ends the test (naming what came) otherwise. */
 void guest_wait(struct guest *p, size_t n, unsigned timeout_ms);
 bool guest_wait_quiet(struct guest *p, size_t n, unsigned timeout_ms); /* the same, telling by its result */
@@ -90,6 +93,8 @@ void guest_expect(struct guest *p, size_t index, ...) __attribute__((sentinel));
  * inbox. Messages held back for a device that catches up are not on their way yet. */
 void guest_settle(struct guest *p);
 
+/* MQTT 5: does the message carry this subscription identifier? 0: any. */
+bool received_subscription_id(const struct received *r, uint32_t id);
 /* MQTT 5 user property: value of the first (or nth, from 0) pair of that name; NULL when there is none. */
 const char *received_user_property(struct scene *s, const struct received *r, const char *name, unsigned nth);
 

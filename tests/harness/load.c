@@ -398,7 +398,7 @@ void load_publish(struct load *l, uint64_t count, unsigned per_second)
 		p->until = p->next + share;
 		p->side.answered = false;
 	}
-	limit = now_ms() + WAIT_MS + (per_second ? count * 1000 / per_second : 0);
+	limit = now_ms() + WAIT_MS + count + (per_second ? count * 1000 / per_second : 0);
 	while (!all_over(l)) {
 		uint64_t due = UINT64_MAX;
 

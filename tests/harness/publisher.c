@@ -273,7 +273,7 @@ static bool at_rest(struct publisher *p)
 
 bool publisher_rest(struct publisher *p, unsigned timeout_ms)
 {
-	uint64_t limit = now_ms() + timeout_ms;
+	uint64_t limit = now_ms() + (uint64_t)timeout_ms * instrument_slowness();
 
 	publisher_pace(p, 0);
 	while (!at_rest(p)) {

@@ -219,6 +219,7 @@ void scene_end(struct scene *s)
 	/* Last made, first stopped: bridge, broker, Redis. */
 	for (size_t i = s->server_count; i-- > 0;)
 		if (server_running(s->servers[i])) server_stop(s->servers[i]);
+	for (size_t i = 0; i < s->server_count; i++) server_check_report(s->servers[i]);
 	s->passed = true;
 }
 

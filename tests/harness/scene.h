@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tests/harness/instrument.h"
+
 struct scene;
 
 #define scene_test(function) cmocka_unit_test_setup_teardown(function, scene_setup, scene_teardown)
@@ -51,7 +53,7 @@ void poll_pause(void);
 /* Repeats `condition` until it holds; ends the test with `what` when it does not within `timeout_ms`. */
 #define wait_until(condition, timeout_ms, what) \
 	do { \
-		uint64_t wait_limit_ = now_ms() + (uint64_t)(timeout_ms); \
+		uint64_t wait_limit_ = now_ms() + (uint64_t)(timeout_ms) * instrument_slowness(); \
 		while (!(condition)) { \
 			if (now_ms() > wait_limit_) scene_fail(__FILE__, __LINE__, "waited in vain: %s", (what)); \
 			poll_pause(); \

@@ -11,6 +11,8 @@ void scene_add_server(struct scene *s, struct server *v);
 /* Ends whatever still runs, without judging it. */
 void server_end_now(struct server *v);
 void server_free(struct server *v);
+/* Ends the test when a sanitizer or valgrind has something to say in its log. */
+void server_check_report(struct server *v);
 struct scene *server_scene(const struct server *v);
 
 #endif

@@ -24,8 +24,8 @@
 #include "tests/harness/scene_internal.h"
 #include "tests/harness/store.h"
 
-#define START_LIMIT_MS 20000
-#define STOP_LIMIT_MS 20000
+#define START_LIMIT_MS (20000 * instrument_slowness())
+#define STOP_LIMIT_MS (20000 * instrument_slowness())
 #define ARGS_MAX 16
 
 enum server_kind { SERVER_REDIS, SERVER_BROKER, SERVER_BRIDGE, SERVER_OTHER };
@@ -43,7 +43,8 @@ struct server {
 
 /* --- processes ------------------------------------------------------------------------------------------------- */
 
-static pid_t spawn(const char *const argv[], const char *log)
+/* `ours`: it is or holds something of this project. */
+static pid_t spawn(const char *const argv[], const char *log, bool ours)
 {
 	pid_t parent = getpid(), pid = fork();
 	int fd;
@@ -58,7 +59,7 @@ static pid_t spawn(const char *const argv[], const char *log)
 	close(fd);
 	close(0);
 	if (open("/dev/null", O_RDONLY) != 0) _exit(127);
-	execvp(argv[0], (char *const *)(uintptr_t)argv);
+	instrument_exec(argv, ours);
 	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
 	_exit(127);
 }
@@ -106,6 +107,16 @@ void server_end_now(struct server *v)
 	kill(v->pid, SIGKILL);
 	(void)waitpid(v->pid, &status, 0); /* SIGKILL ends stopped processes too */
 	v->pid = 0;
+}
+
+void server_check_report(struct server *v)
+{
+	const char *text, *report;
+
+	if (instrument_slowness() == 1) return;
+	text = scene_read(v->scene, v->log, NULL);
+	report = text ? instrument_report(text) : NULL;
+	scene_require(!report, "%s: %.*s", v->name, (int)strcspn(report, "\n"), report);
 }
 
 void server_free(struct server *v)
@@ -182,7 +193,7 @@ static bool started_again(struct server *v, size_t log_from)
 	scene_require(server_log_has(v, log_from, "the truncated file is not the last file"), "%s ended by itself: %s", v->name,
 		status_words(v->scene, status));
 	printf("%s repaired its append-only file and is started again\n", v->name);
-	v->pid = spawn(v->argv, v->log);
+	v->pid = spawn(v->argv, v->log, v->kind == SERVER_BROKER || v->kind == SERVER_BRIDGE);
 	return true;
 }
 
@@ -191,7 +202,7 @@ void server_start(struct server *v)
 	scene_require(v->pid == 0, "%s runs already", v->name);
 	size_t log_from = server_log_size(v);
 	bool again = false;
-	v->pid = spawn(v->argv, v->log);
+	v->pid = spawn(v->argv, v->log, v->kind == SERVER_BROKER || v->kind == SERVER_BRIDGE);
 	v->paused = false;
 	uint64_t limit = now_ms() + (uint64_t)START_LIMIT_MS * v->patience;
 	while (!server_ready(v)) {
@@ -208,8 +219,8 @@ int server_start_refused(struct server *v)
 	int status;
 
 	scene_require(v->pid == 0, "%s runs already", v->name);
-	v->pid = spawn(v->argv, v->log);
-	scene_require(await_end(v->pid, 10000, &status), "%s did not refuse to start", v->name);
+	v->pid = spawn(v->argv, v->log, v->kind == SERVER_BROKER || v->kind == SERVER_BRIDGE);
+	scene_require(await_end(v->pid, 10000 * instrument_slowness(), &status), "%s did not refuse to start", v->name);
 	v->pid = 0;
 	scene_require(WIFEXITED(status) && WEXITSTATUS(status) != 0, "%s: %s instead of a refusal", v->name,
 		status_words(v->scene, status));
@@ -349,7 +360,7 @@ bool server_log_has(struct server *v, size_t from, const char *text)
 
 void server_log_wait(struct server *v, size_t from, const char *text, unsigned timeout_ms)
 {
-	uint64_t limit = now_ms() + timeout_ms;
+	uint64_t limit = now_ms() + (uint64_t)timeout_ms * instrument_slowness();
 
 	while (!server_log_has(v, from, text)) {
 		scene_require(now_ms() < limit, "%s: no line with \"%s\" in its log", v->name, text);
@@ -361,15 +372,17 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 {
 	static unsigned runs;
 	const char *log = scene_path(s, scene_text(s, "run-%u.out", runs++));
-	pid_t pid = spawn(argv, log);
+	pid_t pid = spawn(argv, log, strncmp(argv[0], TEST_BUILD_DIR "/", sizeof(TEST_BUILD_DIR)) == 0);
 	int status;
 
-	if (!await_end(pid, timeout_ms, &status)) {
+	if (!await_end(pid, timeout_ms * instrument_slowness(), &status)) {
 		kill(pid, SIGKILL);
 		(void)waitpid(pid, &status, 0); /* SIGKILL leaves no choice */
 		scene_fail(__FILE__, __LINE__, "%s did not end", argv[0]);
 	}
-	if (output) *output = scene_read(s, log, NULL);
+	const char *said = scene_read(s, log, NULL);
+	if (output) *output = said;
+	scene_require(!said || !instrument_report(said), "%s: %s", argv[0], said);
 	scene_require(WIFEXITED(status), "%s: %s", argv[0], status_words(s, status));
 	return WEXITSTATUS(status);
 }

@@ -447,7 +447,7 @@ enum { FAULTS = sizeof(faults) / sizeof(faults[0]), PER_SECOND = 1200 };
  * percentile is printed only: on a busy machine it is the scheduler's (a Redis that spins takes a whole core). */
 static bool quick_enough(struct latency l)
 {
-	return l.p50_us < 50000;
+	return l.p50_us < 50000 || instrument_slowness() > 1;
 }
 
 /* Each fault for a while, under load, and after it everything arrives. */

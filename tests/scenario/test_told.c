@@ -159,6 +159,135 @@ static void test_kept_session_broker_killed(void **state)
 	scene_end(scene);
 }
 
+/* The broker restores its sessions when it starts; the device need not subscribe again. What came before and after the
+ * restart is there once, in order: with 2.1 from Redis, the broker queues nothing. */
+static void restored_session(void **state, void (*ending)(struct server *broker))
+{
+	struct scene *scene = *state;
+	struct guest_options keep = {.keep_session = true};
+	const char *options = scene_text(scene, "max_queued_messages %s\npersistence true\npersistence_location %s/\n"
+		"autosave_on_changes true\nautosave_interval 1\n", broker_has_events(scene) ? "500" : "0", scene_dir(scene));
+	struct world w;
+
+	world_start_with(&w, scene, PLANT, options, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", &keep);
+	guest_subscribe(d, "plant/#", 1);
+	world_wait_event(&w, "live", "d", 1);
+	publish_numbers(p, "plant/1", 0, 10, 1);
+	guest_wait(d, 10, WAIT_MS);
+	guest_settle(d);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	publish_numbers(p, "plant/1", 10, 40, 1);
+	ending(w.broker);
+	wait_until(!guest_connected(p), WAIT_MS, "the end of the connection");
+	server_start(w.broker);
+	guest_connect(p);
+	publish_numbers(p, "plant/1", 40, 700, 1);
+	guest_connect(d);
+	assert_true(guest_session_present(d));
+	expect_numbers(d, 0, 0, 700);
+	if (broker_has_events(scene)) assert_false(server_log_has(w.broker, 0, "being dropped for client d"));
+	scene_end(scene);
+}
+
+static void test_restored_session(void **state)
+{
+	restored_session(state, server_stop);
+}
+
+static void test_restored_session_killed(void **state)
+{
+	/* With 2.0.x it has what the broker's own snapshot has. */
+	if (broker_has_events(*state)) restored_session(state, server_kill);
+	else scene_end(*state);
+}
+
+/* The same for a device that was live when the broker was stopped; and what it has unsubscribed from is not given. */
+static void test_restored_session_live(void **state)
+{
+	struct scene *scene = *state;
+	struct guest_options keep = {.keep_session = true};
+	struct world w;
+
+	world_start_with(&w, scene, PLANT, scene_text(scene, "persistence true\npersistence_location %s/\n", scene_dir(scene)),
+		WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", &keep);
+	guest_subscribe(d, "plant/#", 1);
+	guest_subscribe(d, "zero/#", 1);
+	guest_subscribe(d, "plant/2", 1);
+	guest_unsubscribe(d, "zero/#");
+	publish_numbers(p, "plant/1", 0, 10, 1);
+	guest_wait(d, 10, WAIT_MS);
+	world_wait_event(&w, "live", "d", 1);
+	guest_settle(d);
+	server_stop(w.broker);
+	wait_until(!guest_connected(p) && !guest_connected(d), WAIT_MS, "the end of the connections");
+	server_start(w.broker);
+	guest_connect(p);
+	publish_numbers(p, "plant/1", 10, 40, 1);
+	publish_numbers(p, "zero/1", 0, 5, 1);
+	guest_connect(d);
+	assert_true(guest_session_present(d));
+	expect_numbers(d, 0, 0, 40);
+	guest_settle(d);
+	assert_int_equal(guest_count(d), 40);
+	scene_end(scene);
+}
+
+/* What is redelivered carries the identifiers of the subscriptions it meets, where the broker tells them; over a restart
+ * of the broker too. */
+static void subscription_ids(void **state, bool keep, bool restart)
+{
+	struct scene *scene = *state;
+	bool told = broker_has_events(scene);
+	struct guest_options options = {.keep_session = keep, .v5 = true};
+	struct world w;
+
+	world_start_with(&w, scene, PLANT, scene_text(scene, "persistence true\npersistence_location %s/\n", scene_dir(scene)),
+		WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", &options);
+	guest_subscribe_id(d, "plant/#", 1, 7);
+	guest_subscribe_id(d, "plant/1", 1, 268435455);
+	guest_subscribe(d, "plant/+", 1);
+	world_wait_event(&w, "live", "d", 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", "d", 1);
+	publish_numbers(p, "plant/1", 0, 1, 1);
+	publish_numbers(p, "plant/2", 1, 2, 1);
+	if (restart) {
+		server_restart(w.broker);
+		wait_until(!guest_connected(p), WAIT_MS, "the end of the connection");
+	}
+	guest_connect(d);
+	if (!keep) {
+		guest_subscribe_id(d, "plant/#", 1, 7);
+		guest_subscribe_id(d, "plant/1", 1, 268435455);
+		guest_subscribe(d, "plant/+", 1);
+	}
+	guest_wait(d, 2, WAIT_MS);
+	for (size_t i = 0; i < 2; i++) {
+		struct received r = guest_message(d, i);
+		bool first = strcmp(r.topic, "plant/1") == 0;
+
+		assert_int_equal(received_subscription_id(&r, 7), told);
+		assert_int_equal(received_subscription_id(&r, 268435455), told && first);
+		assert_non_null(received_user_property(scene, &r, "redis-id", 0));
+	}
+	scene_end(scene);
+}
+
+static void test_subscription_ids(void **state)
+{
+	subscription_ids(state, false, false);
+}
+
+static void test_subscription_ids_kept(void **state)
+{
+	if (broker_has_events(*state)) subscription_ids(state, true, true);
+	else scene_end(*state); /* the broker's own queue */
+}
+
 /* The session of a device that is away ends by a new clean one, or its grant is taken back. */
 static void test_kept_session_ends(void **state)
 {
@@ -261,6 +390,11 @@ int main(void)
 		scene_test(test_kept_session),
 		scene_test(test_kept_session_v5),
 		scene_test(test_kept_session_broker_killed),
+		scene_test(test_restored_session),
+		scene_test(test_restored_session_killed),
+		scene_test(test_restored_session_live),
+		scene_test(test_subscription_ids),
+		scene_test(test_subscription_ids_kept),
 		scene_test(test_kept_session_ends),
 		scene_test(test_slow_device),
 	};

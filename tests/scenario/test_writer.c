@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config/message.h"
@@ -40,6 +41,7 @@ struct run {
 	char log[65536];
 	struct log_sink sink;
 	unsigned sent; /* messages; the payload is the number */
+	unsigned wakes; /* commits that had to wake the writer */
 };
 
 static void log_line(void *ctx, enum log_level level, const char *line)
@@ -68,6 +70,7 @@ static bool commit(struct run *r, enum journal_type type, const struct buf *body
 	if (!to) return false;
 	memcpy(to, body->data, body->len);
 	*id = journal_commit(r->journal, body->len, &wake);
+	r->wakes += wake;
 	if (wake && r->writer) writer_wake(r->writer);
 	return true;
 }
@@ -238,6 +241,46 @@ static void the_usual(void **state)
 	run_end(r, 5000);
 	check_exactly(db, 6000);
 	assert_true(status_written(db, "stored", "18000"));
+	free(r);
+	scene_end(scene);
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* While messages keep coming, the broker need not wake the writer, and transactions are a millisecond apart at least. Only
+ * where this thread itself made a pause, the writer may have slept. */
+static void what_keeps_coming_is_gathered(void **state)
+{
+	struct scene *scene = *state;
+	struct server *redis = redis_new(scene, "redis", NULL);
+	struct run *r = calloc(1, sizeof(*r));
+	unsigned pauses = 0;
+	server_start(redis);
+	redisContext *db = store_open(redis);
+	run_begin(r, scene, scene_text(scene, "unix://%s", server_socket(redis)));
+	put_messages(r, "t/x", 1);
+	wait_done(r);
+	uint64_t batches = report_get(&r->report, batches), began = now_us(), last = began;
+	r->wakes = 0;
+	for (unsigned i = 0; i < 2000; i++) {
+		while (now_us() - last < 100) {}
+		put_messages(r, "t/x", 1);
+		uint64_t now = now_us();
+		pauses += now - last > 900;
+		last = now;
+	}
+	wait_done(r);
+	batches = report_get(&r->report, batches) - batches;
+	scene_require(r->wakes <= pauses + 1, "%u wakes, %u pauses", r->wakes, pauses);
+	uint64_t most = (now_us() - began) / 1000 + 2000 / 64 + r->wakes + 2;
+	scene_require(batches <= most, "%ju transactions, at most %ju are right", (uintmax_t)batches, (uintmax_t)most);
+	check_exactly(db, 2001);
+	run_end(r, 5000);
 	free(r);
 	scene_end(scene);
 }
@@ -660,6 +703,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	const struct CMUnitTest tests[] = {
 		scene_test(the_usual),
+		scene_test(what_keeps_coming_is_gathered),
 		scene_test(warnings),
 		scene_test(absent_at_start),
 		scene_test(killed_under_load),

@@ -27,7 +27,8 @@ static bool others, certain;
 static char why[2048];
 static int publisher, device, other; /* client objects are only addresses */
 
-static enum status deliver(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind, bool v5)
+static enum status deliver(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
+	const struct subscription_ids *v5)
 {
 	(void)ctx, (void)client, (void)m, (void)qos, (void)kind, (void)v5;
 	return ST_OK;
@@ -86,7 +87,7 @@ static void write_settings(const char *rest)
 
 static enum status start(const char *config)
 {
-	const struct core_broker broker = {&outlet, count_one, others_loaded, certain};
+	const struct core_broker broker = {&outlet, count_one, others_loaded, certain, NULL};
 	const struct setting_override options[] = {{"hold_timeout", "7s"}, {"config", config}};
 
 	core = NULL;

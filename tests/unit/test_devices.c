@@ -107,7 +107,7 @@ static void sends(struct rig *r, const struct current_message *m)
 /* At a goodbye the cursors stand before what the broker has queued and not sent, each before its own. */
 static void test_unsent_at_goodbye(void **state)
 {
-	static const char payloads[8] = "abcdefgh";
+	static const char payloads[] = "abcdefgh";
 	struct rig *r = begin();
 	struct current_message m[6];
 	struct session_event e;
@@ -138,6 +138,36 @@ static void test_unsent_at_goodbye(void **state)
 	assert_id_equal(cursor, entry_id_before(m[2].id));
 	assert_true(rig_cursor(&e, "dev/b", &cursor));
 	assert_true(entry_id_compare(cursor, m[4].id) >= 0);
+	rig_free(r);
+}
+
+/* An MQTT 5 device is told which of its subscriptions a message meets, each once. */
+static void test_subscription_ids(void **state)
+{
+	struct rig *r = begin();
+	const char *const filters[] = {"dev/#", NULL};
+	const struct message old = stored("dev/a", 1, (struct entry_id){5, 0});
+	struct client_info c = rig_client("d1");
+	struct entry_id generation;
+
+	(void)state;
+	c.v5 = true;
+	c.subscription_id = 3;
+	devices_subscribed(r->devices, &c, "dev/#", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	devices_subscribed(r->devices, &c, "dev/+", 1);
+	c.subscription_id = 4;
+	devices_subscribed(r->devices, &c, "dev/b", 1);
+	c.subscription_id = 5;
+	devices_subscribed(r->devices, &c, "dev/a", 1);
+	c.subscription_id = 0;
+	devices_subscribed(r->devices, &c, "dev/a/#", 1);
+	c.subscription_id = 6;
+	devices_subscribed(r->devices, &c, "dev/a", 1); /* again, by another */
+	assert_int_equal(rig_batch(r, "d1", generation, filters, &old, 1, generation), CONTROL_DONE);
+	assert_int_equal(r->seen_count, 1);
+	assert_int_equal(r->seen[0].id_count, 2);
+	assert_int_equal(r->seen[0].ids[0] + r->seen[0].ids[1], 3 + 6);
 	rig_free(r);
 }
 
@@ -1307,7 +1337,7 @@ int main(void)
 		cmocka_unit_test(test_announce), cmocka_unit_test(test_resumed),
 		cmocka_unit_test(test_resumed_without_subscribing), cmocka_unit_test(test_session_lost_by_broker),
 		cmocka_unit_test(test_taken_over), cmocka_unit_test(test_unsubscribe_first_in_resumed),
-		cmocka_unit_test(test_unsent_at_goodbye),
+		cmocka_unit_test(test_unsent_at_goodbye), cmocka_unit_test(test_subscription_ids),
 		cmocka_unit_test(test_unsubscribe), cmocka_unit_test(test_qos2_release),
 		cmocka_unit_test(test_qos2_of_joined_filters), cmocka_unit_test(test_qos2_late), cmocka_unit_test(test_full),
 		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_resume),

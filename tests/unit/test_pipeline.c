@@ -98,6 +98,29 @@ static void nothing_before_the_mark(void **state)
 	bench_close(b);
 }
 
+/* Nothing waits while something is under way, or when enough is there. */
+static void may_gather_while_nothing_is_under_way(void **state)
+{
+	(void)state;
+	struct bench *b = fresh();
+	assert_false(pipeline_may_gather(b->p, 2));
+	bench_mark(b, "", "");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	assert_true(pipeline_may_gather(b->p, 2));
+	bench_message(b, 1000, "0", "t", S("x"));
+	assert_int_equal(bench_gather(b), ST_END);
+	assert_true(pipeline_may_gather(b->p, 2));
+	assert_false(pipeline_may_gather(b->p, 1));
+	free(bench_sent(b));
+	assert_false(pipeline_may_gather(b->p, 2));
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$6|1000-0|:1|+OK", "+OK");
+	assert_false(pipeline_may_gather(b->p, 2)); /* not released yet */
+	expect_released(b, 1, 1, 0, 0);
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	assert_true(pipeline_may_gather(b->p, 2));
+	bench_close(b);
+}
+
 static void stream_and_lists(void **state)
 {
 	(void)state;
@@ -1513,7 +1536,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_before_the_mark),
-		cmocka_unit_test(stream_and_lists),
+		cmocka_unit_test(may_gather_while_nothing_is_under_way), cmocka_unit_test(stream_and_lists),
 		cmocka_unit_test(same_key_is_written_once),
 		cmocka_unit_test(trimming),
 		cmocka_unit_test(session_events_in_order),

@@ -1,0 +1,78 @@
+/*
+ * Which devices are in the file of kept sessions (plugin/kept_file.h), and what is made of it at the start. Broker thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugin/device.h"
+
+static void append(struct devices *d, const struct device *dev, const struct device_filter *f, enum kept_change change)
+{
+	struct kept_record r = {.change = change, .client = slice_str(dev->client), .user = slice_str(dev->user),
+		.filter = f ? slice_str(f->filter) : slice_of("", 0), .qos = f ? f->qos : 0, .subscription_id = f ? f->id : 0};
+
+	kept_file_append(d->deps.kept, &r);
+}
+
+static void append_all(struct devices *d, struct device *dev)
+{
+	for (const struct device_filter *f = dev->filters; f; f = f->next) append(d, dev, f, KEPT_HOLDS);
+	dev->filed = true;
+}
+
+static void rewrite(struct devices *d)
+{
+	struct device *dev, *tmp;
+
+	kept_file_begin(d->deps.kept);
+	HASH_ITER(hh, d->by_client, dev, tmp) {
+		if (dev->filed) append_all(d, dev);
+	}
+	kept_file_end(d->deps.kept);
+}
+
+void device_file_filter(struct devices *d, struct device *dev, const struct device_filter *f)
+{
+	if (!d->deps.kept || dev->clean) return;
+	if (dev->filed) append(d, dev, f, KEPT_HOLDS);
+	else append_all(d, dev);
+	if (kept_file_is_long(d->deps.kept)) rewrite(d);
+}
+
+void device_file_kept(struct devices *d, struct device *dev)
+{
+	if (d->deps.kept && !dev->filed) append_all(d, dev);
+}
+
+void device_file_dropped(struct devices *d, struct device *dev, const struct device_filter *f)
+{
+	if (d->deps.kept && dev->filed) append(d, dev, f, KEPT_DROPS);
+}
+
+void device_file_over(struct devices *d, struct device *dev)
+{
+	if (!d->deps.kept || !dev->filed) return;
+	append(d, dev, NULL, KEPT_OVER);
+	dev->filed = false;
+	if (kept_file_is_long(d->deps.kept)) rewrite(d);
+}
+
+void devices_restored(struct devices *d, int (*subscriptions)(const char *client))
+{
+	struct device *dev, *tmp;
+	size_t known = 0;
+
+	if (!d->deps.kept) return;
+	HASH_ITER(hh, d->by_client, dev, tmp) {
+		int count = subscriptions(dev->client);
+
+		/* Its session is gone, or an older one without all of them has been restored. */
+		if (count < 0 || (size_t)count < dev->filter_count) {
+			dev->filed = false;
+			device_discard(d, dev);
+		} else known++;
+	}
+	rewrite(d);
+	if (known > 0)
+		log_to(&d->deps.outlet->log, LOG_LEVEL_NOTICE, "sessions: %zu that the broker has restored are held for as before", known);
+}

@@ -1,0 +1,258 @@
+/*
+ * The file of kept sessions: what was appended is read back, a torn or damaged end is cut off, what cannot be written is
+ * removed; and what the device table makes of it.
+ */
+#include "device_rig.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "plugin/kept_file.h"
+
+static char folder[64], path[96];
+static unsigned lines;
+
+static void count_line(void *ctx, enum log_level level, const char *line)
+{
+	(void)ctx;
+	(void)level;
+	(void)line;
+	lines++;
+}
+
+static const struct log_sink sink = {.write = count_line};
+
+static void note(void *ctx, const struct kept_record *r)
+{
+	struct buf *b = ctx;
+
+	buf_printf(b, "%d %.*s %.*s %.*s %u\n", r->subscription_id == 268435455 ? (int)r->change : -1, (int)r->client.len, r->client.data,
+		r->user.data ? (int)r->user.len : 1, r->user.data ? r->user.data : "-", (int)r->filter.len, r->filter.data, r->qos);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	lines = 0;
+	snprintf(folder, sizeof folder, "/tmp/mqr-unit-XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/sessions", folder);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	(void)unlink(path);
+	return rmdir(folder);
+}
+
+static void append(struct kept_file *k, enum kept_change change, const char *client, const char *user, const char *filter)
+{
+	const struct kept_record r = {change, slice_str(client), slice_str(user), slice_str(filter), 1, 268435455};
+
+	kept_file_append(k, &r);
+}
+
+static struct kept_file *reopen(struct buf *seen)
+{
+	struct kept_file *k;
+
+	buf_clear(seen);
+	assert_int_equal(kept_file_open(path, &sink, note, seen, &k), ST_OK);
+	buf_u8(seen, 0);
+	return k;
+}
+
+#define THREE "1 d1 - a/# 1\n1 d2 u b 1\n2 d1 - a/# 1\n3 d2 -  1\n"
+
+static void write_three(struct kept_file *k)
+{
+	kept_file_begin(k);
+	append(k, KEPT_HOLDS, "d1", NULL, "a/#");
+	append(k, KEPT_HOLDS, "d2", "u", "b");
+	kept_file_end(k);
+	append(k, KEPT_DROPS, "d1", NULL, "a/#");
+	append(k, KEPT_OVER, "d2", NULL, "");
+	kept_file_close(k);
+}
+
+static void test_round_trip(void **state)
+{
+	struct buf seen = {0};
+	struct stat info;
+
+	(void)state;
+	write_three(reopen(&seen));
+	assert_string_equal(seen.data, "");
+	assert_int_equal(stat(path, &info), 0);
+	assert_int_equal(info.st_mode & 0777, 0600);
+	kept_file_close(reopen(&seen));
+	assert_string_equal(seen.data, THREE);
+	buf_free(&seen);
+}
+
+/* Cut anywhere, or with any byte other: a beginning of what was written. */
+static void test_damage(void **state)
+{
+	struct buf seen = {0};
+	struct stat info;
+	char whole[4096];
+
+	(void)state;
+	write_three(reopen(&seen));
+	assert_int_equal(stat(path, &info), 0);
+	int fd = open(path, O_RDWR);
+	assert_int_equal(pread(fd, whole, sizeof whole, 0), info.st_size);
+	for (off_t at = 0; at < info.st_size; at++) {
+		char other = (char)(whole[at] ^ 0x41);
+
+		assert_int_equal(pwrite(fd, &other, 1, at), 1);
+		kept_file_close(reopen(&seen));
+		assert_memory_equal(seen.data, THREE, strlen(seen.data));
+		assert_int_equal(pwrite(fd, &whole[at], 1, at), 1);
+	}
+	for (off_t len = info.st_size - 1; len >= 0; len--) {
+		assert_int_equal(ftruncate(fd, len), 0);
+		kept_file_close(reopen(&seen));
+		assert_memory_equal(seen.data, THREE, strlen(seen.data));
+		assert_true(strlen(seen.data) < strlen(THREE));
+	}
+	close(fd);
+	buf_free(&seen);
+}
+
+/* It grows with changes, and is written anew in time. */
+static void test_long(void **state)
+{
+	struct buf seen = {0};
+	struct kept_file *k = reopen(&seen);
+	unsigned times = 0;
+
+	(void)state;
+	kept_file_begin(k);
+	kept_file_end(k);
+	while (!kept_file_is_long(k) && times++ < 1000000) append(k, KEPT_HOLDS, "d", NULL, "a/long/filter/with/many/levels");
+	assert_true(times > 1000 && times < 100000);
+	kept_file_begin(k);
+	append(k, KEPT_HOLDS, "d", NULL, "a");
+	kept_file_end(k);
+	assert_false(kept_file_is_long(k));
+	kept_file_close(k);
+	kept_file_close(reopen(&seen));
+	assert_string_equal(seen.data, "1 d - a 1\n");
+	buf_free(&seen);
+}
+
+static void test_unwritable(void **state)
+{
+	struct buf seen = {0};
+	struct kept_file *k;
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/missing/sessions", folder);
+	k = reopen(&seen);
+	kept_file_begin(k);
+	assert_int_equal(lines, 1);
+	append(k, KEPT_HOLDS, "d1", NULL, "a/#");
+	kept_file_end(k);
+	assert_int_equal(lines, 1);
+	kept_file_close(k);
+	buf_free(&seen);
+}
+
+/* --- the device table ---------------------------------------------------------------------------------------------- */
+
+static int two_subscriptions(const char *client)
+{
+	return strcmp(client, "gone") == 0 ? -1 : strcmp(client, "old") == 0 ? 1 : 2;
+}
+
+static struct rig *begin(void)
+{
+	static const char *const mirrors[] = {"dev/# stream s:%t", NULL};
+	static const char *const grants[] = {"dev/#", NULL};
+	struct rig *r = rig_new(1 << 20, mirrors, grants);
+
+	r->outlet.tells_sent = r->deps.tells_connect = true;
+	assert_int_equal(kept_file_open(path, &r->outlet.log, devices_restore, r->devices, &r->deps.kept), ST_OK);
+	devices_rewire(r->devices, &r->deps);
+	devices_restored(r->devices, two_subscriptions);
+	return r;
+}
+
+static void end(struct rig *r)
+{
+	struct kept_file *k = r->deps.kept;
+
+	rig_free(r);
+	kept_file_close(k);
+}
+
+static void connect_kept(struct rig *r, const char *client, int subscriptions)
+{
+	struct client_info c = rig_client(client);
+
+	c.clean = false;
+	devices_connected(r->devices, &c, subscriptions);
+}
+
+static void subscribe_kept(struct rig *r, const char *client, const char *filter)
+{
+	struct client_info c = rig_client(client);
+
+	c.clean = false;
+	devices_subscribed(r->devices, &c, filter, 1);
+}
+
+/* After a restart a message for such a device is held back as before, and it catches up when it is back. */
+static void test_restart(void **state)
+{
+	struct rig *r = begin();
+	struct current_message m;
+	struct session_event e;
+	const char *const clients[] = {"d1", "old", "gone", "clean", "over"};
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++) {
+		if (strcmp(clients[i], "clean") == 0) rig_subscribe(r, "clean", "dev/a", 1);
+		else {
+			subscribe_kept(r, clients[i], "dev/a");
+			subscribe_kept(r, clients[i], "dev/b");
+			subscribe_kept(r, clients[i], "dev/c");
+		}
+		devices_unsubscribed(r->devices, clients[i], "dev/c");
+		devices_disconnected(r->devices, clients[i], i != 3);
+	}
+	connect_kept(r, "over", 0); /* its session was lost */
+	end(r);
+
+	r = begin();
+	assert_int_equal(devices_count(r->devices).known, 1);
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "d1", &m));
+	assert_false(rig_offer(r, "old", &m));
+	assert_false(rig_offer(r, "gone", &m));
+	assert_false(rig_offer(r, "clean", &m));
+	m = rig_publish(r, "dev/c", 1);
+	assert_false(rig_offer(r, "d1", &m));
+	connect_kept(r, "d1", 2);
+	e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_false(e.broker_queued);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	rig_expect_none(r);
+	end(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unwritable, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
