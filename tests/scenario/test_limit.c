@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/harness/between.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 #include "tests/harness/web_client.h"
@@ -66,7 +67,7 @@ static void told(struct scene *scene, unsigned limit)
 	found = status_limit(&w);
 	if (dropping) {
 		text = scene_text(scene, "at most %ld messages at once for one device", found);
-		assert_in_range(found, limit, limit + 50);
+		assert_between(found, limit, limit + 50);
 		wait_until(server_log_has(w.bridge, 0, text), WAIT_MS, "the bridge's log");
 		wait_until(server_log_has(w.broker, 0, text), WAIT_MS, "the broker's log");
 	}
