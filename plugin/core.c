@@ -115,9 +115,9 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	return false;
 }
 
-void core_published(struct core *core)
+void core_published(struct core *core, const char *client)
 {
-	guard_passed(&core->guard);
+	guard_passed(&core->guard, client);
 }
 
 bool core_write_check(struct core *core, const void *handle)

@@ -68,13 +68,14 @@ struct device {
 	bool v5, clean;
 	bool shrunk;                  /* a subscription was taken out of this generation; commands under way may still name it */
 	bool seen, resumed;           /* AWAY: it has connected again, and the broker had kept its subscriptions */
-	bool aside;                   /* PASS: out of LIVE, and it counts as live all the time */
 	bool filed;                   /* in the file of kept sessions */
+	bool aside;                   /* PASS: out of LIVE, and it counts as live all the time */
 	bool kept;                    /* AWAY: what comes is held back, and redelivered when it is back (2.1) */
 	bool exact_end;               /* the end of its connection leaves nothing in doubt */
 	bool broker_keeps;            /* while it ends: the broker keeps what it has of QoS 1 and 2 */
 	char *client, *user;
-	uint64_t overlap_ms;
+	uint64_t overlap_ms;       /* how far an unclean end of the connection reaches back */
+	uint64_t crash_overlap_ms; /* the same for an end of the broker, which takes a session that it keeps along */
 	struct entry_id generation;
 	struct entry_id last_passed;  /* newest id handed over by hold(), against overlapping subscriptions */
 	struct entry_id last_released; /* the same for QoS 2 messages released in PASS */

@@ -144,7 +144,7 @@ static enum status device_connect(struct devices *d, struct device *dev, const s
 	dev->v5 = client->v5;
 	dev->clean = client->clean;
 	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
-	dev->overlap_ms = 0;
+	dev->overlap_ms = dev->crash_overlap_ms = 0;
 	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = dev->exact_end = dev->broker_keeps = false;
 	return device_grants_load(d, dev);
 }
@@ -180,14 +180,16 @@ static void filter_remove(struct device *dev, struct device_filter *gone)
 	filter_free(gone);
 }
 
-/* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and where the
- * broker does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry interval, which
- * the broker does not show, it keeps nothing of a session that was not started clean. */
-static uint64_t overlap_of(const struct device *dev, const struct grant *grant, const struct client_info *client,
-	uint8_t qos)
+/* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and, while the
+ * broker lives on, where it does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry
+ * interval, which the broker does not show, it keeps nothing of a session that was not started clean. */
+static void reach_back(struct device *dev, const struct grant *grant, const struct client_info *client, uint8_t qos)
 {
-	if (qos == 0 || (!dev->clean && !dev->v5)) return 0;
-	return grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
+	uint64_t overlap = grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
+
+	if (qos == 0) return;
+	if (overlap > dev->crash_overlap_ms) dev->crash_overlap_ms = overlap;
+	if ((dev->clean || dev->v5) && overlap > dev->overlap_ms) dev->overlap_ms = overlap;
 }
 
 enum status device_announce(struct devices *d, struct device *dev, struct device_filter *f, bool again)
@@ -195,7 +197,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	struct session_event e = {
 		.client = slice_str(dev->client), .user = slice_str(dev->user), .generation = dev->generation,
 		.filter = slice_str(f->filter), .qos = f->qos, .again = again, .broker_queued = f->broker_queued,
-		.initial = f->initial, .overlap_ms = dev->overlap_ms, .rate = f->rate,
+		.initial = f->initial, .overlap_ms = dev->crash_overlap_ms, .rate = f->rate,
 	};
 	struct entry_id id;
 	enum status st;
@@ -314,7 +316,6 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 {
 	struct device_filter *f, before = {0};
 	bool known;
-	uint64_t overlap;
 	enum status st = device_make_ready(d, dev);
 
 	if (st != ST_OK) return st;
@@ -328,8 +329,7 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	f->broker_queued = f->implied && !f->owed;
 	f->implied = f->owed = false;
 	fill_initial(f, grant);
-	overlap = overlap_of(dev, grant, client, qos);
-	if (overlap > dev->overlap_ms) dev->overlap_ms = overlap;
+	reach_back(dev, grant, client, qos);
 	st = device_announce(d, dev, f, false);
 	if (st == ST_OK) {
 		f->since = f->owed_upto = f->told;
@@ -506,7 +506,6 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 	if (st != ST_OK) return st;
 	for (f = dev->filters; f; f = next) {
 		const struct grant *grant = device_grant(dev, f->filter);
-		uint64_t overlap;
 
 		next = f->next;
 		if (!grant) {
@@ -515,8 +514,7 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 			continue;
 		}
 		fill_initial(f, grant);
-		overlap = overlap_of(dev, grant, client, f->qos);
-		if (overlap > dev->overlap_ms) dev->overlap_ms = overlap;
+		reach_back(dev, grant, client, f->qos);
 	}
 	for (f = dev->filters; f && st == ST_OK; f = f->next) {
 		st = device_announce(d, dev, f, false);

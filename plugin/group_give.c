@@ -64,7 +64,7 @@ static enum status deliver(struct devices *d, struct member *m, const struct mes
 	enum delivery kind)
 {
 	const struct outlet *out = d->deps.outlet;
-	const struct subscription_ids v5 = {&m->subscription_id, m->subscription_id != 0};
+	const struct mqtt5_extras v5 = {m->subscription_id};
 	enum status st = out->deliver(out->ctx, m->sharer->client, message, qos, kind, m->sharer->v5 ? &v5 : NULL);
 
 	if (st == ST_OK && kind == DELIVERY_BACKLOG) report_add(d->deps.report, redelivered, 1);

@@ -39,6 +39,7 @@ struct device {
 	struct guest *guest;
 	const char *filter;
 	bool away;
+	bool queued; /* on 2.0.x the broker's own queue comes first when it is back, and a backlog cut short follows it */
 	unsigned long faults; /* when it connected, or when the last step back was forgiven */
 	long repeats;
 	struct track tracks[TOPICS];
@@ -75,7 +76,7 @@ static void note(struct soak *k, struct device *d, unsigned topic, long number)
 {
 	struct track *t = &d->tracks[topic];
 
-	if (t->last >= 0 && number <= t->last) {
+	if (t->last >= 0 && number <= t->last && !d->queued) {
 		scene_require(d->faults != k->faults, "device %td: plant/%u has %ld behind %ld, and nothing had been killed",
 			d - k->devices, topic, number, t->last);
 	}
@@ -341,6 +342,7 @@ static void begin(struct soak *k, struct scene *s)
 {
 	static const char *const filters[DEVICES] = {"plant/#", "plant/+", "plant/#", "plant/1", "plant/2", "plant/+"};
 	char id[16];
+	bool events = broker_has_events(s);
 
 	k->scene = s;
 	k->random = number_from("MQR_SOAK_SEED", (uint64_t)time(NULL));
@@ -354,6 +356,7 @@ static void begin(struct soak *k, struct scene *s)
 		(void)snprintf(id, sizeof(id), "device-%d", i);
 		d->guest = guest_new(&k->w, id, &options);
 		d->filter = filters[i];
+		d->queued = options.keep_session && !events;
 		for (unsigned t = 0; t < TOPICS; t++) d->tracks[t] = (struct track){.first = -1, .highest = -1, .last = -1};
 		guest_connect(d->guest);
 		guest_subscribe(d->guest, d->filter, 1);

@@ -400,8 +400,7 @@ static void test_subscription_identifier(void **state)
 	assert_int_equal(rig_batch(r, GROUP, generation, inner, &old, 1, old.id), CONTROL_DONE);
 	assert_int_equal(r->seen_count, 1);
 	assert_true(r->seen[0].v5);
-	assert_int_equal(r->seen[0].id_count, 1);
-	assert_int_equal(r->seen[0].ids[0], 7);
+	assert_int_equal(r->seen[0].subscription_id, 7);
 	rig_free(r);
 }
 
