@@ -396,6 +396,7 @@ static void test_overlapping_subscription(void **state)
 	guest_subscribe(m[1], GROUP, 1);
 	publish_numbers(p, "plant/1", 1000, 1500, 1);
 	world_wait_event(&w, "live", "m0", 2);
+	wait_until(total(m, 2) >= 3000, WAIT_MS, "both to have everything");
 	/* The device comes back alone, while the group goes on. */
 	guest_unsubscribe(m[0], "plant/+");
 	guest_subscribe(m[0], "plant/+", 1);
