@@ -9,7 +9,7 @@
 #include "tests/harness/store.h"
 
 #define BRIDGE_LIMIT_MS 15000
-#define EVENT_LIMIT_MS 15000
+#define EVENT_LIMIT_MS 60000
 
 void world_wait_bridge(struct world *w, size_t from)
 {
