@@ -25,6 +25,7 @@ struct control_client {
 	enum state state;
 	bool allowed;
 	uint64_t fence;
+	struct entry_id boot;
 	unsigned attempts; /* without success, for the log */
 	uv_timer_t timer;
 	struct buf commands, key, packet;
@@ -116,9 +117,10 @@ static void begin(struct control_client *cc)
 		|| redis_link_send(cc->link, &cc->commands, 1, 0, on_token, cc) != ST_OK) again_in(cc, REFUSED_RETRY_MS);
 }
 
-static void on_welcome(struct control_client *cc)
+static void on_welcome(struct control_client *cc, struct entry_id boot)
 {
 	if (cc->state != HELLO_SENT) return;
+	cc->boot = boot;
 	(void)uv_timer_stop(&cc->timer);
 	cc->state = OPEN;
 	cc->attempts = 0;
@@ -151,7 +153,7 @@ void control_client_message(struct control_client *cc, struct slice topic, struc
 	}
 	switch (c.type) {
 	case CONTROL_WELCOME:
-		on_welcome(cc);
+		on_welcome(cc, c.boot);
 		break;
 	case CONTROL_REFUSED:
 		on_refused(cc, c.reason);
@@ -217,6 +219,11 @@ void control_client_again(struct control_client *cc)
 {
 	control_client_lost(cc);
 	begin(cc);
+}
+
+struct entry_id control_client_boot(const struct control_client *cc)
+{
+	return cc->boot;
 }
 
 bool control_client_is_open(const struct control_client *cc)

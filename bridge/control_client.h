@@ -43,6 +43,8 @@ void control_client_lost(struct control_client *cc);
 void control_client_message(struct control_client *cc, struct slice topic, struct slice payload);
 /* Begins anew with HELLO. */
 void control_client_again(struct control_client *cc);
+/* Which start of the broker it is open with. */
+struct entry_id control_client_boot(const struct control_client *cc);
 bool control_client_is_open(const struct control_client *cc);
 /* ST_LOST when not open; else as mqtt_publish. */
 enum status control_client_send(struct control_client *cc, struct slice payload) MUST_CHECK;

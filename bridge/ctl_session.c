@@ -205,16 +205,39 @@ void ctl_session_fini(struct ctl_session *s)
 	*s = (struct ctl_session){0};
 }
 
+/* A pattern with any client id and user name: "%c" and "%u" as levels that match all. */
+static void pattern_widen(const char *pattern, struct buf *out)
+{
+	buf_clear(out);
+	for (const char *p = pattern; *p; p++) {
+		bool name = p[0] == '%' && (p[1] == 'c' || p[1] == 'u');
+
+		buf_append(out, name ? "+" : p, 1);
+		p += name;
+	}
+}
+
+/* A group ($share/group/filter) is given what any member could be. */
+static bool granted_by(const struct ctl_session *s, const char *pattern, struct slice topic, struct buf *scratch)
+{
+	struct slice inner;
+
+	if (!filter_is_shared(slice_str(s->client), &inner))
+		return pattern_expand(slice_str(pattern), slice_str(s->client), slice_str(s->user), scratch)
+			&& topic_matches(slice_of(scratch->data, scratch->len), topic);
+	pattern_widen(pattern, scratch);
+	return !scratch->failed && topic_matches(slice_of(scratch->data, scratch->len), topic);
+}
+
 bool ctl_session_may(const struct ctl_session *s, struct slice topic)
 {
-	struct slice client = slice_str(s->client), user = slice_str(s->user);
+	struct slice client = slice_str(s->client), user = slice_str(s->user), inner;
 	bool granted = s->settings->grant_count == 0;
-	struct buf pattern = {0};
+	struct buf scratch = {0};
 
-	for (size_t i = 0; i < s->settings->grant_count && !granted; i++) {
-		granted = pattern_expand(slice_str(s->settings->grants[i].pattern), client, user, &pattern)
-			&& topic_matches(slice_of(pattern.data, pattern.len), topic);
-	}
-	buf_free(&pattern);
-	return granted && (!s->acl || acl_file_allows(s->acl, client, user, topic, ACL_READ));
+	for (size_t i = 0; i < s->settings->grant_count && !granted; i++)
+		granted = granted_by(s, s->settings->grants[i].pattern, topic, &scratch);
+	buf_free(&scratch);
+	if (!granted || filter_is_shared(client, &inner)) return granted;
+	return !s->acl || acl_file_allows(s->acl, client, user, topic, ACL_READ);
 }

@@ -40,7 +40,7 @@ bool ctl_boot_over(struct ctl_redis *redis, const struct settings *settings, str
 int ctl_session_read(struct ctl_redis *redis, struct ctl_reader *reader, const struct settings *settings, const char *client,
 	struct ctl_session *out);
 void ctl_session_fini(struct ctl_session *s);
-/* Is this one of those that the grants and the ACL file let it have? Without grants in the settings (they may stand in
+/* Is this one of those that the grants and the ACL file let it have (a group: its members, as far as the grants go)? Without grants in the settings (they may stand in
  * mosquitto.conf) all are. */
 bool ctl_session_may(const struct ctl_session *s, struct slice topic);
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define ASK_BUSY_US 10000
-#define ASK_IDLE_US 1000000
+#define ASK_IDLE_US 5000000
 #define LOST_US 2000000       /* an answer that does not come */
 #define BURST_US 4000         /* room is saved up for so long */
 #define BATCH_US 1000         /* one batch is what the rate gives in this time */

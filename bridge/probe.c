@@ -6,17 +6,18 @@
 
 #include <stdlib.h>
 
-#define BURST 1
 #define MARK_MS 200   /* between attempts to get a message through behind the burst */
-#define IDLE_MS 1000
+#define IDLE_MS 5000
 
 struct probe {
 	struct probe_deps deps;
 	uv_timer_t timer;
 	bool open, found;
 	unsigned arrived;
-	uint32_t sequence; /* of the last question; the burst's is BURST */
-	uint64_t began_ms, marked_ms;
+	struct entry_id boot; /* of the broker of which it is known: */
+	uint32_t limit;
+	uint32_t sequence, burst; /* of the last question, and of the burst's */
+	uint64_t moved_ms, marked_ms;
 	struct buf packet;
 	void (*closed)(void *ctx);
 	void *closed_ctx;
@@ -46,16 +47,17 @@ static void tell(struct probe *p, uint32_t limit)
 static void end_burst(struct probe *p, uint32_t limit)
 {
 	p->found = true;
+	p->limit = limit;
 	(void)uv_timer_start(&p->timer, on_timer, IDLE_MS, IDLE_MS);
-	tell(p, limit);
 	p->deps.found(p->deps.ctx, limit);
 }
 
 static void wait_for_burst(struct probe *p, uint64_t now)
 {
-	if (now - p->began_ms >= PROBE_PATIENCE_MS) {
+	if (now - p->moved_ms >= PROBE_PATIENCE_MS) {
 		log_to(p->deps.log, LOG_LEVEL_WARNING,
 			"redelivery: the plugin does not tell how many messages the broker takes for one device; taken for no limit");
+		p->boot = ENTRY_ID_ZERO; /* asked for again at the next greeting */
 		end_burst(p, 0);
 	} else if (now - p->marked_ms >= MARK_MS) {
 		p->marked_ms = now;
@@ -87,33 +89,59 @@ enum status probe_new(const struct probe_deps *deps, struct probe **out)
 	return ST_OK;
 }
 
-void probe_open(struct probe *p, bool open)
+static void begin(struct probe *p)
 {
-	p->open = open;
-	if (!open) {
-		(void)uv_timer_stop(&p->timer);
-		return;
-	}
-	pace_init(p->deps.pace, uv_hrtime() / 1000);
 	p->found = false;
 	p->arrived = 0;
-	p->sequence = BURST - 1;
-	p->began_ms = p->marked_ms = uv_now(p->deps.loop);
+	p->burst = p->sequence + 1;
+	p->moved_ms = p->marked_ms = uv_now(p->deps.loop);
 	ask(p, CONTROL_PROBE_MAX);
 	(void)uv_timer_start(&p->timer, on_timer, MARK_MS, MARK_MS);
+}
+
+void probe_open(struct probe *p, struct entry_id boot)
+{
+	p->open = true;
+	pace_init(p->deps.pace, uv_hrtime() / 1000);
+	if (p->found && entry_id_compare(boot, p->boot) == 0) {
+		end_burst(p, p->limit);
+		return;
+	}
+	p->boot = boot;
+	begin(p);
+}
+
+void probe_stop(struct probe *p)
+{
+	p->open = false;
+	(void)uv_timer_stop(&p->timer);
+}
+
+static void arrived(struct probe *p, const struct control_command *probed)
+{
+	p->moved_ms = uv_now(p->deps.loop);
+	if (probed->tells_sent) {
+		end_burst(p, 0);
+		return;
+	}
+	if (probed->sequence == p->burst) {
+		if (++p->arrived < CONTROL_PROBE_MAX) return;
+		tell(p, 0);
+	} else {
+		tell(p, p->arrived);
+	}
+	end_burst(p, p->arrived < CONTROL_PROBE_MAX ? p->arrived : 0);
 }
 
 void probe_answer(struct probe *p, const struct control_command *probed)
 {
 	if (!p->open) return;
-	if (p->found) {
-		if (probed->sequence == p->sequence && probed->probes == 1)
-			pace_answered(p->deps.pace, uv_hrtime() / 1000, p->deps.busy(p->deps.ctx));
-		return;
+	if (!p->found) {
+		/* From before the burst: an answer that was on its way when it began. */
+		if (probed->sequence >= p->burst) arrived(p, probed);
+	} else if (probed->sequence == p->sequence && probed->probes == 1) {
+		pace_answered(p->deps.pace, uv_hrtime() / 1000, p->deps.busy(p->deps.ctx));
 	}
-	if (probed->tells_sent) end_burst(p, 0);
-	else if (probed->sequence != BURST) end_burst(p, p->arrived);
-	else if (++p->arrived == CONTROL_PROBE_MAX) end_burst(p, 0);
 }
 
 static void timer_closed(uv_handle_t *handle)

@@ -1,5 +1,5 @@
 /*
- * Asks the broker, through the plugin, what it bears. Once after each greeting: how many messages it takes at once for one client
+ * Asks the broker, through the plugin, what it bears. Once for each start of the broker: how many messages it takes at once for one client
  * before it drops them (2.0.x; max_queued_messages and its like). And from then on, how soon it answers, for the pace of
  * redelivery (bridge/pace.h). Loop thread.
  */
@@ -22,7 +22,7 @@ struct probe_deps {
 	enum status (*send)(void *ctx, struct slice payload);
 	/* Does any device catch up? */
 	bool (*busy)(void *ctx);
-	/* The limit is found: 0, none that matters; or after PROBE_PATIENCE_MS without an answer, none known. From the loop or from
+	/* The limit is found: 0, none that matters; or after PROBE_PATIENCE_MS in which nothing came, none known. From the loop or from
 	 * within probe_answer. */
 	void (*found)(void *ctx, uint32_t limit);
 	void *ctx;
@@ -31,8 +31,9 @@ struct probe_deps {
 #define PROBE_PATIENCE_MS 5000
 
 enum status probe_new(const struct probe_deps *deps, struct probe **out) MUST_CHECK;
-/* Begins anew, or stops. */
-void probe_open(struct probe *p, bool open);
+/* Begins, or stops. What was found out of this start of the broker (`boot`) is not asked for again. */
+void probe_open(struct probe *p, struct entry_id boot);
+void probe_stop(struct probe *p);
 /* Every few milliseconds while devices catch up; else it wakes up by itself. */
 void probe_turn(struct probe *p);
 void probe_answer(struct probe *p, const struct control_command *probed);

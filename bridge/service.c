@@ -190,7 +190,7 @@ static void on_open(void *ctx)
 {
 	struct service *b = ctx;
 
-	if (!b->closing) probe_open(b->probe, true); /* devices are served when it has found out */
+	if (!b->closing) probe_open(b->probe, control_client_boot(b->control)); /* devices are served when it has found out */
 	events_requests(b->events, true);
 	if (!b->closing) housekeeping_open(b->housekeeping, true);
 }
@@ -215,7 +215,7 @@ static void on_shut(void *ctx)
 
 	scheduler_open(b->scheduler, false, 0);
 	if (b->closing) return;
-	probe_open(b->probe, false);
+	probe_stop(b->probe);
 	events_requests(b->events, false);
 	requests_reset(b->requests);
 	housekeeping_open(b->housekeeping, false);

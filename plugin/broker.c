@@ -76,13 +76,13 @@ static enum status publish(const char *client, const char *topic, struct slice p
 }
 
 static enum status outlet_deliver(void *ctx, const char *client, const struct message *m, uint8_t qos,
-	enum delivery kind, const struct subscription_ids *v5)
+	enum delivery kind, const struct mqtt5_extras *v5)
 {
 	mosquitto_property *list = NULL;
 	enum status st = ST_OK;
 
 	(void)ctx; /* the broker is one */
-	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, v5, &list);
+	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, v5 ? v5->subscription_id : 0, &list);
 	else if (BROKER_HAS_EVENTS) st = properties_mark(m, &list); /* not sent; on_message_out sees it */
 	if (st == ST_END) return ST_END; /* expired while it waited */
 	buf_clear(&attached.topic);
@@ -264,17 +264,19 @@ static int on_message(int event, void *event_data, void *userdata)
 	(void)userdata;
 	if (!attached.core) return MOSQ_ERR_SUCCESS;
 	if (!core_publish(attached.core, ed->client, &m, ed->properties)) return refusal(ed->client);
-	if (!attached.passed_registered) core_published(attached.core);
+	if (!attached.passed_registered && m.client.data) core_published(attached.core, m.client.data);
 	return MOSQ_ERR_SUCCESS;
 }
 
 #if BROKER_HAS_EVENTS
 static int on_passed(int event, void *event_data, void *userdata)
 {
+	const struct mosquitto_evt_message *ed = event_data;
+	const char *id = mosquitto_client_id(ed->client);
+
 	(void)event;
-	(void)event_data;
 	(void)userdata;
-	if (attached.core) core_published(attached.core);
+	if (attached.core && id) core_published(attached.core, id);
 	return MOSQ_ERR_SUCCESS;
 }
 

@@ -72,6 +72,7 @@ static void settle(struct core *core)
 /* In every callback but a read check: the deliveries of the publish or will before it are over. */
 static void deliveries_over(struct core *core)
 {
+	devices_deliveries_over(core->devices);
 	core->current_valid = false;
 	core->will_granted = false;
 	wills_drop(core->wills);
@@ -114,9 +115,9 @@ bool core_publish(struct core *core, const void *handle, struct message *m, cons
 	return false;
 }
 
-void core_published(struct core *core)
+void core_published(struct core *core, const char *client)
 {
-	guard_passed(&core->guard);
+	guard_passed(&core->guard, client);
 }
 
 bool core_write_check(struct core *core, const void *handle)

@@ -36,8 +36,8 @@ void core_reload(struct core *core);
 
 /* A publish by a client. False: refuse it, the publisher must be told no success. */
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties);
-/* No plugin has refused the publish that core_publish took last. */
-void core_published(struct core *core);
+/* No plugin has refused the publish of this client that core_publish took last. */
+void core_published(struct core *core, const char *client);
 /* A write check, before anybody has decided. True: it may be that of a last will; then core_will_check comes, with
  * `properties` as far as the broker shows them. */
 bool core_write_check(struct core *core, const void *handle);

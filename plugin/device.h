@@ -69,6 +69,7 @@ struct device {
 	bool shrunk;                  /* a subscription was taken out of this generation; commands under way may still name it */
 	bool seen, resumed;           /* AWAY: it has connected again, and the broker had kept its subscriptions */
 	bool filed;                   /* in the file of kept sessions */
+	bool aside;                   /* PASS: out of LIVE, and it counts as live all the time */
 	bool kept;                    /* AWAY: what comes is held back, and redelivered when it is back (2.1) */
 	bool exact_end;               /* the end of its connection leaves nothing in doubt */
 	bool broker_keeps;            /* while it ends: the broker keeps what it has of QoS 1 and 2 */
@@ -102,9 +103,11 @@ struct devices {
 	devices_answer_fn *answer;
 	void *answer_ctx;
 	struct buf scratch;
-	bool full_told;
+	bool full_told, name_told;
 	uint32_t queue_limit;         /* 0: none known */
 	uint64_t turn;                /* counts ticks, from 1 */
+	uint64_t handed;              /* messages through windows */
+	struct groups *groups;        /* plugin/groups.h */
 };
 
 struct device *device_find(struct devices *d, const char *client);
@@ -126,6 +129,11 @@ void device_progress(struct devices *d, const struct device *dev, struct device_
 /* Grants whose pattern this client can have. Looked up at its first subscription and after a reload. */
 enum status device_grants_load(struct devices *d, struct device *dev) MUST_CHECK;
 void device_grants_free(struct device *dev);
+/* The grants that a client can have; on failure, too, *out is to be freed. */
+enum status grants_expand(struct devices *d, const char *client, const char *user, struct device_grant **out, size_t *count)
+	MUST_CHECK;
+void grants_free(struct device_grant *grants, size_t count);
+const struct grant *grants_find(const struct device_grant *grants, size_t count, struct slice filter); /* NULL: none */
 const struct grant *device_grant(const struct device *dev, const char *filter); /* NULL: none */
 
 /* Live for at least as long as an unclean end may reach back, so that nothing of the backlog can be unacknowledged. */
@@ -171,6 +179,18 @@ struct entry_id device_cursor_within(const struct device *dev, const struct devi
 bool device_passed(const struct device *dev);
 /* A late device had everything behind owed_upto live, if only through one of its subscriptions. */
 bool device_owed(const struct device *dev, const struct message *m);
+
+/* Has it a subscription that matches, of whatever kind? Bears NULL. */
+bool device_subscribes(const struct device *dev, struct slice topic);
+/* Hands it its own copy of a live message, where its groups keep the broker from telling which is which (groups.h). False: out
+ * of memory. */
+bool device_give_copy(struct devices *d, struct device *dev, const struct current_message *current) MUST_CHECK;
+/* Is a QoS 2 message that is released now one that redelivery has brought, or will? */
+bool device_redelivers(struct devices *d, const struct device *dev, struct slice topic, struct entry_id id);
+/* The message of a record that redelivery can read. */
+bool record_message(struct devices *d, const struct journal_record *r, struct message *m);
+/* The same of the id. */
+bool message_of_id(struct devices *d, struct entry_id id, struct message *m);
 
 /* Best QoS among the subscriptions that match, -1 when redelivery does not cover the topic for this device. */
 int device_covers(struct devices *d, const struct device *dev, struct slice topic);

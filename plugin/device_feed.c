@@ -4,9 +4,9 @@
  */
 #include "config/topic.h"
 #include "plugin/device.h"
+#include "plugin/groups.h"
 #include "plugin/journal.h"
 
-#define IDS_MAX 32 /* subscription identifiers on a message */
 #define BUSY_GAP_MS 5000 /* between two signs of life to the bridge for a batch that is being handed over */
 
 struct feeding {
@@ -19,26 +19,26 @@ static uint8_t lower(uint8_t a, int b)
 	return a < b ? a : (uint8_t)b;
 }
 
-/* Of the subscriptions that the message meets, each once; at most `max`. */
-static size_t ids_of(const struct device *dev, const struct message *m, uint32_t *ids, size_t max)
+/* MQTT 5 lets a message that meets several subscriptions carry all their identifiers; libmosquitto ends the connection over a
+ * second one. So it is that of the best QoS, of those the oldest. */
+static uint32_t subscription_id_of(const struct device *dev, const struct message *m)
 {
-	size_t count = 0, i;
+	uint32_t id = 0;
+	int best = -1;
 
-	for (const struct device_filter *f = dev->filters; f && count < max; f = f->next) {
-		if (f->id == 0 || f->implied || !topic_matches(slice_str(f->filter), m->topic)) continue;
-		for (i = 0; i < count && ids[i] != f->id;) i++;
-		ids[i] = f->id;
-		if (i == count) count++;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) { /* the newest first */
+		if (f->id == 0 || f->implied || f->qos < best || !topic_matches(slice_str(f->filter), m->topic)) continue;
+		best = f->qos;
+		id = f->id;
 	}
-	return count;
+	return id;
 }
 
 static enum status deliver(struct devices *d, const struct device *dev, const struct message *m, uint8_t qos,
 	enum delivery kind)
 {
 	const struct outlet *out = d->deps.outlet;
-	uint32_t ids[IDS_MAX];
-	const struct subscription_ids v5 = {ids, dev->v5 ? ids_of(dev, m, ids, IDS_MAX) : 0};
+	const struct mqtt5_extras v5 = {dev->v5 ? subscription_id_of(dev, m) : 0};
 	enum status st = out->deliver(out->ctx, dev->client, m, qos, kind, dev->v5 ? &v5 : NULL);
 
 	if (st == ST_OK && kind == DELIVERY_BACKLOG) report_add(d->deps.report, redelivered, 1);
@@ -122,7 +122,7 @@ void device_window_free(struct devices *d, struct device *dev)
 static void feed(struct devices *d, struct device *dev, enum window_moment moment)
 {
 	struct feeding x = {d, dev};
-	const struct window_calls calls = {qos_now, hand, marked, &x};
+	const struct window_calls calls = {qos_now, hand, marked, &x, &d->handed};
 
 	if (window_feed(dev->window, &calls, d->turn, moment)) dev->waiting_since_ms = d->deps.now_ms();
 }
@@ -246,6 +246,7 @@ bool devices_await(struct devices *d, const char *client)
 {
 	struct device *dev;
 
+	if (groups_await(d, client)) return true;
 	if (d->window_count == 0) return false;
 	dev = device_find(d, client);
 	return dev && dev->window;
@@ -255,7 +256,7 @@ void devices_sent(struct devices *d, const char *client, struct entry_id id, str
 {
 	struct device *dev = device_find(d, client);
 
-	if (!dev || !dev->window) return;
+	if (groups_sent(d, client, id, topic, payload, dev ? dev->window : NULL) || !dev || !dev->window) return;
 	(void)window_sent(dev->window, id, topic, payload);
 	count_dropped(d, dev);
 	if (window_waiting(dev->window) > 0) feed(d, dev, WINDOW_SENDING);

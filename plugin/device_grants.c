@@ -8,42 +8,69 @@
 #include "config/topic.h"
 #include "plugin/device.h"
 
+void grants_free(struct device_grant *grants, size_t count)
+{
+	for (size_t i = 0; i < count; i++) free(grants[i].pattern);
+	free(grants);
+}
+
+enum status grants_expand(struct devices *d, const char *client, const char *user, struct device_grant **out, size_t *count)
+{
+	const struct settings *s = d->deps.settings;
+
+	*count = 0;
+	*out = NULL;
+	if (s->grant_count == 0) return ST_OK;
+	*out = calloc(s->grant_count, sizeof **out);
+	if (!*out) return ST_NOMEM;
+	for (size_t i = 0; i < s->grant_count; i++) {
+		struct device_grant *g = &(*out)[*count];
+
+		buf_clear(&d->scratch);
+		if (!pattern_expand(slice_str(s->grants[i].pattern), slice_str(client), slice_str(user), &d->scratch))
+			continue;
+		buf_u8(&d->scratch, 0);
+		if (d->scratch.failed) return ST_NOMEM;
+		g->pattern = strdup(d->scratch.data);
+		if (!g->pattern) return ST_NOMEM;
+		g->grant = &s->grants[i];
+		(*count)++;
+	}
+	return ST_OK;
+}
+
+const struct grant *grants_find(const struct device_grant *grants, size_t count, struct slice filter)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (filters_intersect(slice_str(grants[i].pattern), filter)) return grants[i].grant;
+	}
+	return NULL;
+}
+
 void device_grants_free(struct device *dev)
 {
-	for (size_t i = 0; i < dev->grant_count; i++) free(dev->grants[i].pattern);
-	free(dev->grants);
+	grants_free(dev->grants, dev->grant_count);
 	dev->grants = NULL;
 	dev->grant_count = 0;
 }
 
 enum status device_grants_load(struct devices *d, struct device *dev)
 {
-	const struct settings *s = d->deps.settings;
-
 	device_grants_free(dev);
-	if (s->grant_count == 0) return ST_OK;
-	dev->grants = calloc(s->grant_count, sizeof *dev->grants);
-	if (!dev->grants) return ST_NOMEM;
-	for (size_t i = 0; i < s->grant_count; i++) {
-		buf_clear(&d->scratch);
-		if (!pattern_expand(slice_str(s->grants[i].pattern), slice_str(dev->client), slice_str(dev->user), &d->scratch))
-			continue;
-		buf_u8(&d->scratch, 0);
-		if (d->scratch.failed) return ST_NOMEM;
-		dev->grants[dev->grant_count].pattern = strdup(d->scratch.data);
-		if (!dev->grants[dev->grant_count].pattern) return ST_NOMEM;
-		dev->grants[dev->grant_count].grant = &s->grants[i];
-		dev->grant_count++;
-	}
-	return ST_OK;
+	return grants_expand(d, dev->client, dev->user, &dev->grants, &dev->grant_count);
 }
 
 const struct grant *device_grant(const struct device *dev, const char *filter)
 {
-	for (size_t i = 0; i < dev->grant_count; i++) {
-		if (filters_intersect(slice_str(dev->grants[i].pattern), slice_str(filter))) return dev->grants[i].grant;
+	return grants_find(dev->grants, dev->grant_count, slice_str(filter));
+}
+
+bool device_subscribes(const struct device *dev, struct slice topic)
+{
+	for (const struct device_filter *f = dev ? dev->filters : NULL; f; f = f->next) {
+		if (topic_matches(slice_str(f->filter), topic)) return true;
 	}
-	return NULL;
+	return false;
 }
 
 int device_covers(struct devices *d, const struct device *dev, struct slice topic)

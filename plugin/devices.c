@@ -10,12 +10,18 @@
 
 #include "config/topic.h"
 #include "plugin/device.h"
+#include "plugin/groups.h"
 
 enum status devices_new(const struct devices_deps *deps, struct devices **out)
 {
 	struct devices *d = calloc(1, sizeof *d);
 
 	if (!d) return ST_NOMEM;
+	d->groups = groups_new();
+	if (!d->groups) {
+		free(d);
+		return ST_NOMEM;
+	}
 	d->deps = *deps;
 	d->turn = 1;
 	*out = d;
@@ -82,6 +88,7 @@ void devices_free(struct devices *d)
 	struct device *dev, *tmp;
 
 	if (!d) return;
+	groups_free(d);
 	HASH_ITER(hh, d->by_client, dev, tmp) device_free(d, dev);
 	buf_free(&d->scratch);
 	buf_free(&d->last.copy);
@@ -277,6 +284,17 @@ static void tell_full_once(struct devices *d, const char *client)
 		log_printable(client, strlen(client), name, sizeof name));
 }
 
+/* A group may be called that, in Redis and towards the bridge. */
+static void tell_name_once(struct devices *d, const char *client)
+{
+	char name[128];
+
+	if (d->name_told) return;
+	d->name_told = true;
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING, "device %s: there is no redelivery for client ids that begin with $share/",
+		log_printable(client, strlen(client), name, sizeof name));
+}
+
 static void fill_initial(struct device_filter *f, const struct grant *grant)
 {
 	f->initial = (struct initial_cursor){grant->new_policy, grant->new_count, grant->new_since_ms};
@@ -336,6 +354,7 @@ bool devices_holds(struct devices *d, const char *client, const char *filter)
 {
 	struct device *dev = device_find(d, client);
 
+	if (groups_holds(d, client, filter)) return true;
 	return dev && filter_find(dev, filter) && (dev->state != DEVICE_AWAY || dev->resumed);
 }
 
@@ -347,7 +366,18 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	struct slice inner;
 	bool fresh;
 
-	if (d->deps.settings->grant_count == 0 || filter_is_shared(slice_str(filter), &inner)) return;
+	if (d->deps.settings->grant_count == 0) return;
+	groups_fresh(d, client);
+	if (filter_is_shared(slice_str(filter), &inner)) {
+		/* Whatever it was as a device, it is that no more. */
+		if (dev && dev->state == DEVICE_AWAY && (client->clean || (dev->seen && !dev->resumed))) device_free(d, dev);
+		groups_subscribed(d, client, filter, qos);
+		return;
+	}
+	if (groups_name(client->id)) {
+		tell_name_once(d, client->id);
+		return;
+	}
 	if (!dev) dev = device_new(d, client->id);
 	if (!dev) return;
 	fresh = dev->state == DEVICE_AWAY;
@@ -392,6 +422,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	struct device_filter *f = dev ? filter_find(dev, filter) : NULL;
 	struct session_event e;
 
+	groups_unsubscribed(d, client, filter);
 	if (!f) return;
 	e = (struct session_event){.client = slice_str(dev->client), .generation = dev->generation,
 		.filter = slice_str(f->filter)};
@@ -414,6 +445,7 @@ void devices_goodbye(struct devices *d, const char *client)
 {
 	struct device *dev = device_find(d, client);
 
+	groups_goodbye(d, client);
 	if (dev && dev->state != DEVICE_AWAY) dev->exact_end = true;
 }
 
@@ -440,6 +472,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 {
 	struct device *dev = device_find(d, client);
 
+	groups_disconnected(d, client, persistent);
 	if (!dev) return;
 	/* The broker ends the kept connection object of a session when the device is back, and calls it clean then, whether the
 	 * new connection resumes the session or replaces it. Which of the two shows at CONNECT or at the next subscription;
@@ -537,6 +570,7 @@ void devices_connected(struct devices *d, const struct client_info *client, int 
 {
 	struct device *dev = device_find(d, client->id);
 
+	groups_connected(d, client, subscriptions);
 	if (!dev || dev->state != DEVICE_AWAY) return;
 	keep(d, dev, false);
 	/* Its session is gone; the cursors are in Redis. */
@@ -556,6 +590,7 @@ void devices_rewire(struct devices *d, const struct devices_deps *deps)
 	HASH_ITER(hh, d->by_client, dev, tmp) {
 		if (device_grants_load(d, dev) != ST_OK) device_grants_free(dev);
 	}
+	groups_rewire(d);
 }
 
 struct devices_counts devices_count(const struct devices *d)
@@ -565,5 +600,6 @@ struct devices_counts devices_count(const struct devices *d)
 	for (const struct device *dev = d->gated; dev; dev = dev->gated_next) {
 		if (dev->late) n.late++;
 	}
+	groups_count(d, &n);
 	return n;
 }

@@ -84,6 +84,8 @@ bool devices_busy(const struct devices *d);
 /* Shall the broker not deliver this message to this client now? (Because it comes, or has come, another way.) Topic and payload are
  * the broker's own. */
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current);
+/* All read checks of a message are over. */
+void devices_deliveries_over(struct devices *d);
 /* The same for a QoS 2 message published earlier and released now. */
 bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct slice payload,
 	struct entry_id id);

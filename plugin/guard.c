@@ -33,9 +33,9 @@ void guard_refused(struct guard *g, const struct message *m)
 	g->asked = false;
 }
 
-void guard_passed(struct guard *g)
+void guard_passed(struct guard *g, const char *client)
 {
-	g->asked = false;
+	if (g->asked && strcmp(client, g->client) == 0) g->asked = false;
 }
 
 static void clear(struct guard *g)

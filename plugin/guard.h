@@ -26,8 +26,8 @@ void guard_init(struct guard *g, const char *node);
 bool guard_admits(struct guard *g, const struct message *m);
 /* We refuse it ourselves. */
 void guard_refused(struct guard *g, const struct message *m);
-/* No plugin refused the publish that came last. */
-void guard_passed(struct guard *g);
+/* No plugin refused the publish of this client that came last. */
+void guard_passed(struct guard *g, const char *client);
 void guard_disconnected(struct guard *g, const char *client);
 /* A publish on the control topic. True: it was the outbox's, and is answered; or that of an outbox of another node, which goes
  * unanswered: it keeps the order by itself. */

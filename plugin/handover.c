@@ -8,6 +8,7 @@
 
 #include "config/topic.h"
 #include "plugin/device.h"
+#include "plugin/groups.h"
 
 /* One switch hands over at most this much from the journal, so that the broker's loop is not kept from others. */
 #define FLUSH_RECORDS_MAX 4096
@@ -15,7 +16,7 @@
 
 bool devices_any_gated(const struct devices *d)
 {
-	return d->gated_count > 0 || d->kept_count > 0;
+	return d->gated_count > 0 || d->kept_count > 0 || groups_any(d);
 }
 
 bool devices_check_reads(const struct devices *d)
@@ -25,7 +26,7 @@ bool devices_check_reads(const struct devices *d)
 
 bool devices_busy(const struct devices *d)
 {
-	return d->gated_count > 0 || d->window_count > 0;
+	return d->gated_count > 0 || d->window_count > 0 || groups_busy(d);
 }
 
 /* What waits to be handed over grows: back to catching up, from before it. */
@@ -50,11 +51,60 @@ static void watch(struct devices *d, struct device *dev, struct entry_id id, str
 	if (d->deps.outlet->tells_sent) unsent_note(d, dev, id, topic, payload);
 }
 
-bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
+/* From live to PASS: what comes in this turn is handed over. */
+static void step_aside(struct devices *d, struct device *dev, struct entry_id had)
 {
-	struct device *dev = device_find(d, client);
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied) continue;
+		f->was_live_long = device_live_for_long(d, dev, device_reach(dev, f));
+		f->live_until = f->pos = f->was_pos = had;
+		f->positioned = f->was_positioned = true;
+		if (!d->deps.outlet->tells_sent) f->pos_turn = d->turn;
+		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
+	}
+	device_move(d, dev, DEVICE_PASS, false);
+	dev->aside = true;
+}
+
+/* With which QoS would the broker deliver it by itself? -1: not at all. */
+static int implied_qos(const struct device *dev, struct slice topic)
+{
+	int qos = -1;
+
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied && f->qos > qos && topic_matches(slice_str(f->filter), topic)) qos = f->qos;
+	}
+	return qos;
+}
+
+bool device_give_copy(struct devices *d, struct device *dev, const struct current_message *current)
+{
 	int qos;
 
+	if (!device_subscribes(dev, current->message.topic)) return true;
+	qos = implied_qos(dev, current->message.topic);
+	if (qos < 0) {
+		if (dev->state == DEVICE_CATCHING || (dev->state == DEVICE_AWAY && dev->kept)) return true; /* from Redis */
+		qos = device_covers(d, dev, current->message.topic);
+	}
+	if (qos < 0 || entry_id_compare(dev->last_passed, current->id) >= 0) return qos >= 0;
+	if (dev->state == DEVICE_LIVE && !dev->late) step_aside(d, dev, entry_id_before(current->id));
+	if (dev->state == DEVICE_PASS && dev->window && window_waiting(dev->window) > WINDOW_AT_ONCE) {
+		relapse(d, dev);
+		return true;
+	}
+	if (!device_give(d, dev, &current->message, qos, DELIVERY_HELD)) return false;
+	dev->last_passed = current->id;
+	return true;
+}
+
+bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
+{
+	enum group_verdict verdict = groups_any(d) ? groups_hold(d, client, current) : GROUP_NONE;
+	struct device *dev = verdict == GROUP_NONE ? device_find(d, client) : NULL;
+	int qos;
+
+	if (verdict != GROUP_NONE) return verdict == GROUP_HOLD;
 	if (!dev || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
 	if (dev->state == DEVICE_LIVE) {
 		if (current->message.qos > 0) watch(d, dev, current->id, current->message.topic, current->message.payload);
@@ -106,8 +156,10 @@ void device_progress(struct devices *d, const struct device *dev, struct device_
 
 enum control_result devices_batch(struct devices *d, const struct control_command *c)
 {
-	struct device *dev = device_of(d, c);
+	struct device *dev;
 
+	if (groups_named(d, c->device)) return groups_batch(d, c);
+	dev = device_of(d, c);
 	return dev ? device_take_batch(d, dev, c) : CONTROL_GONE;
 }
 
@@ -117,7 +169,7 @@ void devices_answer_by(struct devices *d, devices_answer_fn *fn, void *ctx)
 	d->answer_ctx = ctx;
 }
 
-static bool record_message(struct devices *d, const struct journal_record *r, struct message *m)
+bool record_message(struct devices *d, const struct journal_record *r, struct message *m)
 {
 	uint16_t count;
 
@@ -193,36 +245,60 @@ static bool redelivers(const struct device *dev, const struct device_filter *f, 
 	return dev->state == DEVICE_CATCHING || dev->state == DEVICE_AWAY || entry_id_compare(id, f->seam) <= 0;
 }
 
+bool message_of_id(struct devices *d, struct entry_id id, struct message *m)
+{
+	struct journal_record r;
+	uint64_t position;
+
+	return journal_find_after(d->deps.journal, entry_id_before(id), FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position) == ST_OK
+		&& journal_at(d->deps.journal, position, &r) == ST_OK && entry_id_compare(r.id, id) == 0
+		&& record_message(d, &r, m);
+}
+
 /* Released behind what was just handed over, so that it does not pass that. */
 static bool pass_released(struct devices *d, struct device *dev, struct entry_id id, int qos)
 {
-	struct journal_record r;
 	struct message m;
-	uint64_t position;
 
 	if (entry_id_compare(dev->last_released, id) == 0) return true; /* another of its subscriptions */
-	if (journal_find_after(d->deps.journal, entry_id_before(id), FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position) != ST_OK
-		|| journal_at(d->deps.journal, position, &r) != ST_OK || entry_id_compare(r.id, id) != 0) return false;
-	if (!record_message(d, &r, &m) || !device_give(d, dev, &m, qos, DELIVERY_HELD)) return false;
+	if (!message_of_id(d, id, &m) || !device_give(d, dev, &m, qos, DELIVERY_HELD)) return false;
 	dev->last_released = id;
+	/* It is older than what this turn began with: should the device leave in this turn, it is missing. */
+	for (struct device_filter *f = dev->aside ? dev->filters : NULL; f; f = f->next) {
+		if (!f->implied && entry_id_compare(f->pos, id) >= 0) f->pos = f->was_pos = entry_id_before(id);
+	}
 	return true;
+}
+
+bool device_redelivers(struct devices *d, const struct device *dev, struct slice topic, struct entry_id id)
+{
+	if ((dev->state == DEVICE_AWAY && !dev->kept) || device_covers(d, dev, topic) < 0) return false;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (!f->implied && redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
+	}
+	return false;
 }
 
 bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct slice payload,
 	struct entry_id id)
 {
-	struct device *dev = device_find(d, client);
+	enum group_verdict verdict = groups_any(d) ? groups_hold_released(d, client, topic, id) : GROUP_NONE;
+	struct device *dev = verdict == GROUP_NONE ? device_find(d, client) : NULL;
 	int qos;
 
-	if (!dev || (dev->state == DEVICE_AWAY && !dev->kept)) return false;
+	if (verdict != GROUP_NONE) return verdict == GROUP_HOLD;
+	if (!dev) return false;
+	if (device_redelivers(d, dev, topic, id)) return true;
 	qos = device_covers(d, dev, topic);
 	if (qos < 0) return false;
-	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
-	}
 	if (dev->state == DEVICE_PASS) return pass_released(d, dev, id, qos);
 	if (dev->state == DEVICE_LIVE) watch(d, dev, id, topic, payload);
 	return false;
+}
+
+void devices_deliveries_over(struct devices *d)
+{
+	groups_over(d);
 }
 
 static void write_live(struct devices *d, struct device *dev)
@@ -257,9 +333,10 @@ static enum control_result too_far(struct devices *d, struct device *dev)
 
 enum control_result devices_switch(struct devices *d, const struct control_command *c)
 {
-	struct device *dev = device_of(d, c);
+	struct device *dev = groups_named(d, c->device) ? NULL : device_of(d, c);
 	struct entry_id head;
 
+	if (!dev && groups_named(d, c->device)) return groups_switch(d, c);
 	if (!dev) return CONTROL_GONE;
 	if (!settled(dev, c->upto)) return too_far(d, dev);
 	device_replay_over(dev);
@@ -279,6 +356,7 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 		device_progress(d, dev, f, head);
 	}
 	device_move(d, dev, DEVICE_PASS, false);
+	dev->aside = false;
 	write_live(d, dev);
 	return CONTROL_DONE;
 }
@@ -301,6 +379,7 @@ void devices_announce(struct devices *d)
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
 		if (dev->state == DEVICE_CATCHING || dev->late) (void)device_announce_all(d, dev); /* else at a later tick */
 	}
+	groups_announce(d);
 }
 
 static void go_late(struct devices *d, struct device *dev)
@@ -323,11 +402,13 @@ void devices_tick(struct devices *d, bool away)
 
 	d->turn++;
 	append_flush(d->deps.append);
+	groups_tick(d, away);
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
 		device_feed_turn(d, dev);
 		if (dev->state == DEVICE_PASS) {
 			if (!device_passed(dev)) continue;
-			dev->live_since_ms = now;
+			if (!dev->aside) dev->live_since_ms = now;
+			dev->aside = false;
 			device_move(d, dev, DEVICE_LIVE, false);
 			device_window_tidy(d, dev);
 			continue;

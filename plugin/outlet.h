@@ -18,17 +18,16 @@ enum delivery {
 	DELIVERY_HELD,    /* a live message that had to wait its turn: first delivery, not marked as a repeat */
 };
 
-/* The identifiers of the subscriptions that a message meets (MQTT 5, 3.3.2.3.8), for an MQTT 5 client. */
-struct subscription_ids {
-	const uint32_t *ids;
-	size_t count;
+/* What is added for an MQTT 5 client, with the user properties. */
+struct mqtt5_extras {
+	uint32_t subscription_id; /* 3.3.2.3.8; 0: none */
 };
 
 struct outlet {
 	/* Hands `m` to the broker, addressed to `client` alone; it arrives on the next turn of the broker's loop, in the order
-	 * of the calls. Copies. ST_END: it has expired and is dropped. `v5` (NULL: not MQTT 5): add the user properties and these. */
+	 * of the calls. Copies. ST_END: it has expired and is dropped. `v5`: NULL when it is no MQTT 5 client. */
 	enum status (*deliver)(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
-		const struct subscription_ids *v5);
+		const struct mqtt5_extras *v5);
 	/* A control message to the bridge's client. Copies. */
 	enum status (*tell_bridge)(void *ctx, const char *client, const void *payload, size_t len);
 	/* Publishes a retained text under $SYS. */

@@ -152,7 +152,7 @@ static int add_user(mosquitto_property **list, const struct message *m, bool rep
 	return rc;
 }
 
-enum status properties_write(const struct message *m, uint64_t now_ms, bool repeat, const struct subscription_ids *met,
+enum status properties_write(const struct message *m, uint64_t now_ms, bool repeat, uint32_t subscription_id,
 	mosquitto_property **out)
 {
 	mosquitto_property *list = NULL;
@@ -167,8 +167,8 @@ enum status properties_write(const struct message *m, uint64_t now_ms, bool repe
 	}
 	if (!rc) rc = add_own(&list, m);
 	if (!rc) rc = add_user(&list, m, repeat);
-	for (size_t i = 0; !rc && met && i < met->count; i++)
-		rc = mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, met->ids[i]);
+	if (!rc && subscription_id > 0)
+		rc = mosquitto_property_add_varint(&list, MQTT_PROP_SUBSCRIPTION_IDENTIFIER, subscription_id);
 	if (rc) {
 		mosquitto_property_free_all(&list);
 		return ST_NOMEM;

@@ -10,16 +10,15 @@
 
 #include "config/message.h"
 #include "config/status.h"
-#include "plugin/outlet.h"
 
 /* Reads the list into m, whose slices then borrow from `scratch` (cleared first). The broker has removed the
  * message expiry before a plugin sees the list; `now_ms` makes it absolute where it is there. */
 enum status properties_read(const mosquitto_property *list, uint64_t now_ms, struct message *m, struct buf *scratch)
 	MUST_CHECK;
 /* Makes a list for redelivery of m: its own properties, what is left of its expiry, the user properties `redis-id`
- * and, with `repeat`, `redelivered`, and the subscriptions' identifiers (NULL: none). *out is owned by the caller. ST_END: the
+ * and, with `repeat`, `redelivered`, and the subscription's identifier (0: none). *out is owned by the caller. ST_END: the
  * message has expired. */
-enum status properties_write(const struct message *m, uint64_t now_ms, bool repeat, const struct subscription_ids *met,
+enum status properties_write(const struct message *m, uint64_t now_ms, bool repeat, uint32_t subscription_id,
 	mosquitto_property **out) MUST_CHECK;
 /* Makes a list of `redis-id` alone, by which properties_id knows the message again. */
 enum status properties_mark(const struct message *m, mosquitto_property **out) MUST_CHECK;

@@ -26,6 +26,7 @@ struct item {
 	struct entry_id generation; /* mark */
 	uint32_t sequence;          /* mark */
 	uint64_t hash, turn;        /* handed over */
+	uint64_t number;            /* the same, of all windows */
 	bool has_expiry;
 	uint64_t expiry_ms;
 	size_t len;
@@ -155,6 +156,7 @@ static enum status hand(struct window *w, struct item *i, const struct window_ca
 	i->hash = hash_of(m.topic, m.payload);
 	/* While it is sending the last, the broker takes up what is new in its next turn. */
 	i->turn = w->last_turn = turn + (moment == WINDOW_SENDING && w->idle);
+	i->number = calls->handed ? ++*calls->handed : 0;
 	i->handed = i->once = true;
 	w->next = i->next;
 	w->unsent++;
@@ -218,14 +220,30 @@ static void wait_again(struct window *w, const struct item *end, bool qos0)
 	if (first) w->next = first;
 }
 
-bool window_sent(struct window *w, struct entry_id id, struct slice topic, struct slice payload)
+static struct item *handed_item(const struct window *w, struct entry_id id, struct slice topic, struct slice payload)
 {
 	struct item *i = w->items;
 
-	if (w->unsent == 0) return false;
 	while (i && i->handed && entry_id_compare(i->id, id) != 0) i = i->next;
 	/* A publisher may have sent such an id with a message of its own. */
-	if (!i || !i->handed || i->hash != hash_of(topic, payload)) {
+	return i && i->handed && i->hash == hash_of(topic, payload) ? i : NULL;
+}
+
+bool window_awaits(const struct window *w, struct entry_id id, struct slice topic, struct slice payload, uint64_t *number)
+{
+	const struct item *i = handed_item(w, id, topic, payload);
+
+	if (i) *number = i->number;
+	return i != NULL;
+}
+
+bool window_sent(struct window *w, struct entry_id id, struct slice topic, struct slice payload)
+{
+	struct item *i;
+
+	if (w->unsent == 0) return false;
+	i = handed_item(w, id, topic, payload);
+	if (!i) {
 		if (++w->others >= OTHERS_MAX) wait_again(w, NULL, false); /* its queue was full of others */
 		return false;
 	}

@@ -37,6 +37,7 @@ struct window_calls {
 	/* Everything before the mark is handed over; borrowed. */
 	void (*marked)(void *ctx, const struct window_mark *mark);
 	void *ctx;
+	uint64_t *handed; /* counts over all windows; NULL: there is one for each device */
 };
 
 /* NULL when out of memory. */
@@ -54,6 +55,8 @@ enum window_moment { WINDOW_TURN, WINDOW_AT_ONCE_TURN, WINDOW_SENDING };
 bool window_feed(struct window *w, const struct window_calls *calls, uint64_t turn, enum window_moment moment);
 /* The broker sends a message to the device, with that id if it was handed over with one. True when it was one of these. */
 bool window_sent(struct window *w, struct entry_id id, struct slice topic, struct slice payload);
+/* Is the message one of these, and the how manyth of all windows? A client with several is sent the first of them. */
+bool window_awaits(const struct window *w, struct entry_id id, struct slice topic, struct slice payload, uint64_t *number);
 /* A turn has begun: QoS 0 messages handed over before it and not sent were dropped by the broker, whose queue is full of
  * unread ones; they wait again. Messages that expired are forgotten. */
 void window_turn(struct window *w, uint64_t turn, uint64_t now_ms, uint64_t wall_ms);

@@ -147,6 +147,9 @@ for suite in $suites; do
 	check "the command line tool runs" chroot_run "$clean" 'mosquitto-redis-ctl --help'
 	check "the broker takes the plugin" chroot_run "$clean" "$try_broker"
 	check "systemd-analyze verify" systemd-analyze verify --man=no --root="$clean" mosquitto-redis-bridge.service
+	check "systemd-analyze security" systemd-analyze security --no-pager --offline=true --root="$clean" --threshold=20 \
+		mosquitto-redis-bridge.service
+	check "no core files" grep -qx LimitCORE=0 "$clean/lib/systemd/system/mosquitto-redis-bridge.service"
 	check "the manual pages are well formed" manual
 	check "it purges" chroot_run "$clean" 'apt-get purge -y mosquitto-redis'
 	check "purging leaves nothing" nothing_left

@@ -9,21 +9,24 @@
 
 #define PAGE 1000
 
-/* ARGV: first, last, milliseconds. Fields as the plugin writes them; the index member is kind, key, NUL, topic. */
+/* ARGV: first, last, milliseconds of topic or device 0; each next one has the next millisecond, as no index in the world has a million
+ * members of one. Fields as the plugin writes them; the index member is kind, key, NUL, topic. */
 static const char topics_script[] =
 	"for i = ARGV[1], ARGV[2] do\n"
 	" local topic = string.format('bulk/%d/x', i)\n"
-	" redis.call('XADD', 's:' .. topic, ARGV[3] .. '-' .. string.format('%d', i), 'topic', topic, 'payload', 'x', 'qos', '1',\n"
+	" local ms = string.format('%.0f', ARGV[3] + i)\n"
+	" redis.call('XADD', 's:' .. topic, ms .. '-0', 'topic', topic, 'payload', 'x', 'qos', '1',\n"
 	"  'retain', '0', 'client', 'bulk')\n"
-	" redis.call('ZADD', 'mqtt:index', ARGV[3], 'ss:' .. topic .. '\\0' .. topic)\n"
+	" redis.call('ZADD', 'mqtt:index', ms, 'ss:' .. topic .. '\\0' .. topic)\n"
 	"end\n"
 	"return 1";
 
 static const char sessions_script[] =
 	"for i = ARGV[1], ARGV[2] do\n"
 	" local client = string.format('bulk-%d', i)\n"
-	" redis.call('HSET', 'mqtt:session:' .. client, 'overlap', '0', 'f:bulk/#', ARGV[3] .. '-0')\n"
-	" redis.call('ZADD', 'mqtt:sessions', ARGV[3], client)\n"
+	" local ms = string.format('%.0f', ARGV[3] + i)\n"
+	" redis.call('HSET', 'mqtt:session:' .. client, 'overlap', '0', 'f:bulk/#', ms .. '-0', 'f@test bulk/#', ms .. '-0')\n"
+	" redis.call('ZADD', 'mqtt:sessions', ms, client)\n"
 	"end\n"
 	"return 1";
 

@@ -8,10 +8,10 @@
 #include <hiredis/hiredis.h>
 #include <stdint.h>
 
-/* Topics bulk/<from>/x to below bulk/<to>/x, one message each, under the stream key s:<topic>; the newest of them was
- * published at `ms`. */
+/* Topics bulk/<from>/x to below bulk/<to>/x, one message each, under the stream key s:<topic>; that of topic 0 was
+ * published at `ms`, each next one a millisecond later. */
 void fill_topics(redisContext *db, unsigned from, unsigned to, uint64_t ms);
-/* Devices bulk-<from> to below bulk-<to>, with a cursor each, last seen at `ms`. */
+/* Devices bulk-<from> to below bulk-<to>, with a cursor each, last seen likewise. */
 void fill_sessions(redisContext *db, unsigned from, unsigned to, uint64_t ms);
 
 #endif

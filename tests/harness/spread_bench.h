@@ -12,7 +12,7 @@
 
 #define FAKE_MASTERS 3
 #define FAKE_NODES (2 * FAKE_MASTERS) /* from 1; the replica of n is n + FAKE_MASTERS, and the other way round */
-#define FAKE_KEYS_MAX 512
+#define FAKE_KEYS_MAX 1024
 #define FAKE_IDS_MAX 512
 #define FAKE_QUEUE_MAX 4096
 #define FAKE_LATE_MAX 256

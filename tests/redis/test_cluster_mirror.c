@@ -294,11 +294,55 @@ static void test_redis_decides(void **state)
 {
 	struct rig r;
 	rig_start(&r, *state, REDIS_OPTIONS PATIENT, "mirror # stream s:%t durability=redis\n");
+	for (int i = 0; i < 50;) { /* acknowledged means that it is there */
+		struct guest *g = guest_new_at(r.scene, server_port(r.broker), scene_text(r.scene, "g%d", i), NULL);
+		guest_connect(g);
+		/* What is refused, since Redis was not connected yet or too slow, is tried again over a new connection. */
+		while (i < 50 && guest_publish_code(g, scene_text(r.scene, "sure/%d", i), "x", 1) == 0) {
+			assert_true(cluster_set_query(&r.set, "XLEN", scene_text(r.scene, "s:sure/%d", i), NULL)->integer >= 1);
+			i++;
+		}
+	}
+	scene_end(r.scene);
+}
+
+/* What a master had confirmed and has no more, it is told of; messages go on. */
+static void test_a_loss_is_told(void **state)
+{
+	struct rig r;
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, RULES);
 	struct guest *g = guest_new_at(r.scene, server_port(r.broker), "g", NULL);
 	guest_connect(g);
-	for (int i = 0; i < 50; i++) { /* acknowledged means that it is there */
-		guest_publish(g, scene_text(r.scene, "sure/%d", i), "x", 1);
-		assert_int_equal(cluster_set_query(&r.set, "XLEN", scene_text(r.scene, "s:sure/%d", i), NULL)->integer, 1);
+	guest_publish(g, "t", "1", 1);
+	wait_written(&r, "end/1");
+	redisContext *db = store_open(r.set.redis[cluster_set_owner(&r.set, cluster_slot(slice_str("s:t")))]);
+	(void)store_query(db, "FLUSHALL", NULL);
+	assert_false(server_log_has(r.broker, 0, "redis has lost writes"));
+	guest_publish(g, "t", "2", 1);
+	guest_publish(g, "t", "3", 1);
+	wait_written(&r, "end/2");
+	const redisReply *all = cluster_set_query(&r.set, "XRANGE", "s:t", "-", "+", NULL);
+	assert_int_equal(all->elements, 2);
+	assert_string_equal(stored_field(all->element[0], "payload")->str, "2");
+	server_log_wait(r.broker, 0, "redis has lost writes it had confirmed", WAIT_MS);
+	scene_end(r.scene);
+}
+
+/* Every master that took something is asked; a Redis that cannot tell is named, and nothing counts as stored. */
+static void test_fsync(void **state)
+{
+	struct rig r;
+	rig_start(&r, *state, REDIS_OPTIONS PATIENT, "redis_confirm fsync\n" RULES);
+	const redisReply *reply = store_query(r.set.db[0], "COMMAND", "INFO", "WAITAOF", NULL);
+	bool knows = reply->elements == 1 && reply->element[0]->type == REDIS_REPLY_ARRAY;
+	struct guest *g = guest_new_at(r.scene, server_port(r.broker), "g", NULL);
+	guest_connect(g);
+	for (int i = 0; i < 30; i++) guest_publish(g, scene_text(r.scene, "t/%d", i), "x", 1);
+	if (knows) {
+		wait_written(&r, "end");
+	} else {
+		server_log_wait(r.broker, 0, "redis_confirm fsync needs Redis 7.2 or newer", WAIT_MS);
+		assert_int_equal(cluster_set_query(&r.set, "EXISTS", "mqtt:mark:{test}", NULL)->integer, 0);
 	}
 	scene_end(r.scene);
 }
@@ -310,6 +354,8 @@ int main(void)
 		scene_test(test_events_come_behind_messages),
 		scene_test(test_redis_decides),
 		scene_test(test_dead_letters_and_states),
+		scene_test(test_a_loss_is_told),
+		scene_test(test_fsync),
 		scene_test(test_slots_move),
 		scene_test(test_master_killed),
 		scene_test(test_master_stopped),

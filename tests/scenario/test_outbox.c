@@ -349,7 +349,7 @@ static void test_crashes(void **state)
 static struct server *other_bridge(struct world *w, const char *name, const char *line)
 {
 	const char *settings = scene_write(w->scene, scene_text(w->scene, "%s.conf", name), scene_text(w->scene,
-		"redis_url redis://127.0.0.1:%u/0\nnode %s\nbroker_url mqtt://127.0.0.1:%u\n%s\n", server_port(w->redis), name,
+		"redis_url redis://127.0.0.1:%u/0\nnode %s\nlisten none\nbroker_url mqtt://127.0.0.1:%u\n%s\n", server_port(w->redis), name,
 		server_port(w->broker), line));
 
 	return bridge_new(w->scene, name, settings);
@@ -561,9 +561,11 @@ static void test_order_refused_by_others(void **state)
 		"max_inflight_messages 50\nplugin " NEIGHBOUR_FILE("refuser") "\nplugin_opt_every 97\n"
 		"plugin_opt_client mosquitto-redis-outbox-test\n", WORLD_BRIDGE);
 	struct guest *d = guest_join(&w, "device", &v5);
+	struct guest *other = guest_join(&w, "other", NULL); /* whose publishes come between */
 	guest_subscribe(d, "dev/#", 1); /* those of QoS 2 would be given out later than those of QoS 1 behind them */
 	push_numbered(&w, false, "");
-	wait_until(stream_done(&w, "push"), 2 * WAIT_MS, "the outbox to be empty");
+	wait_until(guest_send(other, "other", "x", 1, 1, false, 100) >= 0 && stream_done(&w, "push"), 2 * WAIT_MS,
+		"the outbox to be empty");
 	wait_until(in_order(d), WAIT_MS, "all pushes");
 	guest_clear(d);
 	/* Two QoS by turns, from a list. After a reload, too. */

@@ -28,8 +28,7 @@ struct delivery_seen {
 	uint8_t qos;
 	enum delivery kind;
 	bool v5;
-	size_t id_count;
-	uint32_t ids[4];
+	uint32_t subscription_id;
 };
 
 struct rig {
@@ -74,7 +73,7 @@ static inline void rig_pass_time(uint64_t ms)
 }
 
 static inline enum status rig_deliver(void *ctx, const char *client, const struct message *m, uint8_t qos,
-	enum delivery kind, const struct subscription_ids *v5)
+	enum delivery kind, const struct mqtt5_extras *v5)
 {
 	struct rig *r = ctx;
 	struct delivery_seen *d = &r->seen[r->seen_count++];
@@ -86,8 +85,7 @@ static inline enum status rig_deliver(void *ctx, const char *client, const struc
 	d->qos = qos;
 	d->kind = kind;
 	d->v5 = v5 != NULL;
-	d->id_count = v5 ? v5->count : 0;
-	for (size_t i = 0; i < d->id_count && i < 4; i++) d->ids[i] = v5->ids[i];
+	d->subscription_id = v5 ? v5->subscription_id : 0;
 	return ST_OK;
 }
 

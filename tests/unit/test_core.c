@@ -28,7 +28,7 @@ static char why[2048];
 static int publisher, device, other; /* client objects are only addresses */
 
 static enum status deliver(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
-	const struct subscription_ids *v5)
+	const struct mqtt5_extras *v5)
 {
 	(void)ctx, (void)client, (void)m, (void)qos, (void)kind, (void)v5;
 	return ST_OK;

@@ -6,6 +6,8 @@
  * exact: overlap=0, new=none, and a device that comes back subscribes to all it had before anything else happens. Each message
  *        that matches a subscription since it was made: exactly once, in order for each topic; nothing else.
  * loose: overlap, new=all, subscriptions come back one by one: at least once, nothing that never matched.
+ *        Every fifth run the broker is killed now and then: what it had accepted for a device is lost with it as far as overlap
+ *        does not reach; nothing else is missed.
  * told:  as exact, with a broker that tells (2.1): CONNECT, goodbyes and what it sends. Devices take their messages at their own
  *        pace, the broker drops QoS 0 beyond what they may leave unread, and sessions are kept or not.
  */
@@ -20,6 +22,7 @@
 static const unsigned told_seeds[] = {356, 452, 544, 1021, 1283};
 #define FLIGHT_MAX 8
 #define DEVICES 2
+#define BOOTS_MAX 64
 
 #define UNREAD_MAX 30
 
@@ -69,6 +72,9 @@ struct world_device {
 	/* Redis */
 	bool has_cursor[FILTERS];
 	struct entry_id cursor[FILTERS];
+	bool live;
+	struct entry_id live_at;
+	uint64_t overlap_ms;
 	/* bridge */
 	bool serving, switching;
 	unsigned unacked;
@@ -91,6 +97,8 @@ static struct {
 	struct flight flights[FLIGHT_MAX];
 	size_t flight_count;
 	struct entry_id mark;
+	struct boot { struct entry_id id, last; } boots[BOOTS_MAX]; /* the broker's starts, and the newest id before each */
+	size_t boot_count;
 } w;
 
 static unsigned below(unsigned n)
@@ -478,12 +486,31 @@ static void forget_told_until(struct world_device *dev, struct entry_id id)
 	if (!left) forget(dev);
 }
 
+/* Live in an earlier run of the broker, which ended without telling: until its end, less the overlap. */
+static void was_live(struct world_device *dev, struct entry_id id)
+{
+	struct entry_id last;
+	size_t next = 0;
+
+	while (next < w.boot_count && !above(w.boots[next].id, dev->live_at)) next++;
+	if (!dev->live || next == w.boot_count || !above(id, w.boots[next].id)) return;
+	dev->live = false;
+	last = w.boots[next].last;
+	if (dev->overlap_ms > 0) last = entry_id_back(last, dev->overlap_ms);
+	if (dev->overlap_ms > 0 && dev->live_at.ms > last.ms) return;
+	for (int f = 0; f < FILTERS; f++) {
+		if (dev->has_cursor[f] && above(last, dev->cursor[f])) dev->cursor[f] = last;
+	}
+}
+
 static void on_subscribed(struct world_device *dev, const struct session_event *e, struct entry_id id)
 {
 	struct entry_id generation = entry_id_is_zero(e->generation) ? id : e->generation;
 	int f = filter_of(e->filter);
 	struct bridge_filter *s = &dev->served[f];
 
+	if (!e->again) was_live(dev, id);
+	if (!e->again) dev->overlap_ms = e->overlap_ms;
 	if (!e->again && !dev->has_cursor[f]) {
 		dev->has_cursor[f] = true;
 		dev->cursor[f] = e->initial.policy == NEW_ALL ? ENTRY_ID_ZERO : id;
@@ -512,6 +539,8 @@ static void on_live(struct world_device *dev, const struct session_event *e, str
 
 static void on_event(enum journal_type type, const struct session_event *e, struct entry_id id)
 {
+	if (type == JOURNAL_BOOT) return;
+
 	struct world_device *dev = &w.devices[device_of(e->client)];
 	bool present = dev->serving && entry_id_compare(dev->generation, e->generation) == 0;
 	struct slice rest = e->cursors, filter;
@@ -528,6 +557,10 @@ static void on_event(enum journal_type type, const struct session_event *e, stru
 		if (present) dev->served[f].known = false;
 		return;
 	case JOURNAL_LIVE:
+		if (!e->late) {
+			dev->live = true;
+			dev->live_at = id;
+		}
 		if (present) on_live(dev, e, id);
 		return;
 	default:
@@ -537,6 +570,7 @@ static void on_event(enum journal_type type, const struct session_event *e, stru
 			f = filter_of(filter);
 			if (!dev->has_cursor[f] || above(cursor, dev->cursor[f])) dev->cursor[f] = cursor;
 		}
+		if (type == JOURNAL_GONE) dev->live = false;
 		if (present && type == JOURNAL_GONE) forget(dev);
 	}
 }
@@ -700,6 +734,44 @@ static void restart_bridge(void)
 	devices_announce(w.rig->devices);
 }
 
+static void lose_all(int d)
+{
+	struct world_device *dev = &w.devices[d];
+
+	for (size_t i = 0; i < dev->queue_count; i++) dev->queue[i].m->lost[d] = true;
+	for (size_t i = 0; i < w.count; i++) {
+		/* A kept session has no overlap: what it was not sent is the broker's. */
+		if (!w.all[i].released || (w.told && dev->keeps && dev->connected && w.all[i].got[d] == 0)) w.all[i].lost[d] = true;
+	}
+	dev->queue_count = 0;
+	dev->connected = dev->keeps = false;
+	dev->repeats = true;
+	memset(dev->on, 0, sizeof dev->on);
+	forget(dev);
+}
+
+/* The broker is killed and started again; it has kept nothing. */
+static void kill_broker(void)
+{
+	struct session_event boot = {0};
+	struct boot *next = &w.boots[w.boot_count];
+
+	if (w.boot_count == BOOTS_MAX) return;
+	w.boot_count++;
+	for (size_t i = 0; i < w.rig->seen_count; i++) {
+		if (w.rig->seen[i].client[0] == 'd') find(w.rig->seen[i].id)->lost[w.rig->seen[i].client[1] - '0'] = true;
+	}
+	w.rig->seen_count = 0;
+	drop_flights();
+	next->last = append_head(w.rig->append);
+	for (int d = 0; d < DEVICES; d++) lose_all(d);
+	for (size_t i = 0; i < w.count; i++) w.all[i].released = true; /* their publishers send them anew */
+	devices_free(w.rig->devices);
+	assert_int_equal(devices_new(&w.rig->deps, &w.rig->devices), ST_OK);
+	if (w.told) devices_answer_by(w.rig->devices, on_answer, NULL);
+	assert_int_equal(append_event_now(w.rig->append, JOURNAL_BOOT, &boot, &next->id), ST_OK);
+}
+
 /* --- the run --------------------------------------------------------------------------------------------------------- */
 
 static void step(void)
@@ -726,7 +798,8 @@ static void step(void)
 	else if (what < 997 && w.seed % 3 == 0) {
 		rig_pass_time(6000);
 		end_turn(true);
-	} else rig_pass_time(below(100000));
+	} else if (what >= 997 && w.seed % 5 == 0) kill_broker();
+	else rig_pass_time(below(100000));
 }
 
 static bool idle(void)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bridge/ctl_command.h"
 #include "config/message.h"
@@ -341,6 +342,37 @@ static void manual_of_the_bridge_has_every_option(void **state)
 /* --- bridge/OPERATIONS.md ------------------------------------------------------------------------------------------- */
 
 /* The example of the page: the body is the number of rules, their numbers, and the packed message. */
+/* The tests that the section on security names. */
+static void readme_names_tests_that_exist(void **state)
+{
+	static const char *const folders[] = {"unit", "scenario", "redis"};
+	struct text_file f = document(README);
+	const char *at = strstr(f.data, "\n## Security\n"), *end;
+	unsigned names = 0;
+	char path[512];
+
+	(void)state;
+	assert_non_null(at);
+	end = strstr(at + 1, "\n## ");
+	assert_non_null(end);
+	while ((at = strchr(at + 1, '`')) != NULL && at < end) {
+		size_t len = strcspn(at + 1, "`");
+		bool test = strncmp(at + 1, "test_", 5) == 0, script = len > 3 && memcmp(at + 1 + len - 3, ".sh", 3) == 0, found = false;
+
+		for (size_t i = 0; test && i < 3; i++) {
+			(void)snprintf(path, sizeof(path), TEST_SOURCE_DIR "/tests/%s/%.*s.c", folders[i], (int)len, at + 1);
+			found = found || access(path, R_OK) == 0;
+		}
+		(void)snprintf(path, sizeof(path), TEST_SOURCE_DIR "/tests/%.*s", (int)len, at + 1);
+		if (script) found = access(path, R_OK) == 0;
+		if ((test || script) && !found) fail_msg("there is no test %.*s", (int)len, at + 1);
+		names += found;
+		at += len + 1;
+	}
+	assert_true(names > 20);
+	text_file_free(&f);
+}
+
 static void operations_tells_the_size_of_a_record(void **state)
 {
 	struct text_file page = document(OPERATIONS);
@@ -386,6 +418,7 @@ int main(void)
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
 		cmocka_unit_test(readme_tells_what_changes_live), cmocka_unit_test(manual_has_every_command_and_option),
 		cmocka_unit_test(manual_of_the_bridge_has_every_option),
+		cmocka_unit_test(readme_names_tests_that_exist),
 		cmocka_unit_test(operations_tells_the_size_of_a_record), cmocka_unit_test(operations_names_metrics_that_exist),
 	};
 

@@ -71,7 +71,7 @@ static void take_mark(void *ctx, const struct window_mark *mark)
 	b.marks[b.mark_count++] = mark->sequence;
 }
 
-static const struct window_calls calls = {qos_now, take_message, take_mark, NULL};
+static const struct window_calls calls = {qos_now, take_message, take_mark, NULL, NULL};
 
 static void put(int number, uint8_t qos, enum delivery kind)
 {
