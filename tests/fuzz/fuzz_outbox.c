@@ -60,6 +60,7 @@ static void reply(struct slice text, struct buf *scratch)
 {
 	struct outbox_item *item = NULL;
 	void *one = NULL;
+	struct entry_id id;
 	redisReader *reader = redisReaderCreate();
 
 	must(reader != NULL);
@@ -68,7 +69,7 @@ static void reply(struct slice text, struct buf *scratch)
 		if (text.data[i] == '*' && text.len - i > 4 && strspn(text.data + i + 1, "0123456789") > 3) text.len = 0;
 	if (text.len > 0 && redisReaderFeed(reader, text.data, text.len) == REDIS_OK &&
 		redisReaderGetReply(reader, &one) == REDIS_OK && one) {
-		if (item_from_entry(one, scratch, &item) == ST_OK) item_free(item);
+		if (item_entry_id(one, &id) && item_from_entry(one, scratch, &item) == ST_OK) item_free(item);
 		freeReplyObject(one);
 	}
 	redisReaderFree(reader);
