@@ -46,8 +46,8 @@ static void test_broken_settings(void **state)
 	refused(scene, "kind", scene_text(scene, "%smirror # table s\n", head), 4, "table");
 	refused(scene, "filter", scene_text(scene, "%smirror a/#/b stream s\n", head), 4, "a/#/b");
 	refused(scene, "later", scene_text(scene, "%soutbox table x\n", head), 4, "table");
-	refused(scene, "scheme", scene_text(scene, "%sredis_url redis+cluster://127.0.0.1:6379\n", head), 4,
-		"not supported yet");
+	refused(scene, "scheme", scene_text(scene, "%sredis_url redis+swarm://127.0.0.1:6379\n", head), 4,
+		"is not valid; accepted: redis://");
 	refused(scene, "certificate", scene_text(scene, "%sredis_tls_ca %s\nredis_url rediss://127.0.0.1\n", head, journal), 4,
 		journal);
 	refused(scene, "option", scene_text(scene, "%sredeliver a/# overlap=often\n", head), 4, "often");
