@@ -4,11 +4,12 @@ set -eu
 
 usage() {
 	cat <<'END'
-usage: sh tests/run.sh [--quick] [--matrix] [--sanitize] [--help]
-  --quick     (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no analysis, no browser, no examples, no conformance
-              tests
+usage: sh tests/run.sh [--quick] [--matrix] [--valkey] [--sanitize] [--help]
+  --quick     (or MQR_QUICK=1) unit and scenario tests of one build; no sanitizers, no analysis, no browser, no examples, no
+              conformance tests
   --matrix    then the other Debian releases (tests/matrix.sh), the package in clean chroots (tests/install.sh; root,
               debootstrap) and fuzzing (tests/fuzz.sh)
+  --valkey    all tests with valkey-server in place of redis-server, and some with redis-server; else the other way round
   --sanitize  only the sanitizers, over every unit and scenario test instead of the chosen ones
 With CI=true a skipped test counts as failed.
 END
@@ -16,11 +17,13 @@ END
 
 quick=${MQR_QUICK:-0}
 matrix=0
+valkey=0
 sanitize_all=0
 for option in "$@"; do
 	case $option in
 	--quick) quick=1 ;;
 	--matrix) matrix=1 ;;
+	--valkey) valkey=1 ;;
 	--sanitize) sanitize_all=1 ;;
 	--help) usage; exit 0 ;;
 	*) usage >&2; exit 2 ;;
@@ -129,14 +132,19 @@ if [ "$sanitize_all" = 1 ]; then
 elif build build -DBENCH=ON; then
 	step "unit tests"
 	run_tests build 2 -L unit
-	step "scenario tests"
+	second=valkey-server
+	if [ "$valkey" = 1 ]; then
+		second=redis-server
+		export MQR_REDIS_SERVER=valkey-server
+	fi
+	step "scenario tests, with ${MQR_REDIS_SERVER:-redis-server}"
 	run_tests build 2 -L scenario
-	step "tests with Redis as it is run in production"
+	step "tests with it as it is run in production"
 	run_tests build 2 -L redis
-	if command -v valkey-server >/dev/null; then
-		step "the same with Valkey in Redis' place"
-		MQR_REDIS_SERVER=valkey-server
-		export MQR_REDIS_SERVER
+	unset MQR_REDIS_SERVER
+	if command -v "$second" >/dev/null; then
+		step "those near it with $second in its place"
+		export MQR_REDIS_SERVER="$second"
 		run_tests build 2 -R '^test_(redis_link|redis_settings|writer|mirror|redeliver|fsync|tls|sentinel)$'
 		unset MQR_REDIS_SERVER
 	fi
