@@ -105,17 +105,22 @@ targets() {
 step packages
 sh tests/packages.sh
 
-# counted SCRIPT OPTION...: a script of its own, whose last line is "N passed, N failed".
-counted() {
-	sh "$@" >"$out/counted" 2>&1 || true
-	cat "$out/counted"
-	line=$(tail -n 1 "$out/counted" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
+# add_counted SCRIPT FILE: what a script of its own has printed; its last line is "N passed, N failed".
+add_counted() {
+	cat "$2"
+	line=$(tail -n 1 "$2" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
 	if [ -n "$line" ]; then
 		passed=$((passed + ${line% *}))
 		failed=$((failed + ${line#* }))
 	else
 		one_failed "$1"
 	fi
+}
+
+# counted SCRIPT OPTION...
+counted() {
+	sh "$@" >"$out/counted" 2>&1 || true
+	add_counted "$1" "$out/counted"
 }
 
 # finish: the last line.
@@ -217,10 +222,12 @@ fi
 if [ "$matrix" = 1 ]; then
 	step "other Debian releases"
 	counted tests/matrix.sh
-	step "the package"
+	step "the package; beside it fuzzing, a minute each"
+	sh tests/fuzz.sh >"$out/fuzz" 2>&1 &
+	fuzzing=$!
 	counted tests/install.sh
-	step "fuzzing, a minute each"
-	counted tests/fuzz.sh
+	wait "$fuzzing" || true
+	add_counted tests/fuzz.sh "$out/fuzz"
 fi
 
 finish
