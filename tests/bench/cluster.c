@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "config/cluster_slot.h"
+#include "tests/harness/figures.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/proxy.h"
 #include "tests/harness/store.h"
@@ -174,6 +175,10 @@ int main(int argc, char **argv)
 	if (failed) return failed;
 	printf("\nmessages a second              one master  three  ratio\n");
 	printf("as fast as they go             %10.0f %6.0f %6.2f\n", rates[0][0], rates[1][0], rates[1][0] / rates[0][0]);
+	figure("cluster", "one master", rates[0][0], "1/s");
+	figure("cluster", "three masters", rates[1][0], "1/s");
+	figure("cluster, slow connections", "one master", rates[0][1], "1/s");
+	figure("cluster, slow connections", "three masters", rates[1][1], "1/s");
 	printf("each behind a slow connection  %10.0f %6.0f %6.2f\n", rates[0][1], rates[1][1], rates[1][1] / rates[0][1]);
 	return 0;
 }

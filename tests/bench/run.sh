@@ -9,7 +9,7 @@ usage: sh tests/bench/run.sh [--quick] [--smoke] [--only NAME] [--out FOLDER] [-
   --quick   fewer messages and rounds: a minute or two instead of a quarter of an hour
   --smoke   hardly any, in the build that is there (MQR_BUILD or build-bench), no installing: does everything still run, is
             nothing lost? The figures mean nothing
-  --only    one of: instructions throughput mirror sidecar latency backlog memory reconnect storm outbox
+  --only    one of: instructions throughput mirror sidecar latency backlog memory reconnect storm outbox cluster
   --out     where to write; build-bench/results unless given
 The machine should have nothing else to do. Status 0: all ran and nothing was lost, whatever the figures.
 END_USAGE
@@ -112,6 +112,7 @@ if wanted storm; then
 	run storm "$(by_size 2000 500 20)" "$(by_size 200 50 5)" "$(by_size 800 200 5)"
 fi
 if wanted outbox; then run outbox "$(by_size 100000 20000 1000)" "$(by_size 3 3 1)"; fi
+if wanted cluster; then run cluster "$(by_size 30000 10000 2000)"; fi
 
 awk -f tests/bench/table.awk "$raw" >"$out/table.md"
 cat "$out/table.md"

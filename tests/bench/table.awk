@@ -87,6 +87,8 @@ END {
 	alone("storm, the bridge's memory", "storm", "bridge", " MiB", "<256")
 	compared("storm, messages to Mosquitto's own queues", "storm", "rate", " / s", "storm", "rate, Mosquitto's queues", "the same backlog in Mosquitto's memory", "")
 	compared("storm, p99 of others' acknowledgements while the devices connect", "storm", "others p99, storm", " us", "storm", "others p99, plain arrival", "the same devices arriving at Mosquitto, nothing missed", "<2")
+	compared("mirror, three masters of a cluster", "cluster", "three masters", " / s", "cluster", "one master", "one master", "")
+	compared("the same, each behind a slow connection", "cluster, slow connections", "three masters", " / s", "cluster, slow connections", "one master", "one master", ">1.5")
 	compared("storm, the same", "storm", "others p99, storm", " us", "storm", "others p99, Mosquitto's queues", "the same backlog in Mosquitto's memory", "")
 	alone("storm, p99 of others' acknowledgements when all are connected", "storm", "others p99, storm, all connected", " us", "")
 	compared("outbox to device, stream", "outbox", "stream", " / s", "outbox", "plain libmosquitto", "libmosquitto", ">0.5")
