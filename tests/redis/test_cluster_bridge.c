@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 #include "config/cluster_slot.h"
@@ -188,6 +187,51 @@ static void test_calm(void **state)
 	scene_end(r.scene);
 }
 
+/* A second broker with its bridge, of the same cluster. */
+static void second_node(struct rig *r, struct rig *other, const char *lines)
+{
+	struct scene *s = r->scene;
+
+	*other = (struct rig){.scene = s, .set = r->set, .settings = scene_path(s, "other.conf")};
+	other->broker = broker_new(s, "other-broker", other->settings, scene_text(s, "%smax_queued_messages 0\n",
+		login(s, "plugin_opt_", PLUGIN_USER, PLUGIN_PASSWORD)));
+	scene_write(s, "other.conf", scene_text(s, "redis_url %s\njournal %s/other-journal\njournal_size 8M\nnode other\nlisten none\n"
+		"broker_url mqtt://127.0.0.1:%u\n%s%s", r->set.url, scene_dir(s), server_port(other->broker),
+		login(s, "", BRIDGE_USER, BRIDGE_PASSWORD), lines));
+	server_start(other->broker);
+	other->bridge = bridge_new(s, "other-bridge", other->settings);
+	server_start(other->bridge);
+	server_log_wait(other->broker, 0, BRIDGE_GREETED, WAIT_MS);
+}
+
+/* A device that moves from one broker to another gets what it missed from both. */
+static void test_two_nodes(void **state)
+{
+	static const char lines[] = "mirror d/# stream %n:%t\nredeliver d/# overlap=0\n";
+	struct scene *s = *state;
+	struct rig r, other;
+	bool had[80] = {false};
+
+	rig_start(&r, s, lines);
+	second_node(&r, &other, lines);
+	struct guest *here = guest(&r, "here"), *there = guest(&other, "there"), *device = absent_device(&r, "device");
+	wait_until(length(&r, "ZCARD", "mqtt:nodes") == 2, WAIT_MS, "two nodes");
+	publish_range(here, 0, 40);
+	publish_range(there, 40, 80);
+	for (int i = 0; i < 40; i++) {
+		wait_until(length(&r, "XLEN", scene_text(s, "test:d/%d", i)) == 1 && length(&r, "XLEN", scene_text(s, "other:d/%d", i)) == 1,
+			WAIT_MS, "all stored");
+	}
+	device = guest(&other, "device");
+	guest_subscribe(device, "d/#", 1);
+	guest_wait(device, 80, WAIT_MS);
+	guest_settle(device);
+	assert_int_equal(guest_count(device), 80);
+	for (size_t i = 0; i < 80; i++) had[atoi(guest_message(device, i).payload) % 80] = true;
+	for (int i = 0; i < 80; i++) scene_require(had[i], "%d is missing", i);
+	scene_end(s);
+}
+
 /* --- trouble ------------------------------------------------------------------------------------------------------ */
 
 static void move_slot(struct rig *r, unsigned slot)
@@ -256,7 +300,8 @@ static void test_pushes_in_trouble(void **state)
 	for (int i = MOVED; i < ALL; i++) {
 		push(&r, "push", i, NULL, NULL);
 		if (i == MOVED + 100) {
-			sleep(1); /* the replica has all of it: WAIT is for those who write */
+			/* The replica has all that came by this connection. */
+			assert_true(store_integer(r.set.db[dead], "WAIT", "1", "60000", NULL) >= 1);
 			server_kill(r.set.redis[dead]);
 			cluster_set_wait_ok(&r.set, WAIT_MS);
 		}
@@ -272,6 +317,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(test_calm),
+		scene_test(test_two_nodes),
 		scene_test(test_slots_move_and_a_master_dies),
 		scene_test(test_pushes_in_trouble),
 	};
