@@ -322,6 +322,8 @@ void core_reload(struct core *core)
 	core->settings = r.settings;
 	core->acl = r.acl;
 	core->routes = r.routes;
+	/* What was held back by the rules before is handed over by them. */
+	routes_inherit(core->routes, old_routes);
 	deps = deps_of(core);
 	devices_rewire(core->devices, &deps);
 	/* Before the first message by the new rules, so that the bridge knows them when it reads that far. */

@@ -39,6 +39,11 @@ struct routes {
 	struct set sets[SET_COUNT];
 };
 
+static void own_readable(struct routes *r)
+{
+	for (size_t i = 0; i < r->count; i++) r->readable[r->numbers[i]] = mirror_rule_readable(&r->rules[i]);
+}
+
 enum status routes_new(const struct mirror_rule *rules, const uint16_t *numbers, size_t count, struct routes **out)
 {
 	struct routes *r = calloc(1, sizeof *r);
@@ -54,12 +59,16 @@ enum status routes_new(const struct mirror_rule *rules, const uint16_t *numbers,
 		routes_free(r);
 		return ST_NOMEM;
 	}
-	for (size_t i = 0; i < count; i++) {
-		r->numbers[i] = numbers[i];
-		r->readable[numbers[i]] = mirror_rule_readable(&rules[i]);
-	}
+	for (size_t i = 0; i < count; i++) r->numbers[i] = numbers[i];
+	own_readable(r);
 	*out = r;
 	return ST_OK;
+}
+
+void routes_inherit(struct routes *r, const struct routes *before)
+{
+	memcpy(r->readable, before->readable, r->readable_count * sizeof *r->readable);
+	own_readable(r);
 }
 
 void routes_free(struct routes *r)

@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 #define ARGS_MAX 32
-#define ASAN_OPTIONS "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:disable_coredump=1:exitcode=99"
+#define ASAN_OPTIONS "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:disable_coredump=1:exitcode=99" \
+	":fast_unwind_on_malloc=0" /* whole stacks, of libraries without frame pointers too */
 
 static bool valgrind_wanted(void)
 {
@@ -27,15 +28,23 @@ unsigned instrument_slowness(void)
 }
 
 /* `preload`: the program is not built with the runtime. Its leaks do not change the exit status, since the broker has some of
- * its own (instrument_report), and to tell whose they are takes whole stacks. */
+ * its own (instrument_report). */
 static bool sanitizer_env(bool preload)
 {
-	const char *address = preload ? ASAN_OPTIONS ":fast_unwind_on_malloc=0" : ASAN_OPTIONS;
+	const char *leak = preload ? "exitcode=0" : "print_suppressions=0:suppressions=" TEST_SOURCE_DIR "/tests/harness/bridge.lsan";
 
-	return setenv("ASAN_OPTIONS", address, 1) == 0 && setenv("LSAN_OPTIONS", preload ? "exitcode=0" : "", 1) == 0 &&
+	return setenv("ASAN_OPTIONS", ASAN_OPTIONS, 1) == 0 && setenv("LSAN_OPTIONS", leak, 1) == 0 &&
 		setenv("UBSAN_OPTIONS", "print_stacktrace=1", 1) == 0 &&
 		setenv("TSAN_OPTIONS", "exitcode=99:second_deadlock_stack=1", 1) == 0 &&
 		(!preload || setenv("LD_PRELOAD", TEST_PRELOAD, 1) == 0);
+}
+
+/* Of the test programs themselves: libmosquitto 2.0.11, of which the guests are made, unlocks a mutex that it has not locked
+ * when it is told of a refusal. The broker has no such library, and the bridge no second thread in it. */
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void) /* NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the sanitizer's */
+{
+	return "mutex:libmosquitto.so\n";
 }
 
 static void exec_valgrind(const char *const argv[])

@@ -118,6 +118,35 @@ static void test_long_topics(void **state)
 	routes_free(r);
 }
 
+/* Rules that a reload has taken away: what they wrote can be read still, unless the number is another rule's now. */
+static void test_inherited(void **state)
+{
+	struct routes *before = new_routes(RULES), *r;
+	struct route old = routes_find(before, slice_str("a/b"));
+	uint16_t number = UINT16_MAX;
+	size_t unreadable = RULES;
+
+	(void)state;
+	for (size_t i = 0; i < old.count; i++) {
+		if (routes_readable(before, &old.rules[i], 1)) number = old.rules[i];
+	}
+	for (size_t i = 0; i < RULES; i++) {
+		if (!mirror_rule_readable(&rules[i])) unreadable = i;
+	}
+	assert_true(unreadable < RULES);
+	r = new_routes(0);
+	assert_false(routes_readable(r, &number, 1));
+	routes_inherit(r, before);
+	assert_true(routes_readable(r, &number, 1));
+	routes_free(r);
+	/* The number goes to a rule that cannot be read back. */
+	assert_int_equal(routes_new(&rules[unreadable], &number, 1, &r), ST_OK);
+	routes_inherit(r, before);
+	assert_false(routes_readable(r, &number, 1));
+	routes_free(r);
+	routes_free(before);
+}
+
 static void test_readable(void **state)
 {
 	struct routes *r = new_routes(RULES);
@@ -142,6 +171,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_more_topics_than_places), cmocka_unit_test(test_long_topics), cmocka_unit_test(test_readable),
+		cmocka_unit_test(test_inherited),
 	};
 
 	return cmocka_run_group_tests(tests, parse_rules, free_rules);
