@@ -75,14 +75,15 @@ static struct entry *entries_of(const redisReply *status, size_t *count)
 	struct entry *all = calloc(pairs + 1, sizeof(*all));
 
 	*count = 0;
-	for (size_t i = 0; all && i < pairs; i++) {
+	if (!all) return NULL;
+	for (size_t i = 0; i < pairs; i++) {
 		const redisReply *name = status->element[2 * i], *value = status->element[2 * i + 1];
 
 		if (name->type != REDIS_REPLY_STRING || value->type != REDIS_REPLY_STRING) continue;
 		all[*count] = (struct entry){.name = name->str, .value = value->str, .value_len = (size_t)value->len};
 		parse(&all[(*count)++]);
 	}
-	if (all) qsort(all, *count, sizeof(*all), compare);
+	qsort(all, *count, sizeof(*all), compare);
 	return all;
 }
 

@@ -764,7 +764,7 @@ static void describe(const struct device *d, uint64_t wall, struct scheduler_dev
 
 size_t scheduler_slowest(const struct scheduler *s, struct scheduler_device *out, size_t max, uint64_t *lag_ms)
 {
-	const struct device *d, *next, *oldest[SCHEDULER_SLOWEST_MAX];
+	const struct device *d, *next, *oldest[SCHEDULER_SLOWEST_MAX] = {NULL};
 	size_t count = 0, at;
 	uint64_t wall = wall_ms(), behind;
 

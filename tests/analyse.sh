@@ -58,7 +58,7 @@ verdict cppcheck "$out/cppcheck"
 # is in the list.
 flags="-std=c11 -D_GNU_SOURCE -DMQR_VERSION=__FILE__ -I. -O1 -fanalyzer -Wno-analyzer-malloc-leak -c -o /dev/null"
 flags="$flags $(pkg-config --cflags hiredis libcjson | sed 's/-I/-isystem /g')"
-echo "$sources" | grep -v -e '^plugin/devices\.c$' -e '^plugin/window\.c$' | xargs -P "$jobs" -I SOURCE sh -c "timeout 120 gcc $flags SOURCE 2>&1 || echo 'SOURCE: not analysed'" \
+echo "$sources" | grep -v -e '^plugin/devices\.c$' -e '^plugin/window\.c$' | xargs -P "$jobs" -I PLACE sh -c "timeout 120 gcc $flags PLACE 2>&1 || echo 'PLACE: not analysed'" \
 	>"$out/gcc"
 verdict "gcc -fanalyzer" "$out/gcc"
 
