@@ -775,7 +775,8 @@ size_t scheduler_slowest(const struct scheduler *s, struct scheduler_device *out
 		if (behind > *lag_ms) *lag_ms = behind;
 		if (max == 0 || (count == max && d->began_ms >= oldest[count - 1]->began_ms)) continue;
 		if (count < max) count++;
-		for (at = count - 1; at > 0 && oldest[at - 1]->began_ms > d->began_ms; at--) oldest[at] = oldest[at - 1];
+		for (at = count - 1; at > 0 && oldest[at - 1] && oldest[at - 1]->began_ms > d->began_ms; at--)
+			oldest[at] = oldest[at - 1];
 		oldest[at] = d;
 	}
 	for (at = 0; at < count; at++) describe(oldest[at], wall, &out[at]);
