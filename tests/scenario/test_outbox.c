@@ -290,11 +290,25 @@ static void add_load(struct world *w, unsigned *number, unsigned count)
 	*number += count;
 }
 
+/* How many numbers from 0 on are there? Repeats make a stream long before all are. */
+static unsigned numbers(struct world *w, const char *key)
+{
+	const redisReply *got = stored_stream(w->db, key);
+	unsigned next = 0;
+
+	for (size_t i = 0; i < got->elements; i++)
+		next += (unsigned)strtoul(stored_field(got->element[i], "payload")->str, NULL, 10) == next;
+	return next;
+}
+
 /* Every number from 0 is there, and for the first time behind the one before it; returns the repeats. */
 static unsigned check_order(struct world *w, const char *key, unsigned count)
 {
-	const redisReply *got = stored_stream(w->db, key);
+	const redisReply *got;
 	unsigned next = 0, repeats = 0;
+
+	wait_until(numbers(w, key) >= count, WAIT_MS, "every push");
+	got = stored_stream(w->db, key);
 
 	for (size_t i = 0; i < got->elements; i++) {
 		unsigned n = (unsigned)strtoul(stored_field(got->element[i], "payload")->str, NULL, 10);

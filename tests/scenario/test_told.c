@@ -273,6 +273,8 @@ static void subscription_ids(void **state, bool keep, bool restart)
 		struct received r = guest_message(d, i);
 		bool first = strcmp(r.topic, "plant/1") == 0;
 
+		/* Subscribed anew, it may come before the second SUBSCRIBE. */
+		if (first && !keep && received_subscription_id(&r, 7)) first = false;
 		assert_int_equal(received_subscription_id(&r, 7), told && !first);
 		assert_int_equal(received_subscription_id(&r, 268435455), told && first);
 		assert_int_equal(received_subscription_id(&r, 0), told);
