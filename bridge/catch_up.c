@@ -23,6 +23,9 @@ struct catch_up {
 	struct catch_up_filter *filters;
 	bool *advances; /* of the batch last sent, one for each filter */
 	size_t filter_count, filter_cap;
+	struct catch_up_had *had; /* one block, with its texts */
+	size_t had_count;
+	bool had_known;
 
 	enum reading reading;
 	size_t cursor_filter;    /* READING_CURSOR: which */
@@ -49,6 +52,7 @@ struct catch_up {
 	/* Token bucket, in thousandths of a message. */
 	uint64_t tokens, tokens_at_ms;
 	bool tokens_started;
+	bool begun;              /* it was given messages before, by another machine or live: the broker may still have them queued */
 	uint32_t limit;
 };
 
@@ -76,6 +80,7 @@ void catch_up_free(struct catch_up *c)
 	for (size_t i = 0; i < c->filter_count; i++) free(c->filters[i].filter);
 	free(c->filters);
 	free(c->advances);
+	free(c->had);
 	free((void *)(uintptr_t)c->client.data);
 	free(c);
 }
@@ -136,7 +141,7 @@ bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const s
 			continue;
 		}
 		if (!above(m->id, f->position)) had = true;
-		if (!above(m->id, f->queued_upto) && f->qos > 0 && m->qos > 0) continue;
+		if (!above(m->id, f->queued_upto) && f->qos > 0 && m->qos > 0) had = true; /* from the broker's queue */
 		wanted = true;
 	}
 	return asked || (wanted && !had);
@@ -144,10 +149,10 @@ bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const s
 
 /* --- filters --------------------------------------------------------------------------------------------------- */
 
-/* A subscription itself: neither a replay nor a companion. */
+/* A subscription itself: neither a replay nor a companion, nor what one has had. */
 static bool is_own(const struct catch_up_filter *f)
 {
-	return f->node == NODE_OWN && !f->replay;
+	return f->node == NODE_OWN && !f->replay && !f->had;
 }
 
 static size_t filter_find(const struct catch_up *c, struct slice filter)
@@ -160,15 +165,24 @@ static size_t filter_find(const struct catch_up *c, struct slice filter)
 
 static bool is_companion(const struct catch_up_filter *f, struct slice filter)
 {
-	return f->node != NODE_OWN && !f->replay && slice_equal(slice_str(f->filter), filter);
+	return f->node != NODE_OWN && !f->replay && !f->had && slice_equal(slice_str(f->filter), filter);
 }
 
 static size_t own_count(const struct catch_up *c)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < c->filter_count; i++) n += c->filters[i].node == NODE_OWN || c->filters[i].replay;
+	for (size_t i = 0; i < c->filter_count; i++) n += is_own(&c->filters[i]) || c->filters[i].replay;
 	return n;
+}
+
+/* Is anything left that may be owed something? */
+static bool any_left(const struct catch_up *c)
+{
+	for (size_t i = 0; i < c->filter_count; i++) {
+		if (!c->filters[i].had) return true;
+	}
+	return false;
 }
 
 /* What is being read was asked for with other filters; the switch that is due is no longer. */
@@ -240,6 +254,7 @@ static enum status subscribed(struct catch_up *c, const struct device_event *e)
 	size_t i = filter_find(c, e->filter);
 	struct catch_up_filter *f;
 
+	if (!entry_id_is_zero(e->from)) c->begun = true;
 	if (i == c->filter_count || e->replay) return filter_add(c, e);
 	f = &c->filters[i];
 	/* Subscribing again does not start it over; only how it is delivered may differ. */
@@ -267,7 +282,7 @@ static void filters_done(struct catch_up *c, struct entry_id id)
 	for (size_t i = c->filter_count; i > 0; i--) {
 		if (!above(c->filters[i - 1].subscribed, id)) filter_remove(c, i - 1);
 	}
-	if (c->filter_count == 0) c->forget = true;
+	if (!any_left(c)) c->forget = true;
 }
 
 static void live(struct catch_up *c, const struct device_event *e)
@@ -280,26 +295,62 @@ static void live(struct catch_up *c, const struct device_event *e)
 		struct catch_up_filter *f = &c->filters[i];
 
 		/* What other nodes owe ends elsewhere. */
-		if (f->node == NODE_OWN && !above(f->subscribed, e->id)) f->end = smaller(f->end, e->upto);
+		if (f->node == NODE_OWN && !f->had && !above(f->subscribed, e->id)) f->end = smaller(f->end, e->upto);
 	}
 	filters_changed(c);
 }
 
+static enum status had_copy(struct catch_up *c, const struct catch_up_had *had, size_t count)
+{
+	size_t bytes = 0;
+	struct catch_up_had *copy;
+	char *text;
+
+	for (size_t i = 0; i < count; i++) bytes += had[i].filter.len;
+	copy = malloc(count * sizeof(*copy) + bytes + 1);
+	if (!copy) return ST_NOMEM;
+	text = (char *)(copy + count);
+	for (size_t i = 0; i < count; i++) {
+		copy[i] = had[i];
+		copy[i].filter.data = text;
+		memcpy(text, had[i].filter.data, had[i].filter.len);
+		text += had[i].filter.len;
+	}
+	*text = '\0';
+	free(c->had);
+	c->had = copy;
+	c->had_count = count;
+	return ST_OK;
+}
+
+/* What came through a subscription that is taken back does not come again through another. Out of memory: it may. */
+static void keep_had(struct catch_up *c, const struct catch_up_filter *f)
+{
+	struct catch_up_had *list = f->known ? malloc((c->had_count + 1) * sizeof(*list)) : NULL;
+
+	if (!list) return;
+	if (c->had_count > 0) memcpy(list, c->had, c->had_count * sizeof(*list));
+	list[c->had_count] = (struct catch_up_had){.filter = slice_str(f->filter), .node = f->node, .since = f->start,
+		.certain = f->position, .upto = f->position, .here = true};
+	(void)!had_copy(c, list, c->had_count + 1);
+	free(list);
+}
+
 enum status catch_up_event(struct catch_up *c, const struct device_event *e)
 {
-	size_t i;
-
 	switch (e->op) {
 	case DEVICE_OP_SUBSCRIBED:
 		return subscribed(c, e);
 	case DEVICE_OP_UNSUBSCRIBED:
-		i = filter_find(c, e->filter);
-		if (i < c->filter_count) filter_remove(c, i);
-		for (i = c->filter_count; i > 0; i--) {
-			if (is_companion(&c->filters[i - 1], e->filter)) filter_remove(c, i - 1);
+		for (size_t i = c->filter_count; i > 0; i--) {
+			const struct catch_up_filter *f = &c->filters[i - 1];
+
+			if (!is_companion(f, e->filter) && !(is_own(f) && slice_equal(slice_str(f->filter), e->filter))) continue;
+			keep_had(c, f);
+			filter_remove(c, i - 1);
 		}
 		/* Nothing is owed any more; the plugin is told where that was. */
-		if (c->filter_count == 0) c->pass_upto = e->id;
+		if (!any_left(c)) c->pass_upto = e->id;
 		break;
 	case DEVICE_OP_LIVE:
 		live(c, e);
@@ -353,8 +404,8 @@ static bool bucket(const struct catch_up *c, struct bucket *b)
 	} else if (c->limit > 0) {
 		rate = c->limit / (came_live(c) ? 5 : 20) + 1;
 		b->need = rate * LIMIT_SLICE_MS > 1000 ? rate * LIMIT_SLICE_MS : 1000;
-		b->first = b->most = c->limit > 1 ? (uint64_t)c->limit * 1000 / 2 : 1000;
-		if (b->need > b->most) b->need = b->most;
+		b->most = c->limit > 1 ? (uint64_t)c->limit * 1000 / 2 : 1000;
+		b->first = c->begun ? b->need : b->most;
 	}
 	b->rate = rate;
 	return rate > 0;
@@ -398,7 +449,7 @@ static struct catch_up_action batch(struct catch_up *c)
 	c->chunk_ready = false;
 	c->tokens -= used < c->tokens ? used : c->tokens;
 	for (size_t i = 0; i < c->filter_count; i++) {
-		c->advances[i] = above(c->chunk_upto, c->filters[i].position);
+		c->advances[i] = !c->filters[i].had && above(c->chunk_upto, c->filters[i].position);
 		if (c->advances[i]) c->filters[i].position = c->chunk_upto;
 	}
 	c->sent++;
@@ -444,10 +495,10 @@ struct catch_up_action catch_up_next(struct catch_up *c, uint64_t now_ms)
 		if (c->filters[i].known) continue;
 		c->reading = READING_CURSOR;
 		c->cursor_filter = i;
-		return (struct catch_up_action){.verb = CATCH_UP_READ_CURSOR, .filter = i};
+		return (struct catch_up_action){.verb = CATCH_UP_READ_CURSOR, .filter = i, .had = !c->had_known};
 	}
 	if (c->in_pass) return fetch_on(c, now_ms);
-	if (c->settled || c->filter_count == 0) return catch_up_unacked(c) ? idle : switch_now(c);
+	if (c->settled || !any_left(c)) return catch_up_unacked(c) ? idle : switch_now(c);
 	c->reading = READING_MARK;
 	return (struct catch_up_action){.verb = CATCH_UP_READ_MARK};
 }
@@ -511,8 +562,78 @@ void catch_up_cursor_counted(struct catch_up *c)
 	if (c->reading == READING_CURSOR && !c->changed) c->filters[c->cursor_filter].unpromised = true;
 }
 
+enum status catch_up_had(struct catch_up *c, const struct catch_up_had *had, size_t count, bool whole)
+{
+	struct catch_up_had *list = malloc((count + c->had_count + 1) * sizeof(*list));
+	enum status st;
+
+	if (!list) return ST_NOMEM;
+	if (count > 0) memcpy(list, had, count * sizeof(*list));
+	for (size_t i = 0; i < c->had_count; i++) {
+		if (c->had[i].here) list[count++] = c->had[i];
+	}
+	st = had_copy(c, list, count);
+	free(list);
+	if (st == ST_OK) c->had_known = whole;
+	return st;
+}
+
+/* What lies behind `certain` it has had only where the same filter begins behind it now: then the session has gone on. */
+static struct entry_id had_upto(const struct catch_up *c, const struct catch_up_had *had)
+{
+	for (size_t i = 0; above(had->upto, had->certain) && i < c->filter_count; i++) {
+		const struct catch_up_filter *f = &c->filters[i];
+
+		if (f->had || f->replay || !f->known || f->node != had->node) continue;
+		if (!slice_equal(slice_str(f->filter), had->filter)) continue;
+		return larger(had->certain, smaller(had->upto, f->start));
+	}
+	return had->certain;
+}
+
+/* Would anything come that it has had that way? */
+static bool matters(const struct catch_up *c, const struct catch_up_had *had, struct entry_id upto)
+{
+	for (size_t i = 0; i < c->filter_count; i++) {
+		const struct catch_up_filter *f = &c->filters[i];
+
+		if (f->had || f->replay || f->node != had->node || !above(upto, f->position)) continue;
+		if (filters_intersect(slice_str(f->filter), had->filter)) return true;
+	}
+	return false;
+}
+
+static void had_add(struct catch_up *c, const struct catch_up_had *had, struct entry_id upto)
+{
+	struct catch_up_filter f = {.node = had->node, .had = true, .known = true, .start = had->since, .position = upto, .end = upto};
+
+	if (!filters_grow(c)) return;
+	f.filter = strndup(had->filter.data, had->filter.len);
+	if (!f.filter) return;
+	c->advances[c->filter_count] = false;
+	c->filters[c->filter_count++] = f;
+}
+
+/* Those that matter now. Out of memory: something may come again. */
+static void had_renew(struct catch_up *c)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < c->filter_count; i++) {
+		if (c->filters[i].had) free(c->filters[i].filter);
+		else c->filters[kept++] = c->filters[i];
+	}
+	c->filter_count = kept;
+	for (size_t i = 0; i < c->had_count; i++) {
+		struct entry_id upto = had_upto(c, &c->had[i]);
+
+		if (matters(c, &c->had[i], upto)) had_add(c, &c->had[i], upto);
+	}
+}
+
 static void pass_begin(struct catch_up *c, struct entry_id upto)
 {
+	had_renew(c);
 	c->in_pass = true;
 	c->begin = true;
 	c->pass_upto = upto;
@@ -525,12 +646,13 @@ void catch_up_mark(struct catch_up *c, struct entry_id mark, uint64_t now_ms)
 	struct entry_id low = ENTRY_ID_MAX, end = ENTRY_ID_ZERO, upto;
 	bool owed = false;
 
-	if (c->reading != READING_MARK || answered_late(c) || c->filter_count == 0) return;
+	if (c->reading != READING_MARK || answered_late(c) || !any_left(c)) return;
 	for (size_t i = 0; i < c->filter_count; i++) end = larger(end, c->filters[i].end);
 	upto = smaller(mark, end);
 	for (size_t i = 0; i < c->filter_count; i++) {
 		const struct catch_up_filter *f = &c->filters[i];
 
+		if (f->had) continue;
 		low = smaller(low, f->position);
 		if (above(smaller(upto, f->end), f->position)) owed = true;
 	}
@@ -563,7 +685,9 @@ bool catch_up_chunk(struct catch_up *c, size_t count, size_t bytes, struct entry
 		c->chunk_upto = upto;
 		c->chunk_messages = count;
 	} else {
-		for (size_t i = 0; i < c->filter_count; i++) c->filters[i].position = larger(c->filters[i].position, upto);
+		for (size_t i = 0; i < c->filter_count; i++) {
+			if (!c->filters[i].had) c->filters[i].position = larger(c->filters[i].position, upto);
+		}
 	}
 	if (!finished) return true;
 	c->in_pass = false;

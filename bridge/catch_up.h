@@ -7,7 +7,8 @@
  * matches the filter with start < id <= position the device has had. All filters are read together from the lowest
  * position, and a message is sent when a filter still wants it and none has had it (catch_up_wants), so a filter that
  * joins with a lower cursor repeats nothing of what the others brought, and from where it has caught up all go on as
- * one.
+ * one. What the device has had in earlier connections through subscriptions whose cursors stand higher, whether they are among
+ * those of this one or not, stands beside the filters as long as one of them wants such messages (`had`), and comes no more.
  *
  * A replay stands among the filters, too. What it asks for is sent whether another filter has had it or not.
  *
@@ -42,6 +43,7 @@ struct catch_up_filter {
 	uint8_t qos;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
 	bool replay;                 /* not a subscription: history asked for once more, whatever the device has had */
+	bool had;                    /* not a subscription, but what start < id <= position = end have come through one */
 	uint64_t replay_last;        /* its cursor is to be counted back from `end`; 0: it is known */
 	bool known;                  /* cursor was read: start and position hold */
 	bool unpromised;             /* what lies behind its start was never promised: it began with "last=N" */
@@ -58,10 +60,19 @@ struct catch_up_debt {
 	struct entry_id start, end;
 };
 
+/* The device has had of a node, through a filter: since < id <= upto; what lies behind `certain` only if the session that its
+ * broker keeps goes on, so that the filter joins with that. */
+struct catch_up_had {
+	struct slice filter;
+	uint16_t node;
+	struct entry_id since, upto, certain;
+	bool here;                   /* the machine's own: through one that was taken back in this connection */
+};
+
 enum catch_up_verb {
 	CATCH_UP_IDLE,        /* until an input comes */
 	CATCH_UP_WAIT,        /* until `until_ms`, or an input */
-	CATCH_UP_READ_CURSOR, /* of filters[filter]; answer: catch_up_cursor */
+	CATCH_UP_READ_CURSOR, /* of filters[filter]; answer: catch_up_cursor; with `had`: catch_up_had before it */
 	CATCH_UP_READ_MARK,   /* answer: catch_up_mark */
 	CATCH_UP_FETCH,
 		/* at most `count` messages, up to `upto`; `begin`: with the filters as they are now, else
@@ -76,6 +87,7 @@ struct catch_up_action {
 	size_t filter;
 	size_t count;
 	bool begin;
+	bool had;
 	struct entry_id upto;
 	uint32_t sequence;
 	uint64_t until_ms;
@@ -90,7 +102,8 @@ const struct catch_up_filter *catch_up_filters(const struct catch_up *c, size_t 
 
 /* The broker takes at most so many messages at once for this device and tells nothing of what it has read (0: no limit).
  * A filter without a rate then begins with half of that, and goes on with a twentieth of it a second, a fifth for what
- * came after the device did: so nothing is lost unless the device reads still slower. */
+ * came after the device did: so nothing is lost unless the device reads still slower. The half is left out where the device was given
+ * something before (by a bridge that has died, say): nobody knows how much of that the broker still has. */
 void catch_up_limit(struct catch_up *c, uint32_t limit);
 
 /* What to do now. The machine takes it as done: a read is under way until it is answered, a batch counts as sent. */
@@ -102,6 +115,9 @@ enum status catch_up_event(struct catch_up *c, const struct device_event *e) MUS
  * will be asked for again. */
 enum status catch_up_cursor(struct catch_up *c, struct entry_id cursor, const struct catch_up_debt *others, size_t count)
 	MUST_CHECK;
+/* What the device has had by all its subscriptions, earlier ones too; `whole`: by those that overlap filters still to come
+ * as well, so it need not be read again. Copies. ST_NOMEM: nothing is taken, as with a read that failed. */
+enum status catch_up_had(struct catch_up *c, const struct catch_up_had *had, size_t count, bool whole) MUST_CHECK;
 /* That cursor was counted back ("last=N"); said before catch_up_cursor. */
 void catch_up_cursor_counted(struct catch_up *c);
 /* Everything up to `mark` is in Redis, and every event up to it has been given to the machine. */

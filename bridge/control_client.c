@@ -124,6 +124,8 @@ static void on_welcome(struct control_client *cc, struct entry_id boot)
 	(void)uv_timer_stop(&cc->timer);
 	cc->state = OPEN;
 	cc->attempts = 0;
+	/* Before the first command. A refusal leaves a plugin that needs it without; a loss shows at once. */
+	(void)!mqtt_subscribe(cc->mqtt, CONTROL_TOPIC_TURN);
 	log_to(cc->log, LOG_LEVEL_NOTICE, "control: the plugin has let this bridge in");
 	cc->calls.open(cc->calls.ctx);
 }

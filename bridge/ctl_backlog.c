@@ -56,7 +56,7 @@ static int backlog_open(struct backlog *b, const struct ctl_call *call, const ch
 	for (size_t i = 0; i < b->session.filter_count; i++) {
 		const struct catch_up_filter *f = &b->session.filters[i];
 
-		if (f->node != NODE_OWN && entry_id_compare(f->end, b->upto) > 0) b->upto = f->end;
+		if (f->node != NODE_OWN && !f->had && entry_id_compare(f->end, b->upto) > 0) b->upto = f->end;
 	}
 	b->parts = calloc(b->session.filter_count + 1, sizeof(*b->parts));
 	return b->parts ? CTL_OK : CTL_PROBLEM;
@@ -107,7 +107,7 @@ static bool count(void *ctx, const struct message *m)
 	for (size_t i = 0; i < b->session.filter_count; i++) {
 		const struct catch_up_filter *f = &b->session.filters[i];
 
-		if (m->node == f->node && entry_id_compare(m->id, f->position) > 0 && topic_matches(slice_str(f->filter), m->topic))
+		if (m->node == f->node && !f->had && entry_id_compare(m->id, f->position) > 0 && topic_matches(slice_str(f->filter), m->topic))
 			part_add(&b->parts[i], m->id);
 	}
 	ctl_progress("messages read", b->total.messages);
@@ -152,6 +152,7 @@ static bool backlog_text(const struct backlog *b)
 
 	session_text(&b->session);
 	for (size_t i = 0; t && i < b->session.filter_count; i++) {
+		if (b->session.filters[i].had) continue;
 		ctl_table_text(t, filter_text(b, i, shown, sizeof(shown)));
 		ctl_table_text(t, b->session.presence == CTL_LIVE ? "now" : ctl_time_format(b->session.filters[i].position.ms, text));
 		ctl_table_number(t, b->parts[i].messages);
@@ -187,8 +188,9 @@ static bool backlog_json(struct backlog *b)
 	json_id(out, "oldest", b->total.messages > 0, b->total.oldest);
 	ctl_json_name(out, "filters");
 	buf_append_str(out, "[");
-	for (size_t i = 0; i < b->session.filter_count; i++) {
-		buf_append_str(out, i > 0 ? ",{" : "{");
+	for (size_t i = 0, n = 0; i < b->session.filter_count; i++) {
+		if (b->session.filters[i].had) continue;
+		buf_append_str(out, n++ > 0 ? ",{" : "{");
 		ctl_json_text(out, "filter", slice_str(b->session.filters[i].filter));
 		ctl_json_text(out, "node", slice_str(ctl_reader_node(b->reader, b->session.filters[i].node)));
 		json_id(out, "cursor", true, b->session.filters[i].position);

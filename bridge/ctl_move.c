@@ -47,9 +47,12 @@ static const char script[] =
 	"for i = 1, #all, 2 do\n"
 	" local field, head = all[i], string.sub(all[i], 1, 2)\n"
 	" if head == 'f:' or head == 'f@' then redis.call('HSET', KEYS[1], field, ARGV[1])\n"
-	" elseif head == 'g@' or string.match(field .. '@', '^" SESSION_LIVE "@') or string.match(field .. '@', '^" SESSION_LIVE_AT
-	"@')\n"
-	"  or string.match(field .. '@', '^" SESSION_HERE "@') then redis.call('HDEL', KEYS[1], field) end\n"
+	" elseif head == 'b@' or head == 'g@' or head == 'u@' or string.match(field .. '@', '^" SESSION_LIVE "@')\n"
+	"  or string.match(field .. '@', '^" SESSION_LIVE_AT "@') or string.match(field .. '@', '^" SESSION_LIVE_OF "@')\n"
+	"  or string.match(field .. '@', '^" SESSION_HERE "@') or string.match(field, '^" SESSION_KEPT "@')\n"
+	"  or string.match(field, '^" SESSION_LEFT_IN "@') then\n"
+	"  redis.call('HDEL', KEYS[1], field)\n"
+	" end\n"
 	"end\n"
 	"return moved";
 

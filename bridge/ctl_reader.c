@@ -150,10 +150,15 @@ enum status ctl_reader_cursor(struct ctl_reader *r, struct slice client, const c
 
 	r->answered = false;
 	r->cursor = cursor;
-	st = device_read_cursor(&r->env, client, &f, on_answer, r, &read);
+	st = device_read_cursor(&r->env, client, &f, 1, 0, READ_ONLY, on_answer, r, &read);
 	if (st == ST_OK) st = wait_answer(r);
 	r->cursor = NULL;
 	return st;
+}
+
+enum status ctl_reader_had(struct ctl_reader *r, const redisReply *hash, struct had_list **out)
+{
+	return had_of_fields(r->env.nodes, hash, false, out);
 }
 
 const char *ctl_reader_node(const struct ctl_reader *r, uint16_t node)

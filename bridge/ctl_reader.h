@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "bridge/catch_up.h"
+#include "bridge/had.h"
 #include "config/settings.h"
 
 struct ctl_reader;
@@ -24,6 +25,8 @@ struct ctl_cursor {
 	size_t debt_count;
 };
 enum status ctl_reader_cursor(struct ctl_reader *r, struct slice client, const char *filter, struct ctl_cursor *cursor) MUST_CHECK;
+/* What the device has had by all its subscriptions, from its hash (HGETALL); *out is freed and replaced. */
+enum status ctl_reader_had(struct ctl_reader *r, const redisReply *hash, struct had_list **out) MUST_CHECK;
 /* The name of a node by its number; borrowed. */
 const char *ctl_reader_node(const struct ctl_reader *r, uint16_t node);
 /* Gives every message in (positions of the filters, upto] that one of them wants, in order, until `each` says false.

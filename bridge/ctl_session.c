@@ -20,6 +20,7 @@ struct crash {
 	bool happened;
 	struct entry_id end; /* less the overlap */
 	bool cursors_stay;   /* it had been live for less than that */
+	bool session_lost;   /* the one that the broker kept for it */
 };
 
 const char *ctl_presence_text(enum ctl_presence presence)
@@ -116,8 +117,32 @@ static int add_filters(struct ctl_session *s, struct slice filter, const struct 
 	return CTL_OK;
 }
 
-static int take_filter(struct ctl_session *s, struct ctl_reader *reader, struct slice filter, struct slice value,
-	const struct crash *crash)
+/* Had it been subscribed to when the device was live? */
+static bool was_live(const struct settings *settings, const redisReply *hash, struct slice filter)
+{
+	struct slice of = node_field(hash, settings, SESSION_LIVE_OF), generation = {0};
+	struct buf made = {0};
+	struct entry_id since;
+
+	(void)!session_since_parse(field(hash, session_filter_field(&made, SESSION_SINCE, slice_str(settings->node), filter)), &since,
+		&generation);
+	buf_free(&made);
+	return !of.data || slice_equal(of, generation);
+}
+
+/* Where it stands without the session that the broker kept. */
+static void step_back(const struct settings *settings, const redisReply *hash, struct slice filter, struct entry_id *cursor)
+{
+	struct buf made = {0};
+	struct slice value = field(hash, session_filter_field(&made, SESSION_BEHIND, slice_str(settings->node), filter));
+	struct entry_id behind;
+
+	if (value.data && entry_id_parse(value, &behind) == ST_OK && entry_id_compare(behind, *cursor) < 0) *cursor = behind;
+	buf_free(&made);
+}
+
+static int take_filter(struct ctl_session *s, struct ctl_reader *reader, const redisReply *hash, struct slice filter,
+	struct slice value, const struct crash *crash)
 {
 	struct ctl_cursor cursor = {.own = ENTRY_ID_MAX};
 	struct entry_id id;
@@ -130,17 +155,41 @@ static int take_filter(struct ctl_session *s, struct ctl_reader *reader, struct 
 		fprintf(stderr, CTL_PROGRAM_NAME ": Redis: %s\n", status_text(st));
 		return CTL_UNREACHABLE;
 	}
+	if (crash->session_lost) step_back(s->settings, hash, filter, &cursor.own);
 	return add_filters(s, filter, &cursor, crash->happened && !crash->cursors_stay && !last_parse(value, &count, &id),
 		crash->end);
+}
+
+/* What has come already through subscriptions whose cursors stand higher. */
+static int take_had(struct ctl_reader *reader, const redisReply *hash, struct ctl_session *s)
+{
+	struct had_list *list = NULL;
+	enum status st = ctl_reader_had(reader, hash, &list);
+	size_t count;
+	const struct catch_up_had *had = had_list_items(list, &count);
+	struct catch_up_filter *filters = st == ST_OK ? realloc(s->filters, (s->filter_count + count + 1) * sizeof(*filters)) : NULL;
+
+	if (filters) s->filters = filters;
+	for (size_t i = 0; filters && i < count; i++) {
+		struct catch_up_filter f = {.node = had[i].node, .had = true, .known = true, .start = had[i].since,
+			.position = had[i].upto, .end = had[i].upto, .filter = strndup(had[i].filter.data, had[i].filter.len)};
+
+		if (f.filter) s->filters[s->filter_count++] = f;
+		else filters = NULL;
+	}
+	had_list_free(list);
+	return filters ? CTL_OK : no_memory();
 }
 
 static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const redisReply *hash, struct ctl_session *s)
 {
 	struct slice live = node_field(hash, s->settings, SESSION_LIVE), here = node_field(hash, s->settings, SESSION_HERE);
 	struct slice user = field(hash, slice_str(SESSION_USER));
+	struct slice kept = node_field(hash, s->settings, SESSION_KEPT);
 	struct crash crash = crash_of(redis, s->settings, hash);
 	int code = CTL_OK;
 
+	crash.session_lost = kept.data && ctl_boot_over(redis, s->settings, kept);
 	if (live.data && !ctl_boot_over(redis, s->settings, live)) s->presence = CTL_LIVE;
 	else if (here.data && !ctl_boot_over(redis, s->settings, here)) s->presence = CTL_CATCHING_UP;
 	if (user.data && !(s->user = strndup(user.data, user.len))) return no_memory();
@@ -149,9 +198,13 @@ static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const r
 		struct slice node, filter;
 
 		if (!session_filter_field_parse(reply_slice(hash->element[i]), &kind, &node, &filter)) continue;
-		if (kind == SESSION_BEGAN) code = take_filter(s, reader, filter, reply_slice(hash->element[i + 1]), &crash);
+		if (kind != SESSION_BEGAN) continue;
+		struct crash its = crash;
+
+		its.happened = crash.happened && was_live(s->settings, hash, filter);
+		code = take_filter(s, reader, hash, filter, reply_slice(hash->element[i + 1]), &its);
 	}
-	return code;
+	return code == CTL_OK ? take_had(reader, hash, s) : code;
 }
 
 static uint64_t seen(struct ctl_redis *redis, const struct settings *settings, const char *client)

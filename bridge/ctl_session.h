@@ -24,7 +24,7 @@ struct ctl_session {
 	char *user;            /* NULL: anonymous */
 	enum ctl_presence presence;
 	uint64_t seen_ms;      /* 0: not known */
-	struct catch_up_filter *filters; /* start and position: the cursor a catch-up would begin with now */
+	struct catch_up_filter *filters; /* start and position: the cursor a catch-up would begin with now; then what it `had` */
 	size_t filter_count;
 	/* what it may have besides subscribing to it */
 	const struct settings *settings;

@@ -34,7 +34,7 @@ struct ctl_table *ctl_table_new(const char *const heads[])
 
 	if (!t) return NULL;
 	while (heads[t->columns] && t->columns < CTL_TABLE_COLUMNS_MAX) t->columns++;
-	for (size_t i = 0; i < t->columns; i++) {
+	for (size_t i = 0; i < t->columns && heads[i]; i++) {
 		t->right[i] = heads[i][0] == '>';
 		ctl_table_text(t, heads[i] + t->right[i]);
 	}

@@ -4,8 +4,12 @@
  */
 #include "bridge/cursors.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "bridge/counted_script.h"
 #include "bridge/fetch_source.h"
 #include "config/keys.h"
 #include "config/resp.h"
@@ -15,17 +19,19 @@ struct place {
 	uint16_t node;
 	bool has_cursor;
 	struct entry_id cursor;
+	char generation[ENTRY_ID_TEXT_MAX]; /* that subscribed to the filter last; empty: none known */
 	bool has_given;
 	struct given given;      /* by: not used, see given_by */
 	uint16_t given_by;
 	char live[ENTRY_ID_TEXT_MAX]; /* boot id; empty: not live there */
+	char live_of[ENTRY_ID_TEXT_MAX]; /* the generation that is; empty: not known */
 	struct entry_id since;   /* live since */
 	bool ended;
 	struct entry_id last;    /* of that run, when ended */
 	struct entry_id mark;    /* zero: none */
 };
 
-enum round { ROUND_OWN, ROUND_OTHERS, ROUND_BOOTS, ROUND_OVER };
+enum round { ROUND_OWN, ROUND_COUNTED, ROUND_OTHERS, ROUND_BOOTS, ROUND_OVER };
 
 struct cursors {
 	const struct settings *settings;
@@ -35,7 +41,7 @@ struct cursors {
 	enum round round;        /* the next one to be asked for */
 	struct place places[NODES_MAX]; /* [0]: our own */
 	size_t count;
-	bool has_began, counts;
+	bool has_began, counts, write;
 	struct entry_id began;   /* where the filter began */
 	struct entry_id last_id; /* counts: to be counted back from here */
 	uint64_t last_count, overlap_ms;
@@ -134,14 +140,37 @@ static size_t ask_own(struct cursors *c, struct buf *commands)
 	return 2;
 }
 
+static size_t write_counted(struct cursors *c, struct buf *commands)
+{
+	char text[ENTRY_ID_TEXT_MAX + 32], id[ENTRY_ID_TEXT_MAX];
+
+	if (!c->write) return 0;
+	(void)entry_id_format(c->last_id, id);
+	(void)snprintf(text, sizeof(text), "last=%" PRIu64 "@%s", c->last_count, id);
+	resp_begin(commands, 10);
+	resp_arg_str(commands, "EVAL");
+	resp_arg_str(commands, COUNTED_SCRIPT);
+	resp_arg_str(commands, "1");
+	arg(c, commands, key_make(&c->scratch, settings_keys(c->settings), KEY_SESSION, whole(&c->client)));
+	arg_filter_field(c, commands, SESSION_BEGAN, 0);
+	arg_filter_field(c, commands, SESSION_CURSOR, 0);
+	arg_filter_field(c, commands, SESSION_SINCE, 0);
+	resp_arg_str(commands, text);
+	resp_arg_str(commands, id);
+	resp_arg_id(commands, c->began);
+	return 1;
+}
+
 static size_t ask_others(struct cursors *c, struct buf *commands)
 {
 	for (size_t i = 1; i < c->count; i++) {
-		begin_hmget(c, commands, 4);
+		begin_hmget(c, commands, 6);
 		arg_filter_field(c, commands, SESSION_CURSOR, i);
 		arg_filter_field(c, commands, SESSION_GIVEN, i);
 		arg(c, commands, session_node_field(&c->scratch, SESSION_LIVE, name_of(c, i)));
 		arg(c, commands, session_node_field(&c->scratch, SESSION_LIVE_AT, name_of(c, i)));
+		arg(c, commands, session_node_field(&c->scratch, SESSION_LIVE_OF, name_of(c, i)));
+		arg_filter_field(c, commands, SESSION_SINCE, i);
 		resp_begin(commands, 2);
 		resp_arg_str(commands, "GET");
 		arg(c, commands, key_make(&c->scratch, settings_keys(c->settings), KEY_MARK, name_of(c, i)));
@@ -180,13 +209,16 @@ size_t cursors_ask(struct cursors *c, struct buf *commands)
 		case ROUND_OWN:
 			replies = ask_own(c, commands);
 			break;
+		case ROUND_COUNTED:
+			replies = write_counted(c, commands);
+			break;
 		case ROUND_OTHERS:
 			replies = ask_others(c, commands);
 			break;
 		case ROUND_BOOTS:
 			replies = ask_boots(c, commands);
 			break;
-		case ROUND_OVER:
+		case ROUND_OVER: /* unreached: the loop ends before */
 			break;
 		}
 	}
@@ -226,6 +258,17 @@ static void take_own(struct cursors *c, const redisReply *reply)
 	c->overlap_ms = overlap.data ? strtoull(overlap.data, NULL, 10) : 0; /* hiredis ends texts with a NUL */
 }
 
+/* It cannot be written (no memory, or a user of Redis made for an older bridge), or the filter is subscribed to no more:
+ * then as it was counted. */
+static void take_counted(struct cursors *c, const redisReply *reply)
+{
+	struct slice began = element(reply, 0), cursor = element(reply, 1);
+	struct entry_id id;
+
+	if (began.data && entry_id_parse(began, &id) == ST_OK) c->began = id;
+	if (cursor.data && entry_id_parse(cursor, &id) == ST_OK) c->places[0].cursor = id;
+}
+
 static void take_nodes(struct cursors *c, const redisReply *reply)
 {
 	for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
@@ -236,10 +279,19 @@ static void take_nodes(struct cursors *c, const redisReply *reply)
 	}
 }
 
+static void copy_text(char out[ENTRY_ID_TEXT_MAX], struct slice text)
+{
+	size_t len = text.data && text.len < ENTRY_ID_TEXT_MAX ? text.len : 0;
+
+	if (len > 0) memcpy(out, text.data, len);
+	out[len] = '\0';
+}
+
 static void take_other(struct cursors *c, const redisReply *reply, size_t index)
 {
 	struct place *p = &c->places[1 + index / 2];
-	struct slice live;
+	struct slice generation;
+	struct entry_id ignored;
 
 	if (index % 2) {
 		if (entry_id_parse(reply_slice(reply), &p->mark) != ST_OK) p->mark = ENTRY_ID_ZERO;
@@ -247,27 +299,26 @@ static void take_other(struct cursors *c, const redisReply *reply, size_t index)
 	}
 	take_cursor(p, element(reply, 0));
 	take_given(c, p, element(reply, 1));
-	live = element(reply, 2);
-	if (!live.data || live.len >= sizeof(p->live)) return;
-	memcpy(p->live, live.data, live.len);
-	p->live[live.len] = '\0';
+	copy_text(p->live, element(reply, 2));
 	if (entry_id_parse(element(reply, 3), &p->since) != ST_OK) p->since = ENTRY_ID_ZERO;
+	copy_text(p->live_of, element(reply, 4));
+	if (session_since_parse(element(reply, 5), &ignored, &generation)) copy_text(p->generation, generation);
 }
 
 static void take_boot(struct cursors *c, const redisReply *reply, size_t index)
 {
-	for (size_t i = 1; i < c->count; i++) {
-		if (!asks_boot(c, i) || index-- > 0) continue;
-		c->places[i].ended = entry_id_parse(reply_slice(reply), &c->places[i].last) == ST_OK;
-		return;
-	}
+	size_t i = 1;
+
+	while (!asks_boot(c, i) || index-- > 0) i++; /* ends: so many were asked for */
+	c->places[i].ended = entry_id_parse(reply_slice(reply), &c->places[i].last) == ST_OK;
 }
 
 enum status cursors_take(struct cursors *c, const redisReply *reply, size_t index)
 {
-	if (reply_error_passes(reply)) return ST_AGAIN;
+	if (c->round != ROUND_COUNTED + 1 && reply_error_passes(reply)) return ST_AGAIN;
 	if (c->round == ROUND_OWN + 1 && index == 0) take_own(c, reply);
 	else if (c->round == ROUND_OWN + 1) take_nodes(c, reply);
+	else if (c->round == ROUND_COUNTED + 1) take_counted(c, reply);
 	else if (c->round == ROUND_OTHERS + 1) take_other(c, reply, index);
 	else take_boot(c, reply, index);
 	return ST_OK;
@@ -280,8 +331,9 @@ bool cursors_last(const struct cursors *c, uint64_t *count, struct entry_id *id)
 	return c->counts;
 }
 
-void cursors_counted(struct cursors *c, struct entry_id id)
+void cursors_counted(struct cursors *c, struct entry_id id, bool write)
 {
+	c->write = write;
 	c->counts = false;
 	c->began = c->places[0].cursor = id;
 	c->has_began = c->places[0].has_cursor = true;
@@ -297,6 +349,7 @@ static struct entry_id stands(const struct cursors *c, size_t i)
 	struct entry_id end = entry_id_back(p->ended ? p->last : p->mark, c->overlap_ms);
 
 	if (!asks_boot(c, i) || (c->overlap_ms > 0 && end.ms < p->since.ms)) return cursor;
+	if (p->live_of[0] && strcmp(p->live_of, p->generation) != 0) return cursor; /* it was not subscribed to then */
 	return entry_id_compare(end, cursor) > 0 ? end : cursor;
 }
 

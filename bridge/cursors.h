@@ -29,9 +29,9 @@ size_t cursors_ask(struct cursors *c, struct buf *commands);
 enum status cursors_take(struct cursors *c, const redisReply *reply, size_t index) MUST_CHECK;
 
 /* Behind the first round: is our cursor to be counted back ("last=N@id")? Then cursors_counted tells what came of it before
- * the next round. */
+ * the next round. `write`: Redis is to know it, for good, before anything is given by it; if it knows already, that counts. */
 bool cursors_last(const struct cursors *c, uint64_t *count, struct entry_id *id);
-void cursors_counted(struct cursors *c, struct entry_id id);
+void cursors_counted(struct cursors *c, struct entry_id id, bool write);
 
 /* When everything is known: our cursor (ENTRY_ID_MAX: none), what other nodes owe (borrowed until freed), the overlap. */
 struct entry_id cursors_own(const struct cursors *c);

@@ -21,14 +21,14 @@ static void on_reply(void *ctx, const redisReply *reply, size_t index)
 
 static bool is_companion(const struct catch_up_filter *f)
 {
-	return f->node != NODE_OWN && !f->replay;
+	return f->node != NODE_OWN && !f->replay && !f->had;
 }
 
 /* The subscription that a companion belongs to. */
 static const struct catch_up_filter *own_of(const struct catch_up_filter *filters, size_t count, const struct catch_up_filter *f)
 {
 	for (size_t i = 0; i < count; i++) {
-		if (filters[i].node == NODE_OWN && strcmp(filters[i].filter, f->filter) == 0) return &filters[i];
+		if (filters[i].node == NODE_OWN && !filters[i].had && strcmp(filters[i].filter, f->filter) == 0) return &filters[i];
 	}
 	return NULL;
 }

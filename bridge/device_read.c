@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "bridge/fetch_source.h"
+#include "bridge/had_read.h"
 #include "config/keys.h"
 #include "config/resp.h"
 
@@ -18,17 +19,22 @@ struct device_read {
 	/* cursor */
 	struct cursors *cursors;
 	size_t replies;    /* of the round under way */
+	size_t had_index;  /* that of them which tells what it has had */
+	struct had_read *had; /* NULL: not asked for */
 	enum status failed;
 	/* last=N */
 	struct fetch *fetch;
 	char *filter;
 	uint8_t qos;
 	uint64_t left;
+	struct entry_id from; /* the device was given messages up to here already, by another count */
+	bool write;
 };
 
 static void destroy(struct device_read *r)
 {
 	cursors_free(r->cursors);
+	had_read_free(r->had);
 	fetch_free(r->fetch);
 	free(r->filter);
 	free(r);
@@ -81,14 +87,29 @@ static void walk_back(struct device_read *r)
 
 static void ask_round(struct device_read *r);
 
+/* Where it was given up to `from` by another count, that Redis does not know of: what lies before both that and the end of
+ * the count it need not have had; it may come again through another filter. */
+static void count_again(struct device_read *r)
+{
+	struct entry_id end = ENTRY_ID_ZERO;
+	uint64_t ignored;
+
+	(void)cursors_last(r->cursors, &ignored, &end);
+	if (entry_id_compare(r->from, end) < 0) end = r->from;
+	if (entry_id_compare(r->answer.id, end) < 0) r->answer.id = end;
+}
+
 /* What "last=N" comes to is known. */
 static void counted(struct device_read *r)
 {
+	bool first = entry_id_is_zero(r->from);
+
 	if (!r->cursors) {
 		answer(r, ST_OK);
 		return;
 	}
-	cursors_counted(r->cursors, r->answer.id);
+	if (!first) count_again(r);
+	cursors_counted(r->cursors, r->answer.id, r->write && first);
 	ask_round(r);
 }
 
@@ -150,7 +171,8 @@ static void on_round(void *ctx, const redisReply *reply, size_t index)
 	struct device_read *r = ctx;
 
 	if (!reply) r->failed = ST_LOST;
-	else if (r->failed == ST_OK && !r->doomed) r->failed = cursors_take(r->cursors, reply, index);
+	else if (r->failed == ST_OK && !r->doomed)
+		r->failed = index == r->had_index ? had_read_take(r->had, reply) : cursors_take(r->cursors, reply, index);
 	if (reply && index + 1 < r->replies) return;
 	r->sending = false;
 	if (r->doomed) destroy(r);
@@ -161,8 +183,18 @@ static void everything_known(struct device_read *r)
 {
 	r->answer.id = cursors_own(r->cursors);
 	r->answer.debts = cursors_debts(r->cursors, &r->answer.debt_count);
+	r->answer.had = had_read_items(r->had, &r->answer.had_count, &r->answer.had_whole);
 	r->answer.overlap_ms = cursors_overlap_ms(r->cursors);
 	answer(r, ST_OK);
+}
+
+static size_t ask(struct device_read *r, struct buf *commands)
+{
+	size_t replies = cursors_ask(r->cursors, commands);
+
+	r->had_index = SIZE_MAX;
+	if (r->had && had_read_ask(r->had, commands)) r->had_index = replies++;
+	return replies;
 }
 
 /* Asks for what is not known yet, or answers. */
@@ -171,7 +203,7 @@ static void ask_round(struct device_read *r)
 	struct buf commands = {0};
 	enum status st;
 
-	r->replies = cursors_ask(r->cursors, &commands);
+	r->replies = ask(r, &commands);
 	if (r->replies == 0) {
 		everything_known(r);
 		return;
@@ -201,22 +233,26 @@ enum status device_read_replay(struct fetch_env *env, const struct catch_up_filt
 	return ST_OK;
 }
 
-enum status device_read_cursor(struct fetch_env *env, struct slice client, const struct catch_up_filter *filter,
-	device_read_fn *done, void *ctx, struct device_read **out)
+enum status device_read_cursor(struct fetch_env *env, struct slice client, const struct catch_up_filter *filters, size_t count,
+	size_t which, enum device_read_for purpose, device_read_fn *done, void *ctx, struct device_read **out)
 {
+	const struct catch_up_filter *filter = &filters[which];
 	struct device_read *r = read_new(env, done, ctx);
 	struct buf commands = {0};
 	enum status st;
 
 	if (!r) return ST_NOMEM;
 	r->qos = filter->qos;
+	r->from = filter->from;
+	r->write = purpose != READ_ONLY;
 	r->filter = strdup(filter->filter);
 	st = r->filter ? cursors_new(env->settings, env->nodes, client, filter->filter, filter->subscribed, &r->cursors) : ST_NOMEM;
+	if (st == ST_OK && purpose == READ_FIRST) st = had_read_new(env->settings, env->nodes, client, filters, count, &r->had);
 	if (st != ST_OK) {
 		destroy(r);
 		return st;
 	}
-	r->replies = cursors_ask(r->cursors, &commands);
+	r->replies = ask(r, &commands);
 	*out = r;
 	return send_read(r, &commands, r->replies, on_round);
 }

@@ -25,6 +25,7 @@ struct events {
 	struct buf key, requests_key, commands;
 	struct entry_id position;
 	bool positioned;
+	bool check_first; /* since a reconnect: may something have been trimmed meanwhile? */
 	bool read_requests;
 	struct entry_id requests_at;
 	bool errored; /* the last reply was an error; logged once an episode */
@@ -163,7 +164,16 @@ static void on_first(void *ctx, const redisReply *reply, size_t index)
 			"events: some may have been trimmed while Redis was away; asking for all again");
 		ev->calls.gap(ev->calls.ctx);
 	}
+	ev->check_first = false;
 	read_on(ev);
+}
+
+static void ask(struct events *ev, unsigned deadline_ms, redis_reply_fn *fn)
+{
+	enum status st = redis_link_send(ev->link, &ev->commands, 1, deadline_ms, fn, ev);
+
+	/* Lost just now: ready comes again. But without memory the link stays. */
+	if (st != ST_OK && st != ST_LOST) (void)uv_timer_start(&ev->retry, later, RETRY_MS, 0);
 }
 
 static void ask_first_or_last(struct events *ev, bool last)
@@ -171,16 +181,14 @@ static void ask_first_or_last(struct events *ev, bool last)
 	resp_command(&ev->commands, last ? "XREVRANGE" : "XRANGE", ev->key.data, last ? "+" : "-", last ? "-" : "+",
 		"COUNT",
 		"1", NULL);
-	if (redis_link_send(ev->link, &ev->commands, 1, 0, last ? on_last : on_first, ev) != ST_OK) {
-		/* Lost just now: ready comes again. */
-	}
+	ask(ev, 0, last ? on_last : on_first);
 }
 
 static void read_on(struct events *ev)
 {
 	buf_clear(&ev->commands);
-	if (!ev->positioned) {
-		ask_first_or_last(ev, true);
+	if (!ev->positioned || ev->check_first) {
+		ask_first_or_last(ev, !ev->positioned);
 		return;
 	}
 	resp_begin(&ev->commands, ev->read_requests ? 10 : 8);
@@ -194,9 +202,7 @@ static void read_on(struct events *ev)
 	if (ev->read_requests) resp_arg(&ev->commands, slice_of(ev->requests_key.data, ev->requests_key.len));
 	resp_arg_id(&ev->commands, ev->position);
 	if (ev->read_requests) resp_arg_id(&ev->commands, ev->requests_at);
-	if (redis_link_send(ev->link, &ev->commands, 1, BLOCK_MS + REDIS_LINK_TIMEOUT_MS, on_read, ev) != ST_OK) {
-		/* Lost just now: ready comes again. */
-	}
+	ask(ev, BLOCK_MS + REDIS_LINK_TIMEOUT_MS, on_read);
 }
 
 static void on_ready(void *ctx, struct redis_link *link)
@@ -205,8 +211,8 @@ static void on_ready(void *ctx, struct redis_link *link)
 
 	(void)link;
 	(void)uv_timer_stop(&ev->retry);
-	buf_clear(&ev->commands);
-	ask_first_or_last(ev, !ev->positioned);
+	ev->check_first = ev->positioned;
+	read_on(ev);
 }
 
 static void on_lost(void *ctx, struct redis_link *link, enum status st, const char *text)

@@ -12,6 +12,7 @@
 #define COMMANDS_MAX 512   /* keys asked in one send */
 #define ROUNDS_MAX 8       /* round trips of a step that has messages to give */
 #define ENTRY_BYTES_GUESS 300
+#define FIRST_ENTRIES 128  /* of all keys together: the device need not wait for more */
 #define TELL_GAP_MS 10000
 
 struct fetch {
@@ -36,18 +37,20 @@ struct fetch {
 	struct gap_probe *probes; /* not asked yet, the first `probing` of them under way */
 	size_t probe_count, probing;
 	struct gap gap;
-	bool sending;
+	bool sending;         /* for the step, or ahead of the next one */
 	bool doomed;
 	enum status failed;
+	bool broken;          /* an entry was lost for want of memory */
 	struct buf commands, scratch;
 
 	/* the step */
-	fetch_done_fn *done;
+	fetch_done_fn *done;  /* NULL: none is under way */
 	void *done_ctx;
 	size_t count_max, bytes_max;
 	struct merge_entry *first, **next;
 	size_t count, bytes, scanned;
 	unsigned rounds;
+	bool given;           /* a step has given messages */
 };
 
 static void destroy(struct fetch *f)
@@ -121,6 +124,7 @@ static void finish_step(struct fetch *f, enum status st, bool finished)
 	struct merge_entry *first = f->first;
 	fetch_done_fn *done = f->done;
 
+	if (f->count > 0) f->given = true;
 	chunk.messages = first;
 	chunk.count = f->count;
 	chunk.bytes = f->bytes;
@@ -170,7 +174,7 @@ static bool wanted(struct fetch *f, const struct merge_entry *e)
 {
 	struct message m;
 
-	if (message_unpack(slice_of(e->packed, e->len), &m) != ST_OK) return false;
+	if (message_unpack(slice_of(e->packed, e->len), &m) != ST_OK) return false; /* unreached: it was packed by fetch_source */
 	m.id = e->id;
 	m.node = e->node;
 	if (!catch_up_wants(f->filters, f->filter_count, &m)) return false;
@@ -208,13 +212,13 @@ static enum status gather(struct fetch *f)
 	struct merge_entry *e = f->held;
 
 	f->held = NULL;
-	if (e && take(f, e)) return ST_OK;
+	if (e) (void)take(f, e); /* the first always fits */
 	while (f->scanned < FETCH_STEP_ENTRIES_MAX) {
 		switch (merge_pop(f->merge, &e)) {
 		case MERGE_END:
 			return ST_END;
 		case MERGE_STARVED:
-			return f->count > 0 && f->rounds >= ROUNDS_MAX ? ST_OK : ST_AGAIN;
+			return f->count > 0 && (!f->given || f->rounds >= ROUNDS_MAX) ? ST_OK : ST_AGAIN;
 		case MERGE_ENTRY:
 			if (take(f, e)) return ST_OK;
 			break;
@@ -228,10 +232,11 @@ static size_t share(const struct fetch *f)
 {
 	size_t active = 0,
 		average = f->entries ? f->entry_bytes / f->entries + sizeof(struct merge_entry) : ENTRY_BYTES_GUESS;
-	size_t n;
+	size_t n, bytes = f->env->ahead_bytes ? f->env->ahead_bytes : FETCH_BYTES;
 
 	for (size_t i = 0; i < f->source_count; i++) active += !merge_finished(f->merge, f->sources[i].source);
-	n = FETCH_BYTES / (average * (active ? active : 1));
+	if (active == 0) active = 1;
+	n = f->entries ? bytes / (average * active) : FIRST_ENTRIES / active;
 	if (n < 2) n = 2;
 	return n < FETCH_COUNT_MAX ? n : FETCH_COUNT_MAX;
 }
@@ -244,7 +249,7 @@ static void ask(struct fetch *f, bool starved, size_t n)
 
 		if (s->asked || merge_finished(f->merge, s->source)) continue;
 		if (starved ? waiting > 0 : waiting * 2 > n) continue;
-		fetch_source_ask(s, n, &f->commands);
+		fetch_source_ask(s, n - waiting, &f->commands);
 		f->asked[f->asked_count++] = i;
 	}
 }
@@ -265,11 +270,17 @@ static void tell_malformed(struct fetch *f, struct slice key, const struct fetch
 	if (tally->malformed == 0 || now - f->env->told_ms < TELL_GAP_MS) return;
 	f->env->told_ms = now;
 	log_to(f->env->log, LOG_LEVEL_WARNING, "redelivery: key %s: %zu entries skipped: %s; %llu skipped since start",
-		log_printable(key.data, key.len, name, sizeof(name)), tally->malformed, tally->why ? tally->why : "unreadable",
+		log_printable(key.data, key.len, name, sizeof(name)), tally->malformed, tally->why,
 		(unsigned long long)f->env->malformed);
 }
 
 static void advance(struct fetch *f);
+
+/* What was gathered is good; the next step meets the trouble again. */
+static void step_failed(struct fetch *f, enum status st)
+{
+	finish_step(f, f->count > 0 ? ST_OK : st, false);
+}
 
 static void replies_over(struct fetch *f)
 {
@@ -279,14 +290,12 @@ static void replies_over(struct fetch *f)
 		destroy(f);
 		return;
 	}
-	if (f->failed == ST_OK) {
-		advance(f);
-		return;
+	if (f->failed != ST_OK) {
+		for (size_t i = 0; i < f->source_count; i++) f->sources[i].asked = false;
 	}
-	for (size_t i = 0; i < f->source_count; i++) f->sources[i].asked = false;
-	/* What was gathered is good; the next step meets the trouble again. */
-	if (f->count > 0) finish_step(f, ST_OK, false);
-	else finish_step(f, f->failed, false);
+	if (!f->done) return; /* read ahead */
+	if (f->failed == ST_OK) advance(f);
+	else step_failed(f, f->failed);
 }
 
 static void entries_reply(void *ctx, const redisReply *reply, size_t index)
@@ -310,6 +319,7 @@ static void entries_reply(void *ctx, const redisReply *reply, size_t index)
 		s = &f->sources[f->asked[index]];
 		st = fetch_source_take(s, reply, f->merge, &f->scratch, &tally);
 		if (st != ST_OK) f->failed = st;
+		if (st == ST_NOMEM) f->broken = true;
 		f->entries += tally.entries;
 		f->entry_bytes += tally.bytes;
 		tell_malformed(f, s->key, &tally);
@@ -328,53 +338,71 @@ static void keys_reply(void *ctx, const redisReply *reply, size_t index)
 	if (!reply || index + 1 == f->asked_count) replies_over(f);
 }
 
-static void send_asked(struct fetch *f, size_t replies, redis_reply_fn *fn)
+static enum status send_asked(struct fetch *f, size_t replies, redis_reply_fn *fn)
 {
-	enum status st = f->commands.failed ? ST_NOMEM : ST_OK;
+	enum status st = f->commands.failed ? ST_NOMEM : redis_link_send(f->env->link, &f->commands, replies, 0, fn, f);
 
-	f->failed = ST_OK;
-	f->rounds++;
-	if (st == ST_OK) {
-		f->sending = true;
-		st = redis_link_send(f->env->link, &f->commands, replies, 0, fn, f);
-	}
 	buf_clear(&f->commands);
-	if (st == ST_OK) return;
-	f->failed = st;
-	replies_over(f);
+	f->failed = ST_OK;
+	f->sending = st == ST_OK;
+	f->rounds++;
+	if (st == ST_OK) return ST_OK;
+	for (size_t i = 0; i < f->asked_count && fn == entries_reply; i++) f->sources[f->asked[i]].asked = false;
+	f->asked_count = f->probing = 0;
+	return st;
+}
+
+/* Asks the keys that have nothing left, or half of their share; unless it waits for what it has asked already. */
+static enum status read_on(struct fetch *f)
+{
+	size_t n;
+
+	if (f->sending) return ST_OK;
+	n = share(f);
+	ask(f, true, n);
+	ask(f, false, n);
+	ask_probes(f);
+	return f->asked_count + f->probing == 0 ? ST_OK : send_asked(f, f->asked_count + f->probing, entries_reply);
+}
+
+/* False: it waits for Redis, or the step is over. */
+static bool open_keys(struct fetch *f)
+{
+	enum status st;
+
+	f->asked_count = fetch_keys_ask(f->keys, &f->commands);
+	if (f->asked_count == 0) {
+		if (open_sources(f)) return true;
+		finish_step(f, ST_NOMEM, false);
+		return false;
+	}
+	st = send_asked(f, f->asked_count, keys_reply);
+	if (st != ST_OK) step_failed(f, st);
+	return false;
 }
 
 /* Goes on until it waits for Redis or the step is over. */
 static void advance(struct fetch *f)
 {
-	size_t n;
+	enum status st;
 
-	if (!f->opened) {
-		f->asked_count = fetch_keys_ask(f->keys, &f->commands);
-		if (f->asked_count > 0) {
-			send_asked(f, f->asked_count, keys_reply);
-			return;
-		}
-		if (!open_sources(f)) {
-			finish_step(f, ST_NOMEM, false);
-			return;
-		}
+	if (f->broken) {
+		finish_step(f, ST_NOMEM, false);
+		return;
 	}
+	if (!f->opened && !open_keys(f)) return;
 	switch (gather(f)) {
 	case ST_END:
 		finish_step(f, ST_OK, true);
 		return;
 	case ST_AGAIN:
-		break;
-	default:
-		finish_step(f, ST_OK, false);
+		st = read_on(f);
+		if (st != ST_OK) step_failed(f, st);
 		return;
+	default:
+		(void)read_on(f); /* ahead: the step that needs it meets what goes wrong */
+		finish_step(f, ST_OK, false);
 	}
-	n = share(f);
-	ask(f, true, n);
-	ask(f, false, n);
-	ask_probes(f);
-	send_asked(f, f->asked_count + f->probing, entries_reply);
 }
 
 void fetch_step(struct fetch *f, size_t count, size_t bytes, fetch_done_fn *done, void *ctx)

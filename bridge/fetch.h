@@ -1,7 +1,8 @@
 /*
  * Reads what one device missed, once through: finds the keys, reads each in pieces, merges them by id, leaves out what
- * the device does not want (catch_up_wants), what has expired and what is no record. At most one step is under way;
- * what is read ahead is bounded by FETCH_BYTES and two entries a key. Loop thread.
+ * the device does not want (catch_up_wants), what has expired and what is no record. At most one step is under way. When it
+ * has given its messages, those of the next ones are read already; what is read ahead is bounded by FETCH_BYTES and two
+ * entries a key. The first messages are given when a few of each key are there. Loop thread.
  */
 #ifndef MQR_BRIDGE_FETCH_H
 #define MQR_BRIDGE_FETCH_H
@@ -13,7 +14,7 @@
 #include "config/redis_link.h"
 #include "config/settings.h"
 
-#define FETCH_BYTES (256 * 1024)
+#define FETCH_BYTES (512 * 1024)
 #define FETCH_COUNT_MAX 512
 #define FETCH_STEP_ENTRIES_MAX 8192 /* a step ends after so many entries although none is wanted */
 
@@ -24,6 +25,7 @@ struct fetch_env {
 	struct node_names *nodes;
 	const struct log_sink *log;
 	uint64_t (*wall_ms)(void);
+	size_t ahead_bytes;          /* instead of FETCH_BYTES from now on; 0: these */
 	uint64_t malformed, expired; /* entries left out */
 	uint64_t told_ms;            /* when malformed entries were last logged */
 };

@@ -101,6 +101,7 @@ static void keep(struct fetch_source *s, const struct message *m, struct merge *
 
 static void skip(struct fetch_source_tally *tally, const char *why)
 {
+	if (tally->nomem) return; /* then nobody knows */
 	tally->malformed++;
 	tally->why = why;
 }
@@ -129,10 +130,16 @@ static void take_entry(struct fetch_source *s, const redisReply *entry, struct m
 		values[i] = reply_slice(fields->element[2 * i + 1]);
 	}
 	buf_clear(scratch);
-	if (message_from_fields(id, names, values, count, &m, scratch, &why) != ST_OK) {
-		return skip(tally, why ? why : "not a record");
+	switch (message_from_fields(id, names, values, count, &m, scratch, &why)) {
+	case ST_OK:
+		keep(s, &m, merge, tally);
+		break;
+	case ST_NOMEM:
+		tally->nomem = true;
+		break;
+	default:
+		skip(tally, why);
 	}
-	keep(s, &m, merge, tally);
 }
 
 static void take_stream(struct fetch_source *s, const redisReply *reply, struct merge *merge, struct buf *scratch,
@@ -147,10 +154,14 @@ static void take_stream(struct fetch_source *s, const redisReply *reply, struct 
 
 /* --- lists ----------------------------------------------------------------------------------------------------- */
 
-static bool element_parse(const redisReply *element, struct message *m, struct buf *scratch, const char **why)
+/* False for what is no record of ours (*why), and without memory. */
+static bool element_parse(const redisReply *element, struct message *m, struct buf *scratch,
+	struct fetch_source_tally *tally, const char **why)
 {
 	*why = "not a record";
-	if (message_from_json(reply_slice(element), m, scratch, why) != ST_OK) return false;
+	enum status st = message_from_json(reply_slice(element), m, scratch, why);
+	if (st == ST_NOMEM) tally->nomem = true;
+	if (st != ST_OK) return false;
 	*why = "no id";
 	return !entry_id_is_zero(m->id);
 }
@@ -164,7 +175,7 @@ static void take_list_backwards(struct fetch_source *s, const redisReply *reply,
 	const char *why;
 
 	for (size_t i = 0; i < reply->elements && !tally->nomem; i++) {
-		if (!element_parse(reply->element[i], &m, scratch, &why)) skip(tally, why);
+		if (!element_parse(reply->element[i], &m, scratch, tally, &why)) skip(tally, why);
 		else if (fresh(s, m.id)) keep(s, &m, merge, tally);
 	}
 	s->index += reply->elements;
@@ -172,13 +183,14 @@ static void take_list_backwards(struct fetch_source *s, const redisReply *reply,
 }
 
 /* Looks for the first element that was had already; from there it goes back to the left. */
-static void take_list_find(struct fetch_source *s, const redisReply *reply, struct buf *scratch)
+static void take_list_find(struct fetch_source *s, const redisReply *reply, struct buf *scratch,
+	struct fetch_source_tally *tally)
 {
 	struct message m;
 	const char *why;
 
 	for (size_t i = 0; i < reply->elements; i++) {
-		if (!element_parse(reply->element[i], &m, scratch, &why) || fresh(s, m.id)) continue;
+		if (!element_parse(reply->element[i], &m, scratch, tally, &why) || fresh(s, m.id)) continue;
 		s->index = s->page_from + i;
 		s->phase = LIST_READ;
 		return;
@@ -188,14 +200,15 @@ static void take_list_find(struct fetch_source *s, const redisReply *reply, stru
 }
 
 /* Is the page's oldest element of ours one that was had already, or the list's last? */
-static bool page_anchored(const struct fetch_source *s, const redisReply *reply, struct buf *scratch)
+static bool page_anchored(const struct fetch_source *s, const redisReply *reply, struct buf *scratch,
+	struct fetch_source_tally *tally)
 {
 	struct message m;
 	const char *why;
 
 	if (s->unanchored || reply->elements < s->page_count) return true;
 	for (size_t i = reply->elements; i > 0; i--) {
-		if (element_parse(reply->element[i - 1], &m, scratch, &why)) return !fresh(s, m.id);
+		if (element_parse(reply->element[i - 1], &m, scratch, tally, &why)) return !fresh(s, m.id);
 	}
 	return false;
 }
@@ -207,12 +220,12 @@ static void take_list_read(struct fetch_source *s, const redisReply *reply, stru
 	struct message m;
 	const char *why;
 
-	if (!page_anchored(s, reply, scratch)) {
+	if (!page_anchored(s, reply, scratch, tally)) {
 		s->index += s->page_count;
 		return;
 	}
 	for (size_t i = reply->elements; i > 0 && !tally->nomem; i--) {
-		if (!element_parse(reply->element[i - 1], &m, scratch, &why)) {
+		if (!element_parse(reply->element[i - 1], &m, scratch, tally, &why)) {
 			skip(tally, why);
 			continue;
 		}
@@ -254,7 +267,7 @@ enum status fetch_source_take(struct fetch_source *s, const redisReply *reply, s
 	} else {
 		tally->entries += reply->elements;
 		if (s->backwards) take_list_backwards(s, reply, merge, scratch, tally);
-		else if (s->phase == LIST_FIND) take_list_find(s, reply, scratch);
+		else if (s->phase == LIST_FIND) take_list_find(s, reply, scratch, tally);
 		else take_list_read(s, reply, merge, scratch, tally);
 	}
 	return tally->nomem ? ST_NOMEM : ST_OK;

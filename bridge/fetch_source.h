@@ -39,7 +39,7 @@ struct fetch_source_tally {
 	size_t entries;   /* read */
 	size_t malformed; /* skipped: not ours */
 	size_t bytes;     /* of the entries kept */
-	bool nomem;
+	bool nomem;       /* one was left out that is wanted: the source is of no use any more */
 	const char *why;  /* the last malformed one */
 };
 

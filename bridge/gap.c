@@ -4,6 +4,7 @@
 #include "bridge/gap.h"
 
 #include "bridge/fetch_source.h"
+#include "config/keys.h"
 #include "config/resp.h"
 #include "config/topic.h"
 
@@ -83,7 +84,7 @@ void gap_take(const struct gap_probe *p, const redisReply *reply, struct gap *to
 	bool single;
 
 	if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "ERR no such key", 15) == 0) {
-		if (p->newest_ms <= p->cursor.ms) return;
+		if (p->newest_ms <= p->cursor.ms + INDEX_AHEAD_MS) return;
 		total->keys++; /* the index knows of an entry that is newer than the cursor, and the whole key is gone */
 		total->unknown = true;
 		return;

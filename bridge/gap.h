@@ -22,7 +22,7 @@ struct gap {
 struct gap_probe {
 	struct slice key;        /* borrowed */
 	struct entry_id cursor;  /* the device has had everything up to here */
-	uint64_t newest_ms;      /* the index says that something was added then; 0: it says nothing */
+	uint64_t newest_ms;      /* by the index, so perhaps INDEX_AHEAD_MS late; 0: it says nothing */
 	uint64_t untouched_ms;   /* nothing from this time on can have been removed by retention; UINT64_MAX: anything can */
 };
 

@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "config/loop_needs.h"
+
 #define BACKLOG 64
 #define SWEEP_MS 500
 #define POLICY_NOTHING "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -32,9 +34,10 @@ struct http {
 	struct MHD_Daemon *daemon;
 	uv_poll_t poll;
 	uv_timer_t timer;
-	bool loopback;
+	bool polled, loopback;
 	struct visit visits[HTTP_CONNECTIONS_MAX];
 	unsigned open;
+	bool ended; /* a connection has, in this turn */
 	uint64_t requests;
 	struct buf body;
 	unsigned closing;
@@ -145,6 +148,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **c
 		if (!v) return;
 		v->open = false;
 		h->open--;
+		h->ended = true;
 		*context = NULL;
 		return;
 	}
@@ -171,14 +175,19 @@ static void cut_late(struct http *h)
 }
 
 static void on_timer(uv_timer_t *timer);
+static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void turn(struct http *h)
 {
 	MHD_UNSIGNED_LONG_LONG wait = SWEEP_MS;
 
+	h->ended = false;
 	if (MHD_run(h->daemon) != MHD_YES) log_to(h->log, LOG_LEVEL_ERROR, "http: a turn of the server failed");
 	if (MHD_get_timeout(h->daemon, &wait) != MHD_YES || wait > SWEEP_MS) wait = SWEEP_MS;
-	if (h->open > 0 || wait < SWEEP_MS) (void)uv_timer_start(&h->timer, on_timer, wait, 0);
+	/* Without descriptors the library stops listening until one of its connections has ended, and begins again a turn later. */
+	if (h->ended) wait = 0;
+	if (!h->polled) h->polled = loop_poll(&h->poll, UV_READABLE, on_poll) == ST_OK; /* until then it looks by itself */
+	if (h->open > 0 || wait < SWEEP_MS || !h->polled) (void)uv_timer_start(&h->timer, on_timer, wait, 0);
 	else (void)uv_timer_stop(&h->timer);
 }
 
@@ -293,8 +302,6 @@ enum status http_new(uv_loop_t *loop, const struct listen_address *at, const str
 
 void http_start(struct http *h)
 {
-	/* It fails for closed descriptors only. */
-	(void)uv_poll_start(&h->poll, UV_READABLE, on_poll);
 	(void)uv_timer_start(&h->timer, on_timer, 0, 0);
 }
 

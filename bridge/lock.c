@@ -289,11 +289,6 @@ void lock_yield(struct lock *l)
 	(void)uv_timer_start(&l->timer, on_timer, 0, TICK_MS);
 }
 
-const char *lock_holder(const struct lock *l)
-{
-	return l->state == LOCK_HELD ? l->value : l->holder;
-}
-
 static void timer_closed(uv_handle_t *handle)
 {
 	struct lock *l = handle->data;

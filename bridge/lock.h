@@ -44,8 +44,6 @@ void lock_ready(struct lock *l);
 bool lock_is_held(const struct lock *l);
 /* The plugin has seen a larger number: gives the lock up, and tries again after LOCK_YIELD_MS. */
 void lock_yield(struct lock *l);
-/* Who holds it, for people; "" when that is not known. */
-const char *lock_holder(const struct lock *l);
 /* Gives the lock back, if Redis is there; `closed` on a later turn of the loop, after which it is gone. */
 void lock_close(struct lock *l, void (*closed)(void *ctx), void *ctx);
 

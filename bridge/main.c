@@ -1,6 +1,7 @@
 /*
  * The bridge process: options, signals, the loop. Everything runs on this one thread. It must never print a password.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "bridge/log_stderr.h"
 #include "bridge/std_files.h"
 #include "bridge/notify.h"
+#include "config/loop_needs.h"
 #include "config/settings_reload.h"
 #include "config/settings_text.h"
 
@@ -132,7 +134,8 @@ static int serve(const char *path)
 		return 1;
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
-	if (uv_loop_init(&p.loop) != 0) {
+	if (files_left(FILES_FOR_LOOP) != ST_OK || loop_memory(0) != ST_OK || uv_loop_init(&p.loop) != 0) {
+		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM " cannot start: no loop: %s", strerror(errno));
 		settings_free(settings);
 		return 1;
 	}

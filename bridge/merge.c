@@ -88,11 +88,6 @@ enum status merge_add(struct merge *m, uint16_t node, size_t *source)
 	return ST_OK;
 }
 
-size_t merge_sources(const struct merge *m)
-{
-	return m->source_count;
-}
-
 bool merge_finished(const struct merge *m, size_t source)
 {
 	return m->sources[source].finished;
@@ -202,11 +197,11 @@ static struct merge_entry *take_top(struct merge *m)
 	struct merge_entry *e = s->head;
 
 	s->head = e->next;
-	if (!s->head) s->tail = NULL;
 	s->count--;
 	m->bytes -= e->len;
 	m->entries--;
-	if (s->count == 0) {
+	if (!s->head) {
+		s->tail = NULL;
 		if (!s->finished) m->starved++;
 		m->heap[0] = m->heap[--m->heap_count];
 	}

@@ -38,7 +38,6 @@ enum merge_result {
 enum status merge_new(bool backwards, struct merge **out) MUST_CHECK;
 void merge_free(struct merge *m); /* bears NULL; frees the entries it holds */
 enum status merge_add(struct merge *m, uint16_t node, size_t *source) MUST_CHECK;
-size_t merge_sources(const struct merge *m);
 /* Takes `entry`. Entries of one source come in order; one that does not is dropped (and freed). */
 void merge_push(struct merge *m, size_t source, struct merge_entry *entry);
 /* No more entries will come for this source. */

@@ -7,14 +7,16 @@
 
 #include <errno.h>
 #include <limits.h>
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "config/buf.h"
 #include "config/control.h"
+#include "config/loop_needs.h"
 #include "config/message.h"
 #include "config/resolve.h"
 #include "config/tls.h"
@@ -44,12 +46,12 @@ struct mqtt {
 	SSL_CTX *tls; /* NULL: plain */
 	struct tls_peer peer;
 	struct watch *watch;
-	uv_timer_t misc, retry;
+	uv_timer_t misc, retry, late;
 	unsigned backoff_ms;
 	const char *role; /* NULL: the one for control */
 	unsigned receive_maximum;
 	struct buf texts;  /* of the message being sent */
-	int early;         /* number that was acknowledged while it was being sent */
+	struct buf early;  /* numbers (int) whose publish was acknowledged or written while mqtt_send was under way */
 	bool sending;
 	unsigned random;
 	uint64_t connecting_since;
@@ -107,7 +109,7 @@ static bool watch_make(struct mqtt *m)
 
 	if (!w) return false;
 	w->fd = dup(mosquitto_socket(m->client));
-	if (w->fd < 0 || uv_poll_init(m->loop, &w->poll, w->fd) != 0) {
+	if (w->fd < 0 || loop_memory(w->fd) != ST_OK || uv_poll_init(m->loop, &w->poll, w->fd) != 0) {
 		if (w->fd >= 0) (void)close(w->fd);
 		free(w);
 		return false;
@@ -132,7 +134,7 @@ static void turn(struct mqtt *m)
 	if (mosquitto_want_write(m->client)) events |= UV_WRITABLE;
 	if (events == m->watch->events) return;
 	m->watch->events = events;
-	if (uv_poll_start(&m->watch->poll, events, on_poll) != 0) down(m, "cannot poll its socket");
+	if (loop_poll(&m->watch->poll, events, on_poll) != ST_OK) down(m, "cannot poll its socket");
 }
 
 /* --- connecting ------------------------------------------------------------------------------------------------ */
@@ -156,6 +158,7 @@ static void down(struct mqtt *m, const char *why)
 	unsigned wait;
 
 	watch_drop(m);
+	buf_clear(&m->early);
 	m->connected = false;
 	m->connecting_since = 0;
 	if (m->closing) return;
@@ -234,12 +237,12 @@ static void on_retry(uv_timer_t *timer)
 	char why[256];
 
 	if (!may_go_on(m)) return;
-	/* libmosquitto would send what was not acknowledged again by itself, and a half finished QoS 2 publish not at all. */
-	if (m->events.published) {
-		mosquitto_destroy(m->client);
-		m->client = NULL;
-	}
-	if (!m->client && client_make(m) != ST_OK) {
+	/* libmosquitto would send what was not acknowledged again by itself, and a half finished QoS 2 publish not at all. And 2.1
+	 * keeps what it had read ahead when the connection ended in the middle of that (for want of memory, say), takes it for the begin
+	 * of the next one, and so refuses every CONNACK. */
+	mosquitto_destroy(m->client);
+	m->client = NULL;
+	if (client_make(m) != ST_OK) {
 		down(m, "out of memory");
 		return;
 	}
@@ -314,8 +317,25 @@ static void on_publish(struct mosquitto *client, void *ctx, int mid, int reason,
 	(void)client;
 	(void)properties;
 	if (m->closing) return;
-	if (m->sending) m->early = mid;
+	if (m->sending) buf_append(&m->early, &mid, sizeof(mid));
 	else m->events.published(m->events.ctx, mid, reason);
+}
+
+/* Of QoS 0 only: acknowledgements are read from the loop. The end of one that was partly written goes out with the next. */
+static void on_late(uv_timer_t *timer)
+{
+	struct mqtt *m = timer->data;
+	struct buf mids = m->early;
+
+	m->early = (struct buf){0};
+	if (mids.failed) down(m, "out of memory"); /* what is not known to be written counts as lost with the connection */
+	for (size_t at = 0; at < mids.len && m->connected; at += sizeof(int)) {
+		int mid;
+
+		memcpy(&mid, mids.data + at, sizeof(mid));
+		m->events.published(m->events.ctx, mid, 0);
+	}
+	buf_free(&mids);
 }
 
 /* --- outside --------------------------------------------------------------------------------------------------- */
@@ -381,7 +401,8 @@ enum status mqtt_new_role(uv_loop_t *loop, const struct settings *settings, cons
 	}
 	(void)uv_timer_init(loop, &m->misc);
 	(void)uv_timer_init(loop, &m->retry);
-	m->misc.data = m->retry.data = m;
+	(void)uv_timer_init(loop, &m->late);
+	m->misc.data = m->retry.data = m->late.data = m;
 	*out = m;
 	return ST_OK;
 }
@@ -402,6 +423,8 @@ void mqtt_stop(struct mqtt *m)
 	m->running = false;
 	(void)uv_timer_stop(&m->misc);
 	(void)uv_timer_stop(&m->retry);
+	(void)uv_timer_stop(&m->late);
+	buf_clear(&m->early);
 	resolver_stop(m->resolver);
 	if (m->connected) (void)mosquitto_disconnect(m->client);
 	watch_drop(m);
@@ -416,10 +439,20 @@ bool mqtt_is_connected(const struct mqtt *m)
 	return m->connected;
 }
 
+/* The library could not write, for whatever reason (ENOBUFS says nothing of the connection): what it was given may be half
+ * written, or waits in it although the caller hears that it was not taken. So the connection is to end, at the next read. */
+static enum status unwritten(struct mqtt *m)
+{
+	int fd = mosquitto_socket(m->client);
+
+	if (fd >= 0) (void)shutdown(fd, SHUT_RDWR); /* it may be down already */
+	return ST_LOST;
+}
+
 enum status mqtt_subscribe(struct mqtt *m, const char *filter)
 {
 	if (!m->connected) return ST_LOST;
-	if (mosquitto_subscribe(m->client, NULL, filter, 0) != MOSQ_ERR_SUCCESS) return ST_LOST;
+	if (mosquitto_subscribe(m->client, NULL, filter, 0) != MOSQ_ERR_SUCCESS) return unwritten(m);
 	turn(m);
 	return ST_OK;
 }
@@ -441,7 +474,7 @@ enum status mqtt_publish(struct mqtt *m, const char *topic, struct slice payload
 	case MOSQ_ERR_NOMEM:
 		return ST_NOMEM;
 	default:
-		return ST_LOST; /* the next read meets the same and ends the connection */
+		return unwritten(m);
 	}
 }
 
@@ -493,7 +526,7 @@ static int properties_make(struct mqtt *m, const struct mqtt_message *message, m
 	return rc;
 }
 
-static enum status send_status(int rc)
+static enum status send_status(struct mqtt *m, int rc)
 {
 	switch (rc) {
 	case MOSQ_ERR_SUCCESS: return ST_OK;
@@ -505,8 +538,20 @@ static enum status send_status(int rc)
 	case MOSQ_ERR_QOS_NOT_SUPPORTED:
 	case MOSQ_ERR_DUPLICATE_PROPERTY:
 	case MOSQ_ERR_PROTOCOL: return ST_INVALID;
-	default: return ST_LOST; /* the next read meets the same and ends the connection */
+	default: return unwritten(m);
 	}
+}
+
+/* Takes out `mid`, if it is the last. */
+static bool early_take(struct mqtt *m, int mid)
+{
+	int last;
+
+	if (m->early.len < sizeof(last)) return false;
+	memcpy(&last, m->early.data + m->early.len - sizeof(last), sizeof(last));
+	if (last != mid) return false;
+	m->early.len -= sizeof(last);
+	return true;
 }
 
 enum status mqtt_send(struct mqtt *m, const struct mqtt_message *message, int *mid, bool *done)
@@ -525,15 +570,15 @@ enum status mqtt_send(struct mqtt *m, const struct mqtt_message *message, int *m
 	rc = properties_make(m, message, &properties);
 	if (rc == MOSQ_ERR_SUCCESS) {
 		m->sending = true;
-		m->early = 0;
 		rc = mosquitto_publish_v5(m->client, mid, topic, (int)message->payload.len, message->payload.data, message->qos,
 			message->retain, properties);
 		m->sending = false;
 	}
 	mosquitto_property_free_all(&properties);
-	*done = rc == MOSQ_ERR_SUCCESS && m->early == *mid;
+	*done = rc == MOSQ_ERR_SUCCESS && early_take(m, *mid);
+	if (m->early.len > 0 || m->early.failed) (void)uv_timer_start(&m->late, on_late, 0, 0);
 	if (m->watch && !m->in_library && mosquitto_want_write(m->client)) turn(m);
-	return send_status(rc);
+	return send_status(m, rc);
 }
 
 unsigned mqtt_receive_maximum(const struct mqtt *m)
@@ -547,6 +592,7 @@ static void part_gone(void *ctx)
 
 	if (--m->closing > 0) return;
 	buf_free(&m->texts);
+	buf_free(&m->early);
 	SSL_CTX_free(m->tls);
 	if (m->closed) m->closed(m->closed_ctx);
 	free(m);
@@ -560,7 +606,7 @@ static void part_closed(uv_handle_t *handle)
 void mqtt_close(struct mqtt *m, void (*closed)(void *ctx), void *ctx)
 {
 	if (m->closing) return;
-	m->closing = 3;
+	m->closing = 4;
 	m->closed = closed;
 	m->closed_ctx = ctx;
 	if (m->connected) (void)mosquitto_disconnect(m->client);
@@ -571,4 +617,5 @@ void mqtt_close(struct mqtt *m, void (*closed)(void *ctx), void *ctx)
 	resolver_close(m->resolver, part_gone, m);
 	uv_close((uv_handle_t *)&m->misc, part_closed);
 	uv_close((uv_handle_t *)&m->retry, part_closed);
+	uv_close((uv_handle_t *)&m->late, part_closed);
 }

@@ -23,7 +23,7 @@ struct mqtt_events {
 	/* Borrowed. */
 	void (*message)(void *ctx, struct slice topic, struct slice payload);
 	/* What mqtt_send gave this number is acknowledged (QoS 0: written) with an MQTT 5 reason code. Called from inside the
-	 * library: send nothing from here. NULL when mqtt_send is not used. */
+	 * library: send nothing from here; never from within mqtt_send. NULL when mqtt_send is not used. */
 	void (*published)(void *ctx, int mid, int reason);
 	/* Asked before each attempt to connect; NULL: always. */
 	bool (*may_connect)(void *ctx);

@@ -199,7 +199,9 @@ static enum status properties_from_text(struct slice text, struct push *p, struc
 
 	/* The wire form of a pair is shorter than its JSON: scratch does not move again. */
 	if (!buf_reserve(scratch, text.len + 1)) return ST_NOMEM;
-	if (json_parse(text, &array, &text_why) != ST_OK) return refuse(why, fields[FIELD_USER_PROPERTIES].why);
+	st = json_parse(text, &array, &text_why);
+	if (st == ST_NOMEM) return st;
+	if (st != ST_OK) return refuse(why, fields[FIELD_USER_PROPERTIES].why);
 	st = take_user_properties(array, p, scratch, why);
 	cJSON_Delete(array);
 	return st;
@@ -337,7 +339,9 @@ enum status push_from_json(struct slice text, struct push *push, struct buf *scr
 	push_clear(push);
 	/* No value is longer than its JSON text: scratch does not move again, and slices can point into it at once. */
 	if (!buf_reserve(scratch, text.len + 1)) return ST_NOMEM;
-	if (json_parse(text, &object, &text_why) != ST_OK) return refuse(why, text_why);
+	st = json_parse(text, &object, &text_why);
+	if (st == ST_NOMEM) return st;
+	if (st != ST_OK) return refuse(why, text_why);
 	if (!cJSON_IsObject(object)) st = refuse(why, "not a JSON object");
 	if (st == ST_OK) {
 		cJSON_ArrayForEach(item, object) {

@@ -76,7 +76,10 @@ static void take_entry(struct outbox_intake *in, const redisReply *entry)
 	if (in->read.kind == READ_OWN) in->next = id;
 	if (!flow_takes(in->flow)) return;
 	if (in->read.kind == READ_CLAIM && flow_holds(in->flow, id)) return;
-	if (item_from_entry(entry, &in->scratch, &item) != ST_OK) return; /* no memory: it stays pending, and is claimed later */
+	if (item_from_entry(entry, &in->scratch, &item) != ST_OK) {
+		flow_read_failed(in->flow, true); /* no memory: it stays pending */
+		return;
+	}
 	if (in->read.kind == READ_CLAIM) in->counts->claimed++;
 	take_item(in, item, id.ms);
 }

@@ -31,7 +31,7 @@ struct outbox_intake {
 };
 
 void intake_begin(struct outbox_intake *in, const struct flow_read *read);
-/* One reply of the read, no error. What there is no memory for stays pending in Redis. */
+/* One reply of the read, no error. What there is no memory for stays pending in Redis and is read again. */
 void intake_reply(struct outbox_intake *in, const redisReply *reply);
 /* Milliseconds since 1970 now. */
 uint64_t outbox_wall_ms(void);

@@ -151,6 +151,7 @@ static void on_read(void *ctx, const redisReply *reply, size_t index)
 	}
 	retry_over(&l->read_retry);
 	flow_read_done(l->flow, l->intake.got, l->intake.next);
+	if (!flow_takes(l->flow)) l->read_retry.at_ms = uv_now(l->deps.loop) + RETRY_MS_MIN; /* out of memory, or the broker is lost */
 }
 
 static void on_group(void *ctx, const redisReply *reply, size_t index)

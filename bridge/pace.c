@@ -4,18 +4,22 @@
 #include <string.h>
 
 #define ASK_BUSY_US 10000
+#define ASK_START_US 2500 /* while it looks for the rate */
+#define REST_US 1000000   /* nobody caught up for so long: what the rate was says little */
 #define ASK_IDLE_US 5000000
 #define LOST_US 2000000       /* an answer that does not come */
 #define BURST_US 4000         /* room is saved up for so long */
 #define BATCH_US 1000         /* one batch is what the rate gives in this time */
 #define CALM_MAX_US 50000     /* a longer answer says nothing of calm */
+#define QUICK_US 1000        /* a sooner answer says that there is much room */
 #define SHARE_CALM 0.125
+#define SHARE_CALMER 0.5
 #define SHARE_FLOOR 0.015     /* at the lowest rate: it is not the backlogs that the broker is busy with */
 #define SHARE_CHUNK 0.0625
 
 void pace_init(struct pace *p, uint64_t now_us)
 {
-	*p = (struct pace){.rate = PACE_RATE_FIRST, .chunk = 8, .filled_us = now_us};
+	*p = (struct pace){.rate = PACE_RATE_FIRST, .chunk = 8, .filled_us = now_us, .starting = true};
 }
 
 static double late_us(const struct pace *p)
@@ -28,16 +32,37 @@ static void set_rate(struct pace *p, double rate)
 	p->rate = rate < PACE_RATE_MIN ? PACE_RATE_MIN : rate > PACE_RATE_MAX ? PACE_RATE_MAX : rate;
 }
 
+static uint64_t ask_after_us(const struct pace *p, bool busy)
+{
+	if (!busy) return ASK_IDLE_US;
+	return p->starting ? ASK_START_US : ASK_BUSY_US;
+}
+
+static void start_anew(struct pace *p)
+{
+	p->starting = true;
+	if (p->rate < PACE_RATE_FIRST) set_rate(p, PACE_RATE_FIRST);
+}
+
 bool pace_ask(struct pace *p, uint64_t now_us, bool busy)
 {
 	if (p->asked_us != 0) {
 		if (now_us - p->asked_us < LOST_US) return false;
 		set_rate(p, p->rate / 2);
-	} else if (now_us - p->answered_us < (busy ? ASK_BUSY_US : ASK_IDLE_US)) {
-		return false;
+	} else {
+		if (busy && now_us - p->answered_us >= REST_US) start_anew(p);
+		if (now_us - p->answered_us < ask_after_us(p, busy)) return false;
 	}
 	p->asked_us = now_us;
 	return true;
+}
+
+/* For an answer that is not late. In the beginning there are four times as many of them. */
+static double growth(const struct pace *p, double took_us)
+{
+	if (took_us >= late_us(p) / 2) return 1.05;
+	if (!p->starting) return 1.25;
+	return took_us < QUICK_US ? 2 : 1.06;
 }
 
 static void judge(struct pace *p, double took_us)
@@ -47,8 +72,9 @@ static void judge(struct pace *p, double took_us)
 	if (took_us > late) {
 		if (p->rate <= PACE_RATE_MIN) p->calm_us += SHARE_FLOOR * (took_us - p->calm_us);
 		set_rate(p, p->rate * (took_us > 3 * late ? 0.5 : 0.8));
+		p->starting = false;
 	} else if (p->wanting) {
-		set_rate(p, p->rate * (took_us < late / 2 ? 1.25 : 1.05));
+		set_rate(p, p->rate * growth(p, took_us));
 	}
 	p->wanting = false;
 }
@@ -66,7 +92,7 @@ void pace_answered(struct pace *p, uint64_t now_us, bool busy)
 		return;
 	}
 	if (took_us > CALM_MAX_US) took_us = CALM_MAX_US;
-	p->calm_us += SHARE_CALM * (took_us - p->calm_us);
+	p->calm_us += (took_us < p->calm_us ? SHARE_CALMER : SHARE_CALM) * (took_us - p->calm_us);
 }
 
 size_t pace_batch(const struct pace *p)
@@ -93,7 +119,8 @@ static bool answer_is_late(const struct pace *p, uint64_t now_us)
 size_t pace_room(struct pace *p, uint64_t now_us)
 {
 	fill(p, now_us);
-	if (p->room <= 0 || answer_is_late(p, now_us)) return 0;
+	if (answer_is_late(p, now_us) && p->room > 0) p->room = 0; /* nor is any saved up meanwhile */
+	if (p->room <= 0) return 0;
 	return 1 + (size_t)(p->room / p->chunk);
 }
 

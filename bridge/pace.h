@@ -1,7 +1,8 @@
 /*
  * How many messages of backlogs may go to the broker, over all devices, so that others notice little of it. The broker does
  * everything in one thread: how long a question to it takes tells how long a live message waits. The rate grows while
- * answers come about as fast as when nobody catches up, and shrinks when they are late; no answer, no messages.
+ * answers come about as fast as when nobody catches up, and shrinks when they are late; no answer, no messages. In the
+ * beginning it grows fast, so that a short backlog does not wait for the right rate to be found.
  * Pure: times are microseconds of any clock that does not go back. Not thread-safe.
  */
 #ifndef MQR_BRIDGE_PACE_H
@@ -26,6 +27,7 @@ struct pace {
 	uint64_t asked_us;      /* the question under way; 0: none */
 	uint64_t answered_us;
 	bool wanting;           /* room was asked for in vain since the last answer */
+	bool starting;          /* none was late yet: it is asked more often, and a quick answer doubles the rate */
 };
 
 void pace_init(struct pace *p, uint64_t now_us);

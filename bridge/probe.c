@@ -7,17 +7,19 @@
 #include <stdlib.h>
 
 #define MARK_MS 200   /* between attempts to get a message through behind the burst */
+#define LATE_MS 1000  /* a turn that comes so late: this process stood still */
 #define IDLE_MS 5000
 
 struct probe {
 	struct probe_deps deps;
 	uv_timer_t timer;
 	bool open, found;
+	bool late; /* found for the time being: the burst is still coming */
 	unsigned arrived;
 	struct entry_id boot; /* of the broker of which it is known: */
 	uint32_t limit;
 	uint32_t sequence, burst; /* of the last question, and of the burst's */
-	uint64_t moved_ms, marked_ms;
+	uint64_t began_ms, moved_ms, marked_ms, turned_ms;
 	struct buf packet;
 	void (*closed)(void *ctx);
 	void *closed_ctx;
@@ -54,11 +56,19 @@ static void end_burst(struct probe *p, uint32_t limit)
 
 static void wait_for_burst(struct probe *p, uint64_t now)
 {
+	if (now - p->turned_ms >= LATE_MS) p->moved_ms = now; /* what has come meanwhile is yet to be read */
+	p->turned_ms = now;
 	if (now - p->moved_ms >= PROBE_PATIENCE_MS) {
 		log_to(p->deps.log, LOG_LEVEL_WARNING,
 			"redelivery: the plugin does not tell how many messages the broker takes for one device; taken for no limit");
 		p->boot = ENTRY_ID_ZERO; /* asked for again at the next greeting */
 		end_burst(p, 0);
+	} else if (now - p->began_ms >= p->deps.burst_ms) {
+		log_to(p->deps.log, LOG_LEVEL_NOTICE, "redelivery: the broker is slow: %u of %u messages to find out how many it takes for "
+			"one device have come in %u s; taken for the limit until all have", p->arrived, CONTROL_PROBE_MAX,
+			p->deps.burst_ms / 1000);
+		p->late = true;
+		end_burst(p, p->arrived > 0 ? p->arrived : 1);
 	} else if (now - p->marked_ms >= MARK_MS) {
 		p->marked_ms = now;
 		ask(p, 1);
@@ -83,6 +93,7 @@ enum status probe_new(const struct probe_deps *deps, struct probe **out)
 
 	if (!p) return ST_NOMEM;
 	p->deps = *deps;
+	if (p->deps.burst_ms == 0) p->deps.burst_ms = PROBE_BURST_MS;
 	(void)uv_timer_init(deps->loop, &p->timer);
 	p->timer.data = p;
 	*out = p;
@@ -91,10 +102,10 @@ enum status probe_new(const struct probe_deps *deps, struct probe **out)
 
 static void begin(struct probe *p)
 {
-	p->found = false;
+	p->found = p->late = false;
 	p->arrived = 0;
 	p->burst = p->sequence + 1;
-	p->moved_ms = p->marked_ms = uv_now(p->deps.loop);
+	p->began_ms = p->moved_ms = p->marked_ms = p->turned_ms = uv_now(p->deps.loop);
 	ask(p, CONTROL_PROBE_MAX);
 	(void)uv_timer_start(&p->timer, on_timer, MARK_MS, MARK_MS);
 }
@@ -103,7 +114,7 @@ void probe_open(struct probe *p, struct entry_id boot)
 {
 	p->open = true;
 	pace_init(p->deps.pace, uv_hrtime() / 1000);
-	if (p->found && entry_id_compare(boot, p->boot) == 0) {
+	if (p->found && !p->late && entry_id_compare(boot, p->boot) == 0) {
 		end_burst(p, p->limit);
 		return;
 	}
@@ -120,8 +131,13 @@ void probe_stop(struct probe *p)
 static void arrived(struct probe *p, const struct control_command *probed)
 {
 	p->moved_ms = uv_now(p->deps.loop);
+	if (probed->sequence != p->burst || probed->tells_sent || p->arrived + 1 == CONTROL_PROBE_MAX) p->late = false;
 	if (probed->tells_sent) {
 		end_burst(p, 0);
+		return;
+	}
+	if (probed->sequence != p->burst && probed->probes != 1) {
+		begin(p); /* the plugin had no memory for all of it */
 		return;
 	}
 	if (probed->sequence == p->burst) {
@@ -136,7 +152,7 @@ static void arrived(struct probe *p, const struct control_command *probed)
 void probe_answer(struct probe *p, const struct control_command *probed)
 {
 	if (!p->open) return;
-	if (!p->found) {
+	if (!p->found || p->late) {
 		/* From before the burst: an answer that was on its way when it began. */
 		if (probed->sequence >= p->burst) arrived(p, probed);
 	} else if (probed->sequence == p->sequence && probed->probes == 1) {

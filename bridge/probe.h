@@ -22,13 +22,16 @@ struct probe_deps {
 	enum status (*send)(void *ctx, struct slice payload);
 	/* Does any device catch up? */
 	bool (*busy)(void *ctx);
-	/* The limit is found: 0, none that matters; or after PROBE_PATIENCE_MS in which nothing came, none known. From the loop or from
-	 * within probe_answer. */
+	/* The limit is found: 0, none that matters; or after PROBE_PATIENCE_MS in which nothing came, none known. A broker that takes
+	 * longer than `burst_ms` is not waited for: the limit is what has come by then, and is told again when all has. From the loop
+	 * or from within probe_answer. */
 	void (*found)(void *ctx, uint32_t limit);
+	unsigned burst_ms; /* 0: PROBE_BURST_MS */
 	void *ctx;
 };
 
 #define PROBE_PATIENCE_MS 5000
+#define PROBE_BURST_MS 10000
 
 enum status probe_new(const struct probe_deps *deps, struct probe **out) MUST_CHECK;
 /* Begins, or stops. What was found out of this start of the broker (`boot`) is not asked for again. */

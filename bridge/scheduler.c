@@ -33,6 +33,7 @@
 #define SHARE_COUNT_MIN 8
 #define SHARE_BYTES_MIN 4096
 #define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
+#define CROWDED_BYTES (64u * 1024) /* read ahead for one device then: it will hardly give more before it makes way */
 #define DEBT_KEEP_MS 1000
 
 enum queue {
@@ -172,6 +173,13 @@ static struct device *device_find(struct scheduler *s, struct slice client)
 	return d;
 }
 
+static void tick(struct scheduler *s)
+{
+	if (s->ticking) return;
+	s->ticking = true;
+	(void)uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+}
+
 static struct device *device_new(struct scheduler *s, const struct device_event *e)
 {
 	struct device *d = calloc(1, sizeof(*d));
@@ -192,10 +200,6 @@ static struct device *device_new(struct scheduler *s, const struct device_event 
 		catch_up_free(d->machine);
 		free(d);
 		return NULL;
-	}
-	if (!s->ticking) {
-		s->ticking = true;
-		(void)uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
 	}
 	return d;
 }
@@ -220,13 +224,7 @@ static void encode_batch(struct device *d, const struct catch_up_action *a, cons
 	for (size_t i = 0; i < count; i++) {
 		if (catch_up_advances(d->machine, i) && !filters[i].replay) control_batch_filter(&b, slice_str(filters[i].filter));
 	}
-	for (const struct merge_entry *e = messages; e; e = e->next) {
-		struct message m;
-
-		if (message_unpack(slice_of(e->packed, e->len), &m) != ST_OK) continue; /* it was packed here */
-		m.id = e->id;
-		control_batch_message(&b, &m);
-	}
+	for (const struct merge_entry *e = messages; e; e = e->next) control_batch_packed(&b, slice_of(e->packed, e->len));
 	control_batch_end(&b, a->upto);
 }
 
@@ -248,7 +246,7 @@ static enum status too_large(struct device *d, const struct catch_up_action *a, 
 		encode_batch(d, a, NULL);
 		return packet_send(s);
 	}
-	if (s->batch_bytes > BATCH_BYTES_MIN) s->batch_bytes /= 2;
+	if (s->batch_bytes > 1) s->batch_bytes /= 2; /* down to one message a batch */
 	log_to(s->deps.log, LOG_LEVEL_WARNING, "redelivery: the broker takes no batch of %zu bytes (max_packet_size); "
 		"they are at most %zu from now on", s->packet.len, s->batch_bytes);
 	return ST_TOO_LARGE;
@@ -264,8 +262,11 @@ static void sent(struct device *d, const struct catch_up_action *a, enum status 
 	d->unacked[slot] = s->packet.len;
 	d->sent_at_ms[slot] = d->sent_ms;
 	d->sent_upto[slot] = a->upto;
-	/* What the machine takes as sent was not: only the plugin knows where to go on. */
-	if (st != ST_OK && st != ST_LOST) s->again = true;
+	/* What the machine takes as sent was not: only the plugin knows where to go on. Nothing behind it may go before that. */
+	if (st != ST_OK && st != ST_LOST) {
+		s->again = true;
+		catch_up_ack(d->machine, a->sequence, CONTROL_GONE, ENTRY_ID_ZERO);
+	}
 }
 
 static void report_debts(struct device *d, struct entry_id had)
@@ -332,6 +333,7 @@ static void on_cursor(void *ctx, const struct device_read_answer *answer)
 
 	d->read = NULL;
 	if (st == ST_OK && answer->counted) catch_up_cursor_counted(d->machine);
+	if (st == ST_OK && answer->had) st = catch_up_had(d->machine, answer->had, answer->had_count, answer->had_whole);
 	if (st == ST_OK) st = catch_up_cursor(d->machine, answer->id, answer->debts, answer->debt_count);
 	if (st != ST_OK) catch_up_read_failed(d->machine, now_ms(d->scheduler) + RETRY_MS);
 	else if (answer->debt_count > 0) take_debts(d, answer->overlap_ms);
@@ -369,13 +371,18 @@ static void on_mark(void *ctx, const struct device_read_answer *answer)
 	give_mark(d);
 }
 
+static bool is_crowded(const struct scheduler *s)
+{
+	return s->queues[QUEUE_STALLED] && s->fetches >= SCHEDULER_FETCHES_MAX;
+}
+
 /* A long backlog gives its place to those who wait for one, and goes on behind them. */
 static void give_way(struct device *d)
 {
 	struct scheduler *s = d->scheduler;
 
 	if (!d->fetch || ++d->slice < SLICE_BATCHES) return;
-	if (!s->queues[QUEUE_STALLED] || s->fetches < SCHEDULER_FETCHES_MAX) return;
+	if (!is_crowded(s)) return;
 	catch_up_rewind(d->machine);
 	move(d, QUEUE_NONE);
 	fetch_drop(d);
@@ -432,7 +439,8 @@ static void start_read(struct device *d, const struct catch_up_action *a)
 	if (a->verb == CATCH_UP_READ_CURSOR && filters[a->filter].replay) {
 		st = device_read_replay(&s->env, &filters[a->filter], on_cursor, d, &d->read);
 	} else if (a->verb == CATCH_UP_READ_CURSOR) {
-		st = device_read_cursor(&s->env, catch_up_client(d->machine), &filters[a->filter], on_cursor, d, &d->read);
+		st = device_read_cursor(&s->env, catch_up_client(d->machine), filters, count, a->filter,
+			a->had ? READ_FIRST : READ_MORE, on_cursor, d, &d->read);
 	} else {
 		st = device_read_mark(&s->env, on_mark, d, &d->read);
 	}
@@ -497,6 +505,7 @@ static void start_fetch(struct device *d, const struct catch_up_action *a)
 	}
 	move(d, QUEUE_NONE);
 	d->fetching = true;
+	s->env.ahead_bytes = is_crowded(s) ? CROWDED_BYTES : FETCH_BYTES;
 	fetch_step(d->fetch, at_most(at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN), pace_batch(s->deps.pace)),
 		at_least(s->batch_bytes >> d->share, s->batch_bytes, SHARE_BYTES_MIN), on_chunk, d);
 }
@@ -527,7 +536,7 @@ static void run(struct device *d)
 		send_switch(d, &a);
 		move(d, QUEUE_NONE);
 		break;
-	case CATCH_UP_SEND_BATCH: /* only follows a chunk, see on_chunk */
+	case CATCH_UP_SEND_BATCH: /* unreached: only follows a chunk, see on_chunk */
 		break;
 	case CATCH_UP_FORGET:
 		device_free(d);
@@ -556,7 +565,7 @@ static void steal(struct scheduler *s)
 	struct device *d, *next;
 	uint64_t now = now_ms(s);
 
-	if (!s->queues[QUEUE_STALLED] || s->fetches < SCHEDULER_FETCHES_MAX) return;
+	if (!is_crowded(s)) return;
 	HASH_ITER(hh, s->devices, d, next) {
 		if (!d->fetch || d->fetching || d->queue == QUEUE_READY || now - d->idle_since_ms < STEAL_IDLE_MS) continue;
 		catch_up_rewind(d->machine);
@@ -657,6 +666,7 @@ void scheduler_ready(struct scheduler *s)
 void scheduler_event(struct scheduler *s, const struct device_event *e)
 {
 	struct device *d;
+	enum status st;
 	char name[128];
 	int order;
 
@@ -671,15 +681,18 @@ void scheduler_event(struct scheduler *s, const struct device_event *e)
 		}
 	}
 	if (!d && e->op != DEVICE_OP_SUBSCRIBED) return;
+	tick(s);
 	if (!d) d = device_new(s, e);
-	if (!d) {
+	st = d ? catch_up_event(d->machine, e) : ST_NOMEM;
+	if (st == ST_NOMEM) {
+		/* Without the filter it would go live, and what it missed would be left out. */
+		if (d) device_free(d);
 		log_to(s->deps.log, LOG_LEVEL_ERROR, "redelivery: out of memory for a device; asking for all again");
 		s->again = true;
 		return;
 	}
-	if (catch_up_event(d->machine, e) != ST_OK) {
-		log_to(s->deps.log, LOG_LEVEL_ERROR,
-			"device %s: a subscription cannot be caught up (more than %d, or out of memory)",
+	if (st != ST_OK) {
+		log_to(s->deps.log, LOG_LEVEL_ERROR, "device %s: a subscription cannot be caught up (more than %d)",
 			printable(d, name, sizeof(name)), CONTROL_FILTERS_MAX);
 	}
 	/* One whose mark is held keeps waiting for events; what changed makes the mark void when it comes. */
@@ -716,6 +729,7 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 
 	if (!d || entry_id_compare(ack->generation, catch_up_generation(d->machine)) != 0) return;
 	d->sent_ms = now_ms(s);
+	s->deps.turned(s->deps.ctx);
 	if (ack->result == CONTROL_LATER) return;
 	pace(d, now_ms(s) - d->sent_at_ms[slot]);
 	s->unacked_bytes -= d->unacked[slot];
@@ -747,7 +761,7 @@ static uint64_t behind_ms(const struct device *d, uint64_t wall)
 	uint64_t lowest = wall;
 
 	for (size_t i = 0; i < count; i++) {
-		if (filters[i].known && filters[i].position.ms > 0 && filters[i].position.ms < lowest) {
+		if (filters[i].known && !filters[i].had && filters[i].position.ms > 0 && filters[i].position.ms < lowest) {
 			lowest = filters[i].position.ms;
 		}
 	}
@@ -764,22 +778,17 @@ static void describe(const struct device *d, uint64_t wall, struct scheduler_dev
 
 size_t scheduler_slowest(const struct scheduler *s, struct scheduler_device *out, size_t max, uint64_t *lag_ms)
 {
-	const struct device *d, *next, *oldest[SCHEDULER_SLOWEST_MAX] = {NULL};
-	size_t count = 0, at;
+	const struct device *d, *next;
+	size_t count = 0;
 	uint64_t wall = wall_ms(), behind;
 
 	*lag_ms = 0;
 	if (max > SCHEDULER_SLOWEST_MAX) max = SCHEDULER_SLOWEST_MAX;
-	HASH_ITER(hh, s->devices, d, next) {
+	HASH_ITER(hh, s->devices, d, next) { /* in the order in which they came */
 		behind = behind_ms(d, wall);
 		if (behind > *lag_ms) *lag_ms = behind;
-		if (max == 0 || (count == max && d->began_ms >= oldest[count - 1]->began_ms)) continue;
-		if (count < max) count++;
-		for (at = count - 1; at > 0 && oldest[at - 1] && oldest[at - 1]->began_ms > d->began_ms; at--)
-			oldest[at] = oldest[at - 1];
-		oldest[at] = d;
+		if (count < max) describe(d, wall, &out[count++]);
 	}
-	for (at = 0; at < count; at++) describe(oldest[at], wall, &out[at]);
 	return count;
 }
 

@@ -33,7 +33,7 @@ struct scheduler_deps {
 	enum status (*send)(void *ctx, struct slice payload);
 	/* Every session event up to here was given to scheduler_event. */
 	struct entry_id (*events_position)(void *ctx);
-	/* Every few milliseconds while devices catch up. */
+	/* Every few milliseconds, or more often, while devices catch up. */
 	void (*turned)(void *ctx);
 	/* The plugin does not answer, or something was lost: begin anew. Called from the loop, not from within
 	 * scheduler_*. */

@@ -388,6 +388,7 @@ enum status service_new(uv_loop_t *loop, const struct settings *settings, const 
 	on_redis.ctx = on_events.ctx = on_mqtt.ctx = on_control.ctx = b;
 	*out = b;
 	st = redis_link_new(loop, settings, "bridge", log, &on_redis, &b->link);
+	if (st == ST_OK) redis_link_brief(b->link);
 	if (st == ST_OK) st = events_new(loop, settings, log, &on_events, &b->events);
 	if (st == ST_OK) st = mqtt_new(loop, settings, log, &on_mqtt, &b->mqtt);
 	if (st == ST_OK) st = control_client_new(loop, settings, log, b->mqtt, b->link, &on_control, &b->control);

@@ -172,12 +172,14 @@ void sweep_free(struct sweep *s)
 static void note_ages(struct sweep *s)
 {
 	const struct settings *settings = s->config.settings;
+	uint64_t quiet = s->config.key_quiet_ms, least = quiet < SWEEP_KEY_LEAST_MS ? quiet : SWEEP_KEY_LEAST_MS;
 
 	s->age_count = 0;
 	s->youngest = 0;
-	add_age(s, s->config.key_quiet_ms);
+	add_age(s, quiet);
 	for (size_t i = 0; i < settings->mirror_count && s->age_count < RULE_COUNT_MAX + 1; i++) {
-		if (settings->mirrors[i].maxage_ms > 0) add_age(s, settings->mirrors[i].maxage_ms);
+		uint64_t maxage = settings->mirrors[i].maxage_ms;
+		if (maxage > 0) add_age(s, maxage > least ? maxage : least);
 	}
 }
 

@@ -27,6 +27,8 @@
 
 #define SWEEP_PAGE 100               /* members a command */
 #define SWEEP_KEY_QUIET_MS 60000     /* a key is looked for when its last entry is as old as this */
+#define SWEEP_KEY_LEAST_MS 10000     /* or as its rule's maxage, but this: whoever writes takes a member for granted so long, and
+                                      * some more (plugin/index_lease.h) */
 
 struct sweep;
 
@@ -35,7 +37,7 @@ struct sweep_config {
 	bool (*serving)(void *ctx, struct slice client);  /* is it being given its backlog? */
 	uint64_t (*wall_ms)(void *ctx);
 	void *ctx;
-	uint64_t key_quiet_ms;
+	uint64_t key_quiet_ms;                            /* SWEEP_KEY_QUIET_MS, less in tests, and then for SWEEP_KEY_LEAST_MS, too */
 };
 
 struct sweep_totals {

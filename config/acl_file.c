@@ -5,7 +5,7 @@
  */
 #include "config/acl_file.h"
 
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +15,6 @@
 #include "config/topic.h"
 
 #define FILE_BYTES_MAX (64u << 20)
-#define FIRST_21 2001000 /* LIBMOSQUITTO_VERSION_NUMBER of 2.1.0 */
 #define SPACES " \t\n\v\f\r"
 
 struct acl_rule {
@@ -97,7 +96,7 @@ static const struct acl_user *user_find(const struct acl_file *acl, struct slice
 {
 	size_t place = user_place(acl, name);
 
-	if (place == acl->user_count || name_compare(name, acl->users[place].name) != 0) return NULL;
+	if (!acl->users || place == acl->user_count || name_compare(name, acl->users[place].name) != 0) return NULL;
 	return &acl->users[place];
 }
 
@@ -218,7 +217,7 @@ enum status acl_file_load(const char *path, struct acl_file **out, char *why, si
 	if (st != ST_OK) return explain(st, why, size, "%s: %s", path, what);
 	acl = calloc(1, sizeof(*acl));
 	if (acl) {
-		acl->whole_levels = mosquitto_lib_version(NULL, NULL, NULL) >= FIRST_21;
+		acl->whole_levels = mosquitto_acl_whole_levels();
 		st = text_parse(acl, path, &text, why, size);
 	} else {
 		st = explain(ST_NOMEM, why, size, "%s: out of memory", path);
@@ -292,7 +291,7 @@ static bool expand_levels(const char *pattern, const struct request *r, struct b
 
 		if (len == 2 && p[0] == '%' && (p[1] == 'c' || p[1] == 'u')) {
 			struct slice name = p[1] == 'c' ? r->client : r->user;
-			if (name.len == 0 || memchr(name.data, '/', name.len)) return false;
+			if (!name.data || name.len == 0 || memchr(name.data, '/', name.len)) return false;
 			buf_append_slice(out, name);
 		} else {
 			buf_append(out, p, len);
@@ -355,17 +354,13 @@ bool acl_file_allows(const struct acl_file *acl, struct slice client, struct sli
 	enum acl_access access)
 {
 	const struct request r = {client, user, topic, (int)access};
-	const struct acl_rules *own = &acl->anonymous;
-	const struct acl_user *known;
+	const struct acl_user *known = user.data ? user_find(acl, user) : NULL;
 	struct buf scratch = {0};
-	enum verdict verdict;
+	enum verdict verdict = VERDICT_NONE;
 
 	if (!client.data || !topic.data || topic.len == 0 || !dollar_allows(&r)) return false;
-	if (user.data) {
-		known = user_find(acl, user);
-		own = known ? &known->rules : NULL;
-	}
-	verdict = own ? rules_ask(acl, own, false, &r, &scratch) : VERDICT_NONE;
+	if (known) verdict = rules_ask(acl, &known->rules, false, &r, &scratch);
+	else if (!user.data) verdict = rules_ask(acl, &acl->anonymous, false, &r, &scratch);
 	/* With patterns at hand, names that hold wildcards are dangerous: the broker denies them everything else. */
 	if (verdict == VERDICT_NONE && acl->patterns.count > 0 && !has_wildcard(user) && !has_wildcard(client)) {
 		verdict = rules_ask(acl, &acl->patterns, true, &r, &scratch);

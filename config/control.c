@@ -122,6 +122,11 @@ enum status control_decode(struct slice payload, struct control_command *c)
 	return reader_done(&r) ? ST_OK : ST_CORRUPT;
 }
 
+bool control_claims(struct slice payload, enum control_type type)
+{
+	return payload.len >= 2 && (uint8_t)payload.data[0] == CONTROL_VERSION && (uint8_t)payload.data[1] == type;
+}
+
 bool control_filter_next(struct slice *rest, struct slice *filter)
 {
 	struct reader r = reader_of(*rest);
@@ -265,6 +270,16 @@ void control_batch_message(struct control_batch *b, const struct message *m)
 	if (!to) return;
 	message_pack(m, to);
 	b->out->len += size;
+	b->messages++;
+}
+
+void control_batch_packed(struct control_batch *b, struct slice packed)
+{
+	if (b->messages == CONTROL_BATCH_MESSAGES_MAX || packed.len >= UINT32_MAX) {
+		b->out->failed = true;
+		return;
+	}
+	buf_lenslice(b->out, packed);
 	b->messages++;
 }
 

@@ -16,6 +16,7 @@
 #define CONTROL_TOPIC "$CONTROL/mosquitto-redis/v1"
 #define CONTROL_TOPIC_BRIDGE "$CONTROL/mosquitto-redis/v1/bridge"
 #define CONTROL_TOPIC_REPLAY "$CONTROL/mosquitto-redis/v1/replay" /* devices ask here, in JSON: plugin/replay.h */
+#define CONTROL_TOPIC_TURN "$CONTROL/mosquitto-redis/v1/turn" /* the bridge subscribes, and gets nothing: plugin/turns.h */
 #define CONTROL_CLIENT "mosquitto-redis-%s-%s" /* client ids of the bridge: role and node */
 #define CONTROL_CLIENT_MAX 300
 #define CONTROL_ROLE_OUTBOX "outbox"
@@ -60,7 +61,8 @@ enum control_result {
  * device once more. Its ACK has generation zero.
  * PROBE: answered at once with `count` times PROBED (1 to CONTROL_PROBE_MAX), QoS 1, each addressed to the bridge as redelivery is to
  * a device, so that those which arrive tell how many the broker takes at once for one client; and the time of a single one, how long
- * the broker is busy at a stretch. Where the plugin sees what the broker sends (2.1) only one comes, and says so.
+ * the broker is busy at a stretch. Where the plugin sees what the broker sends (2.1) only one comes, and says so. A count that
+ * is not that of the question: the answers to the last larger one were cut short for want of memory, and tell nothing.
  * LIMIT: so many were found; 0: none of CONTROL_PROBE_MAX was lost.
  * SWITCH: everything up to `upto` is delivered for all filters of the device; go live.
  * OUTBOX comes from the outbox's connection, not the bridge's, and needs no token, as it concerns that connection alone:
@@ -94,6 +96,8 @@ struct control_command {
 };
 
 enum status control_decode(struct slice payload, struct control_command *c) MUST_CHECK;
+/* Does it say that it is of this version and type? The rest may be anything. */
+bool control_claims(struct slice payload, enum control_type type);
 /* *rest starts as c->filters / c->messages; false at the end. control_decode has validated them. */
 bool control_filter_next(struct slice *rest, struct slice *filter);
 bool control_message_next(struct slice *rest, struct message *m);
@@ -124,6 +128,7 @@ void control_batch_begin(struct control_batch *b, struct buf *out, struct slice 
 	uint32_t sequence);
 void control_batch_filter(struct control_batch *b, struct slice filter); /* all before the first message */
 void control_batch_message(struct control_batch *b, const struct message *m);
+void control_batch_packed(struct control_batch *b, struct slice packed); /* of message_pack, its id in it */
 void control_batch_end(struct control_batch *b, struct entry_id upto);
 
 #endif

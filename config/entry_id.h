@@ -27,6 +27,11 @@ static inline int entry_id_compare(struct entry_id a, struct entry_id b)
 	return 0;
 }
 
+static inline struct entry_id entry_id_lower(struct entry_id a, struct entry_id b)
+{
+	return entry_id_compare(a, b) < 0 ? a : b;
+}
+
 static inline bool entry_id_is_zero(struct entry_id id)
 {
 	return id.ms == 0 && id.seq == 0;

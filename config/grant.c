@@ -91,7 +91,9 @@ static enum status pattern_check(const char *pattern, char *why, size_t size)
 	bool valid = pattern_expand(slice_str(pattern), slice_str("x"), slice_str("x"), &expanded) &&
 		filter_valid(slice_of(expanded.data, expanded.len));
 
+	bool failed = expanded.failed;
 	buf_free(&expanded);
+	if (failed) return explain(ST_NOMEM, why, size, "out of memory");
 	if (!valid) {
 		return explain(ST_INVALID, why, size, "\"%s\" is not a topic filter (MQTT 5, 4.7; %%c and %%u stand for client "
 			"id and user name)", shown(pattern, text));

@@ -6,6 +6,7 @@
 #include "config/json.h"
 
 #include <openssl/evp.h>
+#include <stdlib.h>
 
 #include "config/message.h"
 #include "config/utf8.h"
@@ -110,6 +111,20 @@ static bool has_nul_escape(struct slice text)
 	return false;
 }
 
+/* cJSON does not tell want of memory from a wrong text. A text that is wrong is so twice, and then there is memory for as much
+ * as it would have needed. */
+static cJSON *parse(struct slice text, const char **end, enum status *st)
+{
+	cJSON *value = cJSON_ParseWithLengthOpts(text.data, text.len, end, 0);
+	if (!value) value = cJSON_ParseWithLengthOpts(text.data, text.len, end, 0);
+	*st = ST_OK;
+	if (value) return value;
+	void *volatile probe = malloc(text.len + sizeof(cJSON)); /* a compiler may leave out what is freed unused */
+	*st = probe ? ST_INVALID : ST_NOMEM;
+	free(probe);
+	return NULL;
+}
+
 enum status json_parse(struct slice text, cJSON **out, const char **why)
 {
 	*why = "not JSON";
@@ -123,8 +138,10 @@ enum status json_parse(struct slice text, cJSON **out, const char **why)
 		return ST_INVALID;
 	}
 	const char *end = NULL;
-	cJSON *value = cJSON_ParseWithLengthOpts(text.data, text.len, &end, 0);
-	if (!value) return ST_INVALID;
+	enum status st;
+	cJSON *value = parse(text, &end, &st);
+	if (st == ST_NOMEM) *why = status_text(st);
+	if (!value) return st;
 	while (end < text.data + text.len && strchr(" \t\r\n", *end))
 		end++;
 	if (end < text.data + text.len) {

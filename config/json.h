@@ -17,7 +17,7 @@ void json_base64(struct buf *out, struct slice bytes);
 /* Appends what a base64 string stands for; ST_INVALID for other characters, line ends or missing padding. */
 enum status json_base64_read(struct slice text, struct buf *out) MUST_CHECK;
 /* Parses one whole value, which the caller gives to cJSON_Delete. ST_INVALID with a reason in `why` (static text) when
- * it is no JSON, has anything behind it, or holds U+0000, at which cJSON would cut the string. */
+ * it is no JSON, has anything behind it, or holds U+0000, at which cJSON would cut the string. ST_NOMEM. */
 enum status json_parse(struct slice text, cJSON **out, const char **why) MUST_CHECK;
 
 /* MQTT 5 user properties: wire form (config/message.h) to an array of ["name","value"] pairs, appended, and back. */

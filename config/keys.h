@@ -5,7 +5,7 @@
  *   <prefix>:mark:<node>:dead string  id of the last message whose dead letters are written (plugin/pipeline.h)
  *   <prefix>:mark:<node>:confirm string id of what redis_confirm was asked about behind a reconnect (plugin/wait.h)
  *   <prefix>:mark:<node>:journal  string  which journal file the mark is of, in hexadecimal
- *   <prefix>:index            zset    stored keys by the milliseconds of their last id (see index_member)
+ *   <prefix>:index            zset    stored keys by the milliseconds of their last id, or up to INDEX_AHEAD_MS later (see index_member)
  *   <prefix>:session:<client> hash    what is known of a device (DEVICE FIELDS below)
  *   <prefix>:sessions         zset    client ids by the milliseconds at which they were last seen
  *   <prefix>:nodes            zset    brokers that share this Redis, by the milliseconds of their last start
@@ -42,6 +42,10 @@
 
 /* Whoever adds a dead letter trims to about so many: what nobody looks at must not fill Redis, which would stop it all. */
 #define DEAD_STREAM_MAXLEN 100000
+
+/* A key's score in the index is never below the time of its last id, so that nobody who was there before it passes the key over;
+ * and at most so much above it, so that it need not be written with every message (plugin/index_lease.h). */
+#define INDEX_AHEAD_MS 100
 
 enum key_kind {
 	KEY_MARK, KEY_INDEX, KEY_SESSION, KEY_SESSIONS, KEY_BOOTS, KEY_EVENTS, KEY_TOKEN, KEY_STATUS, KEY_DEAD,

@@ -57,7 +57,10 @@ bool redis_link_is_ready(const struct redis_link *link);
  * `deadline_ms` 0: the link's own time-out. May be called from a reply callback. */
 enum status redis_link_send(struct redis_link *link, const struct buf *commands, size_t replies, unsigned deadline_ms,
 	redis_reply_fn *fn, void *ctx) MUST_CHECK;
-/* From a reply callback: the reply is now the caller's (freeReplyObject). */
+/* Replies will never be taken, so that their memory may be used again for the next one: cheaper where they are large. Before
+ * redis_link_start. In a cluster it changes nothing. */
+void redis_link_brief(struct redis_link *link);
+/* From a reply callback: the reply is now the caller's (freeReplyObject). Not after redis_link_brief. */
 void redis_link_take_reply(struct redis_link *link);
 /* Bytes not yet written to the socket. */
 size_t redis_link_unsent(const struct redis_link *link);

@@ -10,9 +10,7 @@
 
 #include "config/redis_link.h"
 #include "config/resp.h"
-#include "config/units.h"
-
-#define HOST_TEXT_MAX 256
+#include "config/sentinel_reply.h"
 
 struct redis_sentinel {
 	const struct settings *settings;
@@ -38,31 +36,17 @@ static void lead_to(struct redis_sentinel *s, size_t at)
 
 /* --- answers -------------------------------------------------------------------------------------------------- */
 
-static bool is_text(const redisReply *reply)
-{
-	return reply->type == REDIS_REPLY_STRING && reply->len > 0 && reply->len < HOST_TEXT_MAX;
-}
-
 static void on_reply(void *ctx, const redisReply *reply, size_t index)
 {
 	struct redis_sentinel *s = ctx;
-	uint64_t port = 0;
+	struct sentinel_master master;
+	char why[256];
 	(void)index;
 	s->asked = false;
 	if (!reply || s->closing) return;
-	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && is_text(reply->element[0]) &&
-		is_text(reply->element[1]) && number_parse(reply->element[1]->str, 1, UINT16_MAX, &port) == ST_OK) {
-		s->events.master(s->events.ctx, reply->element[0]->str, (uint16_t)port);
-		return;
-	}
-	char text[160], why[256];
-	if (reply->type == REDIS_REPLY_ERROR) {
-		snprintf(why, sizeof(why), "SENTINEL: %s", log_printable(reply->str, reply->len, text, sizeof(text)));
-	} else {
-		snprintf(why, sizeof(why), "this sentinel knows no master named %.128s", s->settings->redis.master);
-	}
-	bool denied = reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0;
-	redis_link_reset(s->link, denied ? ST_DENIED : ST_NOT_FOUND, why);
+	enum status st = sentinel_reply_read(reply, s->settings->redis.master, &master, why, sizeof(why));
+	if (st == ST_OK) s->events.master(s->events.ctx, master.host, master.port);
+	else redis_link_reset(s->link, st, why);
 }
 
 static void ask(struct redis_sentinel *s)

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-static const char heads[] = {[SESSION_BEGAN] = 'f', [SESSION_CURSOR] = 'f', [SESSION_GIVEN] = 'g'};
+static const char heads[] = {[SESSION_BEGAN] = 'f', [SESSION_CURSOR] = 'f', [SESSION_GIVEN] = 'g', [SESSION_SINCE] = 's',
+	[SESSION_BEHIND] = 'b', [SESSION_LEFT] = 'u'};
 
 struct slice session_filter_field(struct buf *out, enum session_field kind, struct slice node, struct slice filter)
 {
@@ -31,7 +32,7 @@ bool session_filter_field_parse(struct slice field, enum session_field *kind, st
 {
 	const char *space;
 
-	if (field.len < 3 || (field.data[0] != 'f' && field.data[0] != 'g')) return false;
+	if (field.len < 3 || !memchr(heads, field.data[0], sizeof(heads))) return false;
 	if (field.data[0] == 'f' && field.data[1] == ':') {
 		*kind = SESSION_BEGAN;
 		*node = (struct slice){0};
@@ -40,7 +41,7 @@ bool session_filter_field_parse(struct slice field, enum session_field *kind, st
 	}
 	space = field.data[1] == '@' ? memchr(field.data, ' ', field.len) : NULL;
 	if (!space || space == field.data + 2 || space + 1 == field.data + field.len) return false;
-	*kind = field.data[0] == 'f' ? SESSION_CURSOR : SESSION_GIVEN;
+	for (*kind = SESSION_CURSOR; heads[*kind] != field.data[0]; (*kind)++) {} /* it is one of them */
 	*node = slice_of(field.data + 2, (size_t)(space - field.data) - 2);
 	*filter = slice_of(space + 1, (size_t)(field.data + field.len - space) - 1);
 	return true;
@@ -53,6 +54,35 @@ bool session_node_field_parse(struct slice field, const char *name, struct slice
 	if (field.len < len + 2 || memcmp(field.data, name, len) != 0 || field.data[len] != '@') return false;
 	*node = slice_of(field.data + len + 1, field.len - len - 1);
 	return true;
+}
+
+bool session_since_parse(struct slice text, struct entry_id *since, struct slice *generation)
+{
+	const char *space = text.data ? memchr(text.data, ' ', text.len) : NULL;
+	size_t len = space ? (size_t)(space - text.data) : text.len;
+
+	*generation = space ? slice_of(space + 1, text.len - len - 1) : slice_of("", 0);
+	return text.data && entry_id_parse(slice_of(text.data, len), since) == ST_OK;
+}
+
+/* What stands before the first `stop`; *rest goes on behind it. Without one that is all. */
+static struct slice cut(struct slice *rest, char stop)
+{
+	const char *at = rest->len > 0 ? memchr(rest->data, stop, rest->len) : NULL;
+	struct slice part = at ? slice_of(rest->data, (size_t)(at - rest->data)) : *rest;
+
+	*rest = at ? slice_of(at + 1, rest->len - part.len - 1) : slice_of("", 0);
+	return part;
+}
+
+bool session_range_next(struct slice *rest, struct session_range *r)
+{
+	struct slice since = cut(rest, ' '), more = cut(rest, ' '), upto = cut(&more, '+'), id = cut(&more, ':'), most = cut(&more, '@');
+
+	*r = (struct session_range){.by = more.len > 0 ? more : (struct slice){0}};
+	if (entry_id_parse(since, &r->since) != ST_OK || entry_id_parse(upto, &r->upto) != ST_OK) return false;
+	if (id.len == 0) return true;
+	return entry_id_parse(id, &r->id) == ST_OK && entry_id_parse(most, &r->most) == ST_OK;
 }
 
 static void id_append(struct buf *out, struct entry_id id)

@@ -28,6 +28,11 @@ enum status {
 };
 
 #define MUST_CHECK __attribute__((warn_unused_result))
+/* Of functions that the path of every message leads past, but seldom through: not to be merged into it. */
+#define SELDOM __attribute__((noinline, cold))
+/* Of what the broker calls for every message: all that it calls is merged into it, but what is SELDOM or APART. */
+#define EVERY_MESSAGE __attribute__((flatten))
+#define APART __attribute__((noinline))
 
 /* A short English text, never NULL. Any thread. */
 const char *status_text(enum status st);

@@ -4,7 +4,7 @@
  */
 #include "config/topic.h"
 
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 
 #include "config/message.h"
 
@@ -218,7 +218,7 @@ bool pattern_expand(struct slice pattern, struct slice client, struct slice user
 			i++;
 		}
 	}
-	if (!out->failed) return true;
+	return !out->failed;
 refused:
 	buf_clear(out);
 	return false;

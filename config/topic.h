@@ -24,7 +24,7 @@ bool filter_has_wildcard(struct slice filter);
 bool filter_is_shared(struct slice filter, struct slice *inner);
 /* Replaces %c and %u in a pattern as mosquitto's ACL patterns do. False when a needed name is absent, or holds '+', '#'
  * or '/', or leads with '$': such a client gets nothing by this pattern (mosquitto refuses '+' and '#'; '/' would reach
- * another's level, '$' other topics). `out` is cleared first, and empty when the result is false. */
+ * another's level, '$' other topics); then `out` is empty. Also without memory: then out->failed is set. `out` is cleared first. */
 bool pattern_expand(struct slice pattern, struct slice client, struct slice user, struct buf *out);
 
 #endif

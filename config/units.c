@@ -79,7 +79,7 @@ char *duration_format(uint64_t ms, char out[DURATION_TEXT_MAX])
 	size_t i = 0;
 
 	while (ms % duration_units[i].factor != 0) i++; /* ends at "ms", which divides everything */
-	if (ms == 0) return strcpy(out, "0");
+	if (ms == 0) return memcpy(out, "0", sizeof("0"));
 	(void)snprintf(out, DURATION_TEXT_MAX, "%" PRIu64 "%s", ms / duration_units[i].factor, duration_units[i].name);
 	return out;
 }

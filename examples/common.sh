@@ -6,6 +6,7 @@
 build=${MQR_BUILD:-$PWD/build}
 dir=""
 pids=""
+ports_lock=""
 redis_mode='--appendonly yes --appendfsync always'
 broker_lines=""
 
@@ -49,6 +50,7 @@ finish() {
 		fi
 		rm -rf "$dir"
 	fi
+	if [ -n "$ports_lock" ]; then rm -f "$ports_lock"; fi
 	exit "$status"
 }
 trap finish EXIT
@@ -92,12 +94,26 @@ listening() {
 	grep -qi ":$(printf '%04X' "$1") 00000000:0000 0A" /proc/net/tcp
 }
 
-# free_port: a port from 20000 to 29999 on which nobody listens; the first one tried is drawn, so that scripts that run side
-# by side do not meet.
+# in_use PORT: has any socket here this port, of whatever kind and state?
+in_use() {
+	cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qi "^ *[0-9]*: [0-9A-F]*:$(printf '%04X' "$1") "
+}
+
+# ports_claim: sixteen ports for this script, $next_port the first. Which, is drawn; a lock on a file in the build folder,
+# kept by the script and all that it starts, says that they are taken, so that scripts that run side by side never meet.
+ports_claim() {
+	until
+		next_port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 600 * 16))
+		ports_lock=$build/ports-$next_port
+		exec 9>"$ports_lock" && flock -n 9
+	do :; done
+}
+
+# free_port: the next of them, as $port, that no other program uses.
 free_port() {
-	port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 10000))
-	while listening "$port"; do port=$((port + 1)); done
-	echo "$port"
+	while in_use "$next_port"; do next_port=$((next_port + 1)); done
+	port=$next_port
+	next_port=$((next_port + 1))
 }
 
 # spawn NAME COMMAND...: in the background, ended with the script; output to NAME.log; its process is $spawned.
@@ -184,12 +200,13 @@ prepare() {
 		cmake -S . -B "$build" $generator >"$dir/cmake.log" 2>&1 || die "cmake failed"
 		rm "$dir/cmake.log"
 	fi
-	cmake --build "$build" -j "$(nproc)" --target mosquitto_redis mosquitto-redis-bridge mosquitto-redis-ctl \
+	flock "$build" cmake --build "$build" -j "$(nproc)" --target mosquitto_redis mosquitto-redis-bridge mosquitto-redis-ctl \
 		>"$dir/build.log" 2>&1 || die "the build failed"
 	rm "$dir/build.log"
 	mkdir "$dir/redis"
-	redis_port=$(free_port)
-	broker_port=$(free_port)
+	ports_claim
+	free_port; redis_port=$port
+	free_port; broker_port=$port
 }
 
 # settings: the lines of standard input, behind those that say where the servers are; and mosquitto.conf.
@@ -201,6 +218,7 @@ settings() {
 		echo "journal_size 4M"
 		echo "node $example"
 		echo "listen none"
+		echo "hold_timeout 60s" # a busy machine is no reason to go live ahead of what was missed
 		cat
 	} >"$dir/mosquitto-redis.conf"
 	cat >"$dir/mosquitto.conf" <<END

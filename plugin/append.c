@@ -30,6 +30,9 @@ struct append {
 	size_t waiting, waiting_bytes;
 	struct buf scratch;
 	bool drop_old;
+	bool turns;      /* append_turn was called since a wake was last put off */
+	bool owed;       /* a wake is put off */
+	unsigned behind; /* messages since */
 	uint64_t no_wait_until_ms; /* the writer did not make room in time: do not wait for it again before this */
 };
 
@@ -66,18 +69,45 @@ void append_free(struct append *a)
 	free(a);
 }
 
-static struct entry_id commit(struct append *a, size_t len)
+SELDOM static void wake_now(struct append *a)
+{
+	a->owed = false;
+	a->wake(a->ctx);
+}
+
+SELDOM static void wake_later(struct append *a)
+{
+	if (!a->turns) {
+		wake_now(a);
+		return;
+	}
+	a->turns = false;
+	a->owed = true;
+	a->behind = 0;
+}
+
+void append_turn(struct append *a)
+{
+	a->turns = true;
+	if (a->owed) wake_now(a);
+}
+
+static inline struct entry_id commit(struct append *a, size_t len)
 {
 	bool wake = false;
 	struct entry_id id = journal_commit(a->journal, len, &wake);
 
-	if (wake) a->wake(a->ctx);
+	if (a->owed) {
+		if (++a->behind == APPEND_WAKE_MAX) wake_now(a);
+	} else if (wake) {
+		wake_later(a);
+	}
 	return id;
 }
 
 static void press(struct append *a, size_t len)
 {
-	if (a->drop_old && journal_press(a->journal, len)) a->wake(a->ctx);
+	if (a->drop_old && journal_press(a->journal, len)) wake_now(a);
 }
 
 static uint64_t monotonic_ms(void)
@@ -89,7 +119,7 @@ static uint64_t monotonic_ms(void)
 }
 
 /* The newest message is what drop-old is to keep, and the writer thread, which never waits for Redis, needs a moment. */
-static char *await_room(struct append *a, size_t len)
+SELDOM static char *await_room(struct append *a, size_t len)
 {
 	const struct timespec pause = {.tv_nsec = ROOM_PAUSE_NS};
 	uint64_t now = monotonic_ms(), limit = now + ROOM_WAIT_MS;
@@ -119,10 +149,12 @@ enum status append_message(struct append *a, const struct message *m, const uint
 	if (!body) body = await_room(a, len);
 	if (!body) return ST_FULL;
 	memcpy(body, &rule_count, sizeof rule_count);
-	memcpy(body + sizeof rule_count, rules, sizeof *rules * rule_count);
+	for (uint16_t i = 0; i < rule_count; i++) {
+		memcpy(body + sizeof *rules * (1u + i), &rules[i], sizeof *rules);
+		/* Before the writer can see it: see plugin/books.h. */
+		books_add(a->report->books, rules[i], BOOKS_IN);
+	}
 	message_pack(m, body + head);
-	/* Before the writer can see it: see plugin/books.h. */
-	for (uint16_t i = 0; i < rule_count; i++) books_add(a->report->books, rules[i], BOOKS_IN);
 	*id = commit(a, len);
 	press(a, len);
 	return ST_OK;
@@ -136,7 +168,7 @@ static enum status write_body(struct append *a, enum journal_type type, const ch
 	if (!body) return ST_FULL;
 	memcpy(body, data, len);
 	*id = commit(a, len);
-	a->wake(a->ctx); /* a device waits: the writer is not to let messages gather */
+	wake_now(a); /* a device waits: the writer is not to let messages gather */
 	return ST_OK;
 }
 

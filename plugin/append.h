@@ -13,13 +13,20 @@
 
 struct append;
 
-/* Borrows journal and report. `wake` is called when the consumer sleeps, and with every event. */
+/* Borrows journal and report. `wake` is called when the consumer sleeps, and with every event; for messages in append_turn
+ * if that comes. */
 enum status append_new(struct journal *journal, struct report *report, void (*wake)(void *ctx), void *ctx,
 	struct append **out) MUST_CHECK;
 void append_free(struct append *a);
 /* journal_full=drop-old: asks the writer for room in time. A message that finds none all the same waits for the writer thread
  * (not for Redis), at most 20 ms and not again within a second after it waited in vain. */
 void append_drop_old(struct append *a);
+
+/* The broker's loop has turned, its acknowledgements are written: now the writer is woken for the messages among them. A wake
+ * takes the kernel ten microseconds and more, which no publisher is to wait for. Where the broker does not tell of its turns,
+ * and behind every APPEND_WAKE_MAX messages of a long one, it is woken at once. */
+#define APPEND_WAKE_MAX 32
+void append_turn(struct append *a);
 
 /* Journals `m` for the rules and enters it in the books; *id is its identity. ST_FULL: no room now; ST_TOO_LARGE: there never will be. */
 enum status append_message(struct append *a, const struct message *m, const uint16_t *rules, uint16_t rule_count,

@@ -20,12 +20,12 @@
 
 #include "config/control.h"
 #include "plugin/core.h"
+#include "plugin/handed.h"
 #include "plugin/neighbours.h"
 #include "plugin/properties.h"
+#include "plugin/untold.h"
 
-#define BROKER_HAS_EVENTS (LIBMOSQUITTO_VERSION_NUMBER >= 2001000) /* 2.1: CONNECT, SUBSCRIBE, MESSAGE_OUT and more */
-
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 #define PASS_ON MOSQ_ERR_PLUGIN_IGNORE
 #define WAKE_MS 50 /* as 2.0 turns its loop at least every 100 ms */
 #else
@@ -38,7 +38,13 @@ static struct {
 	struct buf topic;         /* for NUL-terminated texts */
 	bool neighbours_known, neighbours;
 	bool last_registered;
+	bool undecided_known, undecided; /* what nobody decides is allowed; asked anew after each reload */
 	bool passed_registered, passed_stale; /* the last callback of publishes; it may be the last no more */
+	struct handed handed;
+	uint64_t published;       /* messages */
+#if !MOSQUITTO_HAS_EVENTS
+	struct untold untold;     /* 2.0.11 with per_listener_settings true does not tell of its turns */
+#endif
 } attached;
 
 /* --- outlet ------------------------------------------------------------------------------------------------------ */
@@ -67,12 +73,36 @@ static enum status publish(const char *client, const char *topic, struct slice p
 	int rc = MOSQ_ERR_NOMEM;
 
 	if (copy) memcpy(copy, payload.data, payload.len);
+	attached.published++;
 	if (copy || payload.len == 0)
 		rc = mosquitto_broker_publish(client, topic, (int)payload.len, copy, qos, retain, list);
 	if (rc == MOSQ_ERR_SUCCESS) return ST_OK;
 	if (copy) mosquitto_free(copy);
 	mosquitto_property_free_all(&list);
 	return ST_NOMEM;
+}
+
+static void hand_over(void)
+{
+	if (attached.handed.items) attached.published++;
+	if (handed_publish(&attached.handed) != ST_OK)
+		log_write(NULL, LOG_LEVEL_ERROR, "out of memory: what devices are due comes later");
+	else core_given(attached.core);
+}
+
+/* Until no connection can come in between. Takes `list` in any case. */
+static enum status hand(const char *client, const char *topic, struct slice payload, int qos, mosquitto_property *list)
+{
+#if MOSQUITTO_HAS_EVENTS
+	bool first = !attached.handed.items;
+	enum status st = handed_put(&attached.handed, client, topic, payload, qos, list);
+
+	if (first) handed_call(&attached.handed);
+	return st;
+#else
+	if (!untold_defers(&attached.untold)) return publish(client, topic, payload, qos, false, list);
+	return handed_put(&attached.handed, client, topic, payload, qos, list);
+#endif
 }
 
 static enum status outlet_deliver(void *ctx, const char *client, const struct message *m, uint8_t qos,
@@ -83,13 +113,12 @@ static enum status outlet_deliver(void *ctx, const char *client, const struct me
 
 	(void)ctx; /* the broker is one */
 	if (v5 || m->has_expiry) st = properties_write(m, wall_ms(), kind == DELIVERY_BACKLOG, v5 ? v5->subscription_id : 0, &list);
-	else if (BROKER_HAS_EVENTS) st = properties_mark(m, &list); /* not sent; on_message_out sees it */
+	else if (MOSQUITTO_HAS_EVENTS) st = properties_mark(m, &list); /* not sent; on_message_out sees it */
 	if (st == ST_END) return ST_END; /* expired while it waited */
 	buf_clear(&attached.topic);
 	buf_append_slice(&attached.topic, m->topic);
 	buf_u8(&attached.topic, 0);
-	if (st == ST_OK && !attached.topic.failed)
-		return publish(client, attached.topic.data, m->payload, qos, false, list);
+	if (st == ST_OK && !attached.topic.failed) return hand(client, attached.topic.data, m->payload, qos, list);
 	mosquitto_property_free_all(&list);
 	return ST_NOMEM;
 }
@@ -111,7 +140,7 @@ static const struct outlet outlet = {
 	.tell_bridge = outlet_tell_bridge,
 	.publish_status = outlet_publish_status,
 	.log = {.write = log_write},
-	.tells_sent = BROKER_HAS_EVENTS,
+	.tells_sent = MOSQUITTO_HAS_EVENTS,
 };
 
 /* --- what the broker knows ------------------------------------------------------------------------------------------ */
@@ -130,7 +159,7 @@ static int subscription_count(const void *handle)
 	return mosquitto_client_sub_count(handle);
 }
 
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 static int session_subscriptions(const char *client)
 {
 	const struct mosquitto *session = mosquitto_client(client);
@@ -152,22 +181,35 @@ static bool others_loaded(void)
 	return attached.neighbours;
 }
 
-static struct message message_of(const struct mosquitto *client, const char *topic, const void *payload,
+static void describe(struct message *m, const struct mosquitto *client, const char *topic, const void *payload,
 	uint32_t payloadlen, uint8_t qos, bool retain)
 {
 	const char *id = mosquitto_client_id(client);
+	struct slice absent = {0}, name = slice_str(topic), publisher = slice_str(id ? id : "");
+	struct slice user = slice_str(mosquitto_client_username(client));
 
-	return (struct message){
-		.topic = slice_str(topic), .payload = slice_of(payload ? payload : "", payloadlen),
-		.client = slice_str(id ? id : ""), .user = slice_str(mosquitto_client_username(client)), .qos = qos,
-		.retain = retain, .payload_format = -1,
-	};
+	/* Field by field: of an assignment to the whole the compiler makes a loop that takes longer than all else here. */
+	m->id = ENTRY_ID_ZERO;
+	m->topic = name;
+	m->payload = slice_of(payload ? payload : "", payloadlen);
+	m->client = publisher;
+	m->user = user;
+	m->qos = qos;
+	m->retain = retain;
+	m->will = m->has_expiry = false;
+	m->expiry_ms = 0;
+	m->payload_format = -1;
+	m->content_type = absent;
+	m->response_topic = absent;
+	m->correlation = absent;
+	m->user_properties = absent;
+	m->node = 0;
 }
 
 /* --- access checks ---------------------------------------------------------------------------------------------------- */
 
-#if !BROKER_HAS_EVENTS
-static bool grants_when_undecided(void)
+#if !MOSQUITTO_HAS_EVENTS
+SELDOM static void find_undecided(void)
 {
 	static bool told;
 	enum acl_default setting = core_acl_default(attached.core);
@@ -178,7 +220,8 @@ static bool grants_when_undecided(void)
 			setting != ACL_DEFAULT_DETECT ? "setting acl_default"
 			: allow ? "as without plugins" : "another plugin is loaded and denies by not deciding");
 	told = true;
-	return allow;
+	attached.undecided_known = true;
+	attached.undecided = allow;
 }
 
 static int on_acl_last(int event, void *event_data, void *userdata)
@@ -187,16 +230,18 @@ static int on_acl_last(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)userdata;
-	if (!attached.core || !grants_when_undecided()) return MOSQ_ERR_PLUGIN_DEFER;
+	if (!attached.core) return MOSQ_ERR_PLUGIN_DEFER;
+	if (!attached.undecided_known) find_undecided();
+	if (!attached.undecided) return MOSQ_ERR_PLUGIN_DEFER;
 	if (ed->access == MOSQ_ACL_WRITE) core_write_granted(attached.core, ed->client);
 	return MOSQ_ERR_SUCCESS;
 }
 
-static void ensure_last(void)
+SELDOM static bool register_last(void)
 {
-	if (attached.last_registered) return;
 	attached.last_registered = mosquitto_callback_register(attached.id, MOSQ_EVT_ACL_CHECK, on_acl_last, NULL, NULL)
 		== MOSQ_ERR_SUCCESS;
+	return attached.last_registered;
 }
 
 static void remove_last(void)
@@ -206,7 +251,7 @@ static void remove_last(void)
 	attached.last_registered = false;
 }
 
-static void subscription_check(const struct mosquitto_evt_acl_check *ed)
+SELDOM static void subscription_check(const struct mosquitto_evt_acl_check *ed)
 {
 	struct client_info client = info_of(ed->client);
 
@@ -218,29 +263,92 @@ static void subscription_check(const struct mosquitto_evt_acl_check *ed)
 }
 #endif
 
-static int on_acl_first(int event, void *event_data, void *userdata)
+SELDOM static void will_check(const struct mosquitto_evt_acl_check *ed)
+{
+	struct client_info client = info_of(ed->client);
+	struct message will;
+
+	describe(&will, ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
+	core_will_check(attached.core, ed->client, &client, &will, ed->properties);
+}
+
+#if !MOSQUITTO_HAS_EVENTS
+SELDOM static void look_for_return(const struct mosquitto_evt_acl_check *ed)
+{
+	struct client_info client = info_of(ed->client);
+	bool certain = ed->access == MOSQ_ACL_SUBSCRIBE || ed->access == MOSQ_ACL_UNSUBSCRIBE;
+	struct read_check read = {slice_str(ed->topic), slice_of(ed->payload, ed->payloadlen), ed->qos};
+
+	core_back(attached.core, ed->client, &client, mosquitto_client_sub_count(ed->client), certain,
+		ed->access == MOSQ_ACL_READ ? &read : NULL);
+}
+#endif
+
+APART static bool hold_back(const struct mosquitto_evt_acl_check *ed)
+{
+	return core_read_check(attached.core, mosquitto_client_id(ed->client), slice_str(ed->topic),
+		slice_of(ed->payload, ed->payloadlen), ed->qos);
+}
+
+static bool named(const struct mosquitto_evt_acl_check *ed)
+{
+	return mosquitto_client_id(ed->client) != NULL;
+}
+
+#if MOSQUITTO_HAS_EVENTS
+EVERY_MESSAGE static int on_acl_first(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_acl_check *ed = event_data;
-	const char *id = ed->client ? mosquitto_client_id(ed->client) : NULL;
 
 	(void)event;
 	(void)userdata;
-	if (!attached.core || !id) return PASS_ON;
-#if !BROKER_HAS_EVENTS
-	ensure_last();
-	if (ed->access == MOSQ_ACL_SUBSCRIBE || ed->access == MOSQ_ACL_UNSUBSCRIBE) subscription_check(ed);
-#endif
-	if (ed->access == MOSQ_ACL_READ
-		&& core_read_check(attached.core, id, slice_str(ed->topic), slice_of(ed->payload, ed->payloadlen), ed->qos))
+	if (!attached.core || !ed->client) return PASS_ON;
+	if (ed->access == MOSQ_ACL_WRITE && core_write_check(attached.core, ed->client) && named(ed)) will_check(ed);
+	if (ed->access == MOSQ_ACL_READ && core_checks_reads(attached.core, ed->qos) && named(ed) && hold_back(ed))
 		return MOSQ_ERR_ACL_DENIED;
-	if (ed->access == MOSQ_ACL_WRITE && core_write_check(attached.core, ed->client)) {
-		struct client_info client = info_of(ed->client);
-		struct message m = message_of(ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
-
-		core_will_check(attached.core, ed->client, &client, &m, ed->properties);
+	return PASS_ON;
+}
+#else
+EVERY_MESSAGE static int check_first(const struct mosquitto_evt_acl_check *ed)
+{
+	/* Without it what nobody decides would be denied, and a denied publish is acknowledged to MQTT 3.1.1. */
+	if (!attached.last_registered && !register_last()) return MOSQ_ERR_NOMEM;
+	if (core_expects_return(attached.core) && named(ed) && core_expects(attached.core, mosquitto_client_id(ed->client)))
+		look_for_return(ed);
+	switch (ed->access) {
+	case MOSQ_ACL_WRITE:
+		if (core_write_check(attached.core, ed->client) && named(ed)) will_check(ed);
+		break;
+	case MOSQ_ACL_READ:
+		if (untold_called(&attached.untold, ed->topic, slice_of(ed->payload ? ed->payload : "", ed->payloadlen)))
+			return MOSQ_ERR_ACL_DENIED;
+		if (core_checks_reads(attached.core, ed->qos) && named(ed) && hold_back(ed)) return MOSQ_ERR_ACL_DENIED;
+		break;
+	case MOSQ_ACL_SUBSCRIBE:
+		if (untold_listens(&attached.untold, mosquitto_client_id(ed->client), ed->topic)) return MOSQ_ERR_SUCCESS;
+		/* fall through */
+	case MOSQ_ACL_UNSUBSCRIBE:
+		if (named(ed)) subscription_check(ed);
+		break;
+	default:
+		break;
 	}
 	return PASS_ON;
 }
+
+EVERY_MESSAGE static int on_acl_first(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_acl_check *ed = event_data;
+	int rc;
+
+	(void)event;
+	(void)userdata;
+	if (!attached.core || !ed->client) return PASS_ON;
+	rc = check_first(ed);
+	untold_end(&attached.untold);
+	return rc;
+}
+#endif
 
 /* --- other events ----------------------------------------------------------------------------------------------------- */
 
@@ -248,27 +356,32 @@ static int on_acl_first(int event, void *event_data, void *userdata)
  * since the broker would acknowledge a 3.1.1 publish all the same. */
 static int refusal(const struct mosquitto *client)
 {
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 	if (mosquitto_client_protocol_version(client) == 5) return MOSQ_ERR_QUOTA_EXCEEDED;
 #endif
 	(void)client;
 	return MOSQ_ERR_UNKNOWN;
 }
 
-static int on_message(int event, void *event_data, void *userdata)
+EVERY_MESSAGE static int on_message(int event, void *event_data, void *userdata)
 {
 	struct mosquitto_evt_message *ed = event_data;
-	struct message m = message_of(ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
+	struct message *m;
 
 	(void)event;
 	(void)userdata;
 	if (!attached.core) return MOSQ_ERR_SUCCESS;
-	if (!core_publish(attached.core, ed->client, &m, ed->properties)) return refusal(ed->client);
-	if (!attached.passed_registered && m.client.data) core_published(attached.core, m.client.data);
+#if !MOSQUITTO_HAS_EVENTS
+	untold_begin(&attached.untold);
+#endif
+	m = core_message(attached.core);
+	describe(m, ed->client, ed->topic, ed->payload, ed->payloadlen, ed->qos, ed->retain);
+	if (!core_publish(attached.core, ed->client, m, ed->properties)) return refusal(ed->client);
+	if (!attached.passed_registered) core_published(attached.core, m->client.data);
 	return MOSQ_ERR_SUCCESS;
 }
 
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 static int on_passed(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_message *ed = event_data;
@@ -301,16 +414,22 @@ static int on_control(int event, void *event_data, void *userdata)
 {
 	struct mosquitto_evt_control *ed = event_data;
 	const char *id = mosquitto_client_id(ed->client);
+	bool taken;
 
 	(void)event;
 	(void)userdata;
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 	ensure_passed();
 	if (!attached.passed_registered) return MOSQ_ERR_NOMEM; /* every publish would seem to be refused */
+#else
+	if (attached.core) untold_begin(&attached.untold);
 #endif
-	if (attached.core && id && core_control(attached.core, id, slice_of(ed->payload ? ed->payload : "", ed->payloadlen)))
-		return MOSQ_ERR_SUCCESS;
-	return MOSQ_ERR_ACL_DENIED; /* the broker closes the connection */
+	taken = attached.core && id
+		&& core_control(attached.core, id, slice_of(ed->payload ? ed->payload : "", ed->payloadlen));
+#if !MOSQUITTO_HAS_EVENTS
+	untold_end(&attached.untold);
+#endif
+	return taken ? MOSQ_ERR_SUCCESS : MOSQ_ERR_ACL_DENIED; /* denied: the broker closes the connection */
 }
 
 static int on_replay(int event, void *event_data, void *userdata)
@@ -325,6 +444,35 @@ static int on_replay(int event, void *event_data, void *userdata)
 	return MOSQ_ERR_ACL_DENIED;
 }
 
+#if MOSQUITTO_HAS_EVENTS
+/* What it was handed and the broker does not have yet. */
+static void take_back(const char *client)
+{
+	handed_drop(&attached.handed, client);
+	core_taken_back(attached.core, client);
+}
+#endif
+
+#if MOSQUITTO_HAS_EVENTS
+static void disconnected(int event, const struct mosquitto_evt_disconnect *ed, const struct client_info *client)
+{
+	if (client->id) take_back(client->id);
+	if (ed->reason == MOSQ_ERR_SUCCESS && client->id) core_goodbye(attached.core, client->id);
+	core_disconnected(attached.core, ed->client, client->id, client->v5, event == MOSQ_EVT_CLIENT_OFFLINE);
+}
+#else
+static void disconnected(int event, const struct mosquitto_evt_disconnect *ed, const struct client_info *client)
+{
+	(void)event;
+	untold_begin(&attached.untold);
+	if (client->id && !client->clean) core_ending(attached.core, client, mosquitto_client_sub_count(ed->client));
+	if (client->id && core_takes_back(attached.core, client->id)) handed_drop(&attached.handed, client->id);
+	core_disconnected(attached.core, ed->client, client->id, client->v5, !client->clean);
+	untold_disconnected(&attached.untold, client->id);
+	untold_end(&attached.untold);
+}
+#endif
+
 static int on_disconnect(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_disconnect *ed = event_data;
@@ -333,15 +481,20 @@ static int on_disconnect(int event, void *event_data, void *userdata)
 	(void)userdata;
 	if (!attached.core || !ed->client) return MOSQ_ERR_SUCCESS;
 	client = info_of(ed->client);
-#if BROKER_HAS_EVENTS
-	if (ed->reason == MOSQ_ERR_SUCCESS && client.id) core_goodbye(attached.core, client.id);
-	core_disconnected(attached.core, ed->client, client.id, client.v5, event == MOSQ_EVT_CLIENT_OFFLINE);
-#else
-	(void)event;
-	core_disconnected(attached.core, ed->client, client.id, client.v5, !client.clean);
-#endif
+	disconnected(event, ed, &client);
 	return MOSQ_ERR_SUCCESS;
 }
+
+#if MOSQUITTO_HAS_EVENTS
+/* Does the broker have all that it was handed in the turn before? If not, that turn goes on. */
+static bool is_taken_over(void)
+{
+	bool vain, all = handed_turn(&attached.handed, &vain);
+
+	if (vain) hand_over();
+	return all;
+}
+#endif
 
 /* At every turn of the loop. On 2.1 a tick that asks for no time comes with every turn, but wakes nobody: on_wake does. */
 static int on_tick(int event, void *event_data, void *userdata)
@@ -349,14 +502,19 @@ static int on_tick(int event, void *event_data, void *userdata)
 	(void)event;
 	(void)event_data;
 	(void)userdata;
-#if BROKER_HAS_EVENTS
+	if (!attached.core) return MOSQ_ERR_SUCCESS;
+#if MOSQUITTO_HAS_EVENTS
 	if (attached.passed_stale) ensure_passed();
+	core_tick(attached.core, is_taken_over());
+#else
+	core_tick(attached.core, true);
+	untold_told(&attached.untold);
+	hand_over();
 #endif
-	if (attached.core) core_tick(attached.core);
 	return MOSQ_ERR_SUCCESS;
 }
 
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 static int on_wake(int event, void *event_data, void *userdata)
 {
 	struct mosquitto_evt_tick *ed = event_data;
@@ -375,18 +533,19 @@ static int on_reload(int event, void *event_data, void *userdata)
 	(void)userdata;
 	attached.neighbours_known = false;
 	attached.passed_stale = attached.passed_registered; /* others may register anew */
-#if !BROKER_HAS_EVENTS
+#if !MOSQUITTO_HAS_EVENTS
 	remove_last();
+	attached.undecided_known = false;
 #endif
 	if (attached.core) core_reload(attached.core);
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 	return MOSQ_ERR_SUCCESS;
 #else
 	return MOSQ_ERR_PLUGIN_DEFER; /* success would keep the reload from other plugins, an error would end the broker */
 #endif
 }
 
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 static int on_connect(int event, void *event_data, void *userdata)
 {
 	const struct mosquitto_evt_connect *ed = event_data;
@@ -405,10 +564,14 @@ static int on_message_out(int event, void *event_data, void *userdata)
 	const char *client = mosquitto_client_id(ed->client);
 	struct slice payload = slice_of(ed->payload ? ed->payload : "", ed->payloadlen);
 	struct entry_id id = ENTRY_ID_ZERO;
+	enum handed_answer answer;
 
 	(void)event;
 	(void)userdata;
 	if (!attached.core || !client || !ed->topic) return MOSQ_ERR_SUCCESS;
+	answer = handed_called(&attached.handed, ed->topic, payload);
+	if (answer == HANDED_NOW) hand_over();
+	if (answer != HANDED_OTHER) return MOSQ_ERR_PLUGIN_IGNORE; /* not sent, and not logged either */
 	if (!core_awaits(attached.core, client, slice_str(ed->topic), payload)) return MOSQ_ERR_SUCCESS;
 	(void)properties_id(ed->properties, &id);
 	core_sent(attached.core, client, id, slice_str(ed->topic), payload);
@@ -455,7 +618,7 @@ static const struct {
 	{MOSQ_EVT_MESSAGE, on_message, NULL},
 	{MOSQ_EVT_TICK, on_tick, NULL},
 	{MOSQ_EVT_DISCONNECT, on_disconnect, NULL},
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 	{MOSQ_EVT_TICK, on_wake, NULL},
 	{MOSQ_EVT_CLIENT_OFFLINE, on_disconnect, NULL},
 	{MOSQ_EVT_CONNECT, on_connect, NULL},
@@ -469,7 +632,7 @@ static const struct {
 
 static void unregister_all(void)
 {
-#if BROKER_HAS_EVENTS
+#if MOSQUITTO_HAS_EVENTS
 	remove_passed();
 #else
 	remove_last();
@@ -493,21 +656,24 @@ static int start(struct mosquitto_opt *options, int count)
 {
 	static const struct core_broker broker = {
 		.outlet = &outlet, .subscription_count = subscription_count, .others_loaded = others_loaded,
-		.subscriptions_certain = BROKER_HAS_EVENTS,
-#if BROKER_HAS_EVENTS
+		.subscriptions_certain = MOSQUITTO_HAS_EVENTS,
+#if MOSQUITTO_HAS_EVENTS
 		.session_subscriptions = session_subscriptions,
 #endif
 	};
 	struct setting_override *overrides = calloc((size_t)count + 1, sizeof *overrides);
 	char why[4096] = "";
-	enum status st;
+	enum status st = overrides ? ST_OK : ST_NOMEM;
 
-	if (!overrides) return MOSQ_ERR_NOMEM;
-	for (int i = 0; i < count; i++) overrides[i] = (struct setting_override){options[i].key, options[i].value};
-	st = core_start(&broker, overrides, (size_t)count, &attached.core, why, sizeof why);
+	for (int i = 0; overrides && i < count; i++) overrides[i] = (struct setting_override){options[i].key, options[i].value};
+	if (st == ST_OK) st = core_start(&broker, overrides, (size_t)count, &attached.core, why, sizeof why);
 	free(overrides);
+#if !MOSQUITTO_HAS_EVENTS
+	attached.untold = (struct untold){.core = attached.core, .handed = &attached.handed, .hand_over = hand_over,
+		.published = &attached.published, .log = &outlet.log};
+#endif
 	if (st == ST_OK) return MOSQ_ERR_SUCCESS;
-	log_lines_to(&outlet.log, LOG_LEVEL_ERROR, why);
+	log_lines_to(&outlet.log, LOG_LEVEL_ERROR, why[0] ? why : status_text(st));
 	return MOSQ_ERR_INVAL;
 }
 
@@ -517,10 +683,10 @@ static bool loaded_in_order(void)
 	char name[256];
 
 	if (neighbours_count((const void *)(uintptr_t)broker_attach, name, sizeof name) == 0) return true;
-	log_to(&outlet.log, BROKER_HAS_EVENTS ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+	log_to(&outlet.log, MOSQUITTO_HAS_EVENTS ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
 		"access: %s is loaded before mosquitto-redis, which then does not see what it decides; put the plugin line of "
 		"mosquitto-redis first", name);
-	return !BROKER_HAS_EVENTS;
+	return !MOSQUITTO_HAS_EVENTS;
 }
 
 int broker_attach(mosquitto_plugin_id_t *id, struct mosquitto_opt *options, int count)
@@ -534,7 +700,10 @@ int broker_attach(mosquitto_plugin_id_t *id, struct mosquitto_opt *options, int 
 	if (!loaded_in_order()) return MOSQ_ERR_INVAL;
 	attached.id = id;
 	rc = start(options, count);
-	if (rc == MOSQ_ERR_SUCCESS) rc = register_all();
+	if (rc == MOSQ_ERR_SUCCESS) {
+		rc = register_all();
+		if (rc != MOSQ_ERR_SUCCESS) log_to(&outlet.log, LOG_LEVEL_ERROR, "the broker takes no callbacks (error %d)", rc);
+	}
 	if (rc != MOSQ_ERR_SUCCESS) broker_detach();
 	return rc;
 }
@@ -544,6 +713,10 @@ void broker_detach(void)
 	if (!attached.id) return;
 	unregister_all();
 	core_stop(attached.core);
+	handed_drop(&attached.handed, NULL);
+#if !MOSQUITTO_HAS_EVENTS
+	untold_stop(&attached.untold);
+#endif
 	buf_free(&attached.topic);
 	memset(&attached, 0, sizeof attached);
 }

@@ -5,12 +5,7 @@
 #ifndef MQR_PLUGIN_BROKER_H
 #define MQR_PLUGIN_BROKER_H
 
-#include "config/mosquitto_headers.h"
-
-#if LIBMOSQUITTO_VERSION_NUMBER < 2001000
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-#endif
+#include "config/mosquitto_version.h"
 
 /* MOSQ_ERR_SUCCESS or an error, after which nothing is registered or running. */
 int broker_attach(mosquitto_plugin_id_t *id, struct mosquitto_opt *options, int count);

@@ -6,7 +6,7 @@
 #ifndef MQR_PLUGIN_CORE_H
 #define MQR_PLUGIN_CORE_H
 
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 
 #include "config/settings.h"
 #include "config/status.h"
@@ -34,6 +34,8 @@ void core_stop(struct core *core);
 /* SIGHUP: reads the settings again; an invalid file changes nothing and is logged. */
 void core_reload(struct core *core);
 
+/* Where a publish may be described for core_publish, which then need not copy it. Nothing else may be called in between. */
+struct message *core_message(struct core *core);
 /* A publish by a client. False: refuse it, the publisher must be told no success. */
 bool core_publish(struct core *core, const void *handle, struct message *m, const mosquitto_property *properties);
 /* No plugin has refused the publish of this client that core_publish took last. */
@@ -45,7 +47,8 @@ void core_will_check(struct core *core, const void *handle, const struct client_
 	const mosquitto_property *properties);
 /* The write check last seen was left to us and is granted. */
 void core_write_granted(struct core *core, const void *handle);
-/* Read check. True: hold this delivery back. */
+/* Read check. True: hold this delivery back. Need not be asked unless core_checks_reads, for a delivery with that QoS. */
+bool core_checks_reads(const struct core *core, uint8_t qos);
 bool core_read_check(struct core *core, const char *client, struct slice topic, struct slice payload, uint8_t qos);
 /* 2.0.x: a subscription is being checked; `subscriptions` the client has before it. */
 void core_subscribe_check(struct core *core, const void *handle, const struct client_info *client, const char *filter,
@@ -61,6 +64,26 @@ void core_connected(struct core *core, const struct client_info *client, int sub
  * which is asked at each. */
 bool core_awaits(struct core *core, const char *client, struct slice topic, struct slice payload);
 void core_sent(struct core *core, const char *client, struct entry_id id, struct slice topic, struct slice payload);
+/* 2.1: the broker has all that it was handed until now. And before core_disconnected: the rest of what was for this client is
+ * taken back. */
+void core_given(struct core *core);
+void core_taken_back(struct core *core, const char *client);
+/* 2.0.x, before core_disconnected: is what was handed over for it in this turn not to be delivered? */
+bool core_takes_back(struct core *core, const char *client);
+/* 2.0.x, of each message that was handed over in this turn: is it to be left out, as it comes again? */
+bool core_withdraws(struct core *core, const char *client);
+/* 2.0.x: must core_back be told of each access check, before anything else? Of those of this client? `certain`: of SUBSCRIBE or
+ * UNSUBSCRIBE. `read`: what it is about, if it is a read check, else NULL. */
+struct read_check {
+	struct slice topic, payload;   /* the broker's own */
+	uint8_t qos;
+};
+bool core_expects_return(const struct core *core);
+bool core_expects(struct core *core, const char *client);
+void core_back(struct core *core, const void *handle, const struct client_info *client, int subscriptions, bool certain,
+	const struct read_check *read);
+/* 2.0.x, before core_disconnected: its session is not clean. */
+void core_ending(struct core *core, const struct client_info *client, int subscriptions);
 /* 2.1, before core_disconnected: the client said goodbye. */
 void core_goodbye(struct core *core, const char *client);
 void core_disconnected(struct core *core, const void *handle, const char *client, bool v5, bool persistent);
@@ -68,9 +91,23 @@ void core_disconnected(struct core *core, const void *handle, const char *client
 bool core_control(struct core *core, const char *client, struct slice payload);
 /* The same on the replay topic. */
 bool core_replay(struct core *core, const char *client, struct slice payload);
-void core_tick(struct core *core);
+/* A turn of the broker's loop has begun, or, on 2.0.x, ends. `given`: it has all that it was handed in the one before; if not,
+ * that one goes on for the devices. */
+void core_tick(struct core *core, bool given);
+/* 2.0.11 with per_listener_settings true tells of no turn (plugin/untold.h). Instead: one has ended, if not each is told of; in the
+ * middle of one, now and then, while nobody tells. `quiet`: nothing was handed over in this one. Not between the read checks of a
+ * message. */
+void core_turn(struct core *core);
+/* Does anything wait for the end of this turn? */
+bool core_wants_turn(const struct core *core);
+void core_meanwhile(struct core *core, bool quiet);
+/* Is it the bridge whose commands are acted on? */
+bool core_is_bridge(const struct core *core, const char *client);
 /* Is any device held back at present? */
 bool core_busy(const struct core *core);
+
+/* As coarse as the kernel's tick, and cheap. */
+uint64_t core_monotonic_ms(void);
 
 /* What the broker does when nobody decides an access (settings acl_default). */
 enum acl_default core_acl_default(const struct core *core);

@@ -151,6 +151,7 @@ static struct devices_deps deps_of(struct core *core)
 		.settings = core->settings, .acl = core->acl, .journal = core->journal, .append = core->append,
 		.routes = core->routes, .report = &core->report, .outlet = core->broker.outlet, .now_ms = core_monotonic_ms,
 		.tells_connect = core->broker.subscriptions_certain, .kept = core->kept,
+		.qos2 = core->qos2,
 	};
 }
 

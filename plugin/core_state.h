@@ -57,7 +57,6 @@ struct core {
 	uint64_t tick_ms, status_ms;
 };
 
-uint64_t core_monotonic_ms(void);
 /* Journals the boot record if that is still to be done. */
 void core_boot(struct core *core);
 /* Publishes the counters under $SYS/broker/redis when it is time. */

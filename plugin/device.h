@@ -9,6 +9,9 @@
 #include "plugin/devices.h"
 #include "plugin/window.h"
 
+#define MARKERS_MAX 8
+#define DEVICE_LEFT_MAX 16 /* of a device; beyond, the oldest shows nothing more */
+
 enum device_state { DEVICE_AWAY, DEVICE_CATCHING, DEVICE_PASS, DEVICE_LIVE };
 
 /* Where a catch-up was at some time: for stepping back from an unclean end. */
@@ -25,9 +28,13 @@ struct device_filter {
 	bool implied;                 /* the broker resumed it with the session; not (yet) asked for in this connection, so the
 	                               * broker delivers it and redelivery leaves it alone */
 	bool owed;                    /* implied: its last catch-up was cut short, so its cursor stays where it is */
+	bool unseen;                  /* implied: of QoS 0 it has missed something that will not come, and nobody knows what */
 	bool broker_queued;
+	bool resumed;                 /* the broker went on with it; what was not acknowledged before it sends again */
 	bool positioned;              /* pos is meaningful */
 	struct entry_id pos;          /* delivered up to here in this catch-up */
+	struct entry_id passed;       /* what was put into the window since `passed_put`, of a backlog, up to here is for others */
+	uint64_t passed_put;
 	uint64_t pos_turn;            /* the broker's turn in which pos was handed over: it is delivered behind that turn */
 	bool was_positioned;          /* pos before that turn */
 	struct entry_id was_pos;
@@ -37,11 +44,15 @@ struct device_filter {
 	struct entry_id live_until;
 	struct entry_id owed_upto;    /* device is late: what this filter is owed ends here */
 	struct entry_id since;        /* subscribed, or last live before another one joined: what is released of before is the broker's */
+	struct entry_id subscribed;   /* in this connection: of what is released behind it, and no sooner, we are asked */
 	struct entry_id told;         /* its newest `subscribed` event: who has not seen that does not know of it */
 	struct entry_id seam;         /* what was published behind `since`, up to here, comes through redelivery */
 	struct initial_cursor initial;
 	uint32_t rate;
+	unsigned left;                /* taken back: so many device_left name it */
 };
+
+struct device_left; /* plugin/device_left.c */
 
 /* History that was asked for once more (plugin/replay.h). */
 struct device_replay {
@@ -61,7 +72,7 @@ struct device_grant {
 
 struct device {
 	UT_hash_handle hh;
-	struct device *gated_prev, *gated_next; /* while CATCHING, PASS or late */
+	struct device *gated_prev, *gated_next; /* while CATCHING, PASS, late or `wants` */
 	bool listed;
 	enum device_state state;
 	bool late;
@@ -70,8 +81,20 @@ struct device {
 	bool seen, resumed;           /* AWAY: it has connected again, and the broker had kept its subscriptions */
 	bool filed;                   /* in the file of kept sessions */
 	bool aside;                   /* PASS: out of LIVE, and it counts as live all the time */
-	bool kept;                    /* AWAY: what comes is held back, and redelivered when it is back (2.1) */
+	bool kept;                    /* AWAY: what comes is held back, and redelivered when it is back */
+	bool wants, open;             /* kept, 2.0.x: the bridge is to bring a marker; the next message that comes is one */
+	bool watched;                 /* AWAY, 2.0.x: the broker keeps its session, and what it drops of QoS 0 is taken note of */
+	bool missed;                  /* the same: there was some of that, or something is owed: it comes from Redis when it is back */
+	bool returned;                /* kept or watched: its session was taken up, or has ended */
+	const void *kept_by;          /* the same: the broker's object that keeps the session; NULL: not known */
+	struct entry_id markers[MARKERS_MAX]; /* had from the broker's queue, and left out of what comes from Redis */
+	unsigned marker_count;
+	uint64_t marker_turn;         /* in which the last was given */
+	uint64_t withdrawn;           /* the turn in which what was handed over for it was left out; 0: none */
+	bool said_goodbye;            /* before it ends: what was sent counts as taken */
 	bool exact_end;               /* the end of its connection leaves nothing in doubt */
+	bool session_kept;            /* while it ends: its session goes on in the broker, which delivers what is released later */
+	bool queue_waits;             /* the broker may still have what it had for the session when this connection began */
 	bool broker_keeps;            /* while it ends: the broker keeps what it has of QoS 1 and 2 */
 	char *client, *user;
 	uint64_t overlap_ms;       /* how far an unclean end of the connection reaches back */
@@ -84,6 +107,9 @@ struct device {
 	uint64_t waiting_since_ms;    /* monotonic: last progress of the catch-up */
 	struct device_filter *filters;
 	size_t filter_count;
+	struct device_left *left;     /* oldest first; a device may have only these */
+	unsigned left_count;
+	struct entry_id connection;   /* its first `subscribed` event */
 	struct window *window;        /* 2.1, while anything is in it */
 	struct unsent unsent;
 	uint64_t told_busy_ms;
@@ -98,7 +124,7 @@ struct devices {
 	struct device *by_client;
 	struct device *gated;
 	size_t gated_count;           /* CATCHING and PASS only: what the read check asks */
-	size_t kept_count, window_count, unsent_count;
+	size_t kept_count, watched_count, window_count, unsent_count;
 	struct unsent_last last;
 	devices_answer_fn *answer;
 	void *answer_ctx;
@@ -106,11 +132,19 @@ struct devices {
 	bool full_told, name_told;
 	uint32_t queue_limit;         /* 0: none known */
 	uint64_t turn;                /* counts ticks, from 1 */
-	uint64_t handed;              /* messages through windows */
+	uint64_t marked;              /* the turn in which the last marker was given */
+	const struct device *taken_up; /* 2.0.x: whose session was, just now: the checks that follow are of what is queued for it */
+	bool qos0_is_queued;          /* 2.0.x, queue_qos0_messages: the broker drops nothing of a session that it keeps */
+	bool ticking;                 /* in the tick that began it */
+	uint64_t handed, given;       /* messages through windows; as far as the broker has them */
 	struct groups *groups;        /* plugin/groups.h */
 };
 
 struct device *device_find(struct devices *d, const char *client);
+/* The next QoS 2 message for the filter, published behind `after`, up to `upto`, and lately, that is not released; begin with *at
+ * NULL. False: there are no more. */
+bool unreleased_next(const struct devices *d, const void **at, struct slice filter, struct entry_id after, struct entry_id upto,
+	struct entry_id *id);
 /* Moves a device into a state; the only function that does, so that list and counts agree with it. */
 void device_move(struct devices *d, struct device *dev, enum device_state state, bool late);
 /* Journals `subscribed` for one filter; the first one of a generation names it. */
@@ -142,6 +176,65 @@ bool device_live_for_long(const struct devices *d, const struct device *dev, uin
 uint64_t device_reach(const struct device *dev, const struct device_filter *f);
 /* Journals the cursors of a device that leaves, or starts over because a subscription joins it. */
 void device_write_gone(struct devices *d, struct device *dev);
+/* The same for a device that goes on from there, or may. */
+void device_write_positions(struct devices *d, struct device *dev);
+/* The same, and of what the broker went on with by itself. */
+void device_write_had(struct devices *d, struct device *dev);
+/* Where its cursor belongs if the connection were lost now. False: where it is in Redis. */
+bool device_cursor_now(struct devices *d, struct device *dev, const struct device_filter *f, struct entry_id *cursor);
+/* Where a filter stands if nothing is in doubt. False: where its cursor is in Redis. */
+bool device_cursor_exact(const struct devices *d, const struct device *dev, const struct device_filter *f, struct entry_id *cursor);
+/* A device that is held for, or has missed something, is back. `subscriptions`: of its session; `before`: so far the broker has queued
+ * for it what is not held back. */
+void device_come_back(struct devices *d, struct device *dev, const struct client_info *client, int subscriptions,
+	struct entry_id before);
+
+/* How far a subscription has been handed over, or will have been when this turn is over. False: not at all. */
+bool device_handed_upto(const struct devices *d, const struct device *dev, const struct device_filter *f, struct entry_id *upto);
+/* Before QoS 2 messages that came since it subscribed and are not released yet: the broker is to deliver them, and if the device is
+ * gone then nobody does. */
+struct entry_id device_before_unreleased(const struct devices *d, const struct device *dev, const struct device_filter *f,
+	struct entry_id cursor);
+/* How far an unclean end reaches back if the broker then loses the session that it keeps. */
+uint64_t device_reach_behind(const struct device *dev, const struct device_filter *f);
+void device_filter_free(struct device_filter *f);
+
+/* --- device_left.c: subscriptions that were taken back --- */
+/* Journals that this one is, which goes out of the list then: freed if f->left is 0. */
+void device_left_begin(struct devices *d, struct device *dev, struct device_filter *f);
+/* Journals what has shown by now, for a generation that begins in the same connection. */
+enum status device_left_tell(struct devices *d, struct device *dev) MUST_CHECK;
+/* The same when the connection ends: nothing more will show. */
+void device_left_over(struct devices *d, struct device *dev);
+void device_left_free(struct device *dev);
+/* A batch that was under way has been handed over, up to `upto`, which says that it is of this filter too. */
+void device_left_progress(const struct devices *d, const struct device *dev, struct slice filter, struct entry_id upto);
+/* The message is not given, for no subscription is left that brings it. */
+void device_left_lower(struct device *dev, const struct message *m);
+/* No batch is under way any more: what has had nothing will not have. */
+void device_left_no_batches(struct device *dev);
+/* Takes everything that waits out of its window, for no subscription is left at all. */
+void device_left_drop_waiting(struct device *dev);
+
+/* --- device_return.c: kept sessions (2.0.x) --- */
+/* Its connection has ended, the broker keeps the session, or another connection has taken it over (not `persistent`). */
+void return_watch(struct devices *d, struct device *dev, bool persistent);
+void return_watch_over(struct devices *d, struct device *dev);
+/* Its connection ends: does its session go on, or may, with something owed? */
+bool return_expected(const struct devices *d, const struct device *dev);
+/* Then this; the device is to be kept. */
+void return_leave(struct devices *d, struct device *dev, bool persistent);
+/* The broker tells of the end of an object of that name while it is away. True: no more is to be done. */
+bool return_disconnected(struct devices *d, struct device *dev, bool persistent);
+/* Before it comes back, if its session goes on, or is forgotten. */
+void return_over(struct devices *d, struct device *dev, bool goes_on, struct entry_id before);
+/* A batch for a device that wants a marker; a switch, with everything handed over that lies before that place of the journal. */
+enum control_result return_batch(struct devices *d, struct device *dev, const struct control_command *c);
+enum control_result return_switch(struct devices *d, struct device *dev, uint64_t position);
+/* Is the message left to the broker's queue, while the device is held for? */
+bool return_lets_pass(struct devices *d, struct device *dev, const struct current_message *current, int subscribed_qos);
+/* Had from the broker's queue? */
+bool return_marked(const struct device *dev, struct entry_id id);
 
 /* --- device_kept.c: the file of kept sessions --- */
 /* A subscription of a session that is not clean is new or has another QoS. */
@@ -150,6 +243,8 @@ void device_file_filter(struct devices *d, struct device *dev, const struct devi
 void device_file_kept(struct devices *d, struct device *dev);
 void device_file_dropped(struct devices *d, struct device *dev, const struct device_filter *f);
 void device_file_over(struct devices *d, struct device *dev);
+/* Writes the file anew when it has grown long. */
+void device_file_tidy(struct devices *d);
 /* Takes a device out of the table. */
 void device_discard(struct devices *d, struct device *dev);
 
@@ -185,6 +280,10 @@ bool device_subscribes(const struct device *dev, struct slice topic);
 /* Hands it its own copy of a live message, where its groups keep the broker from telling which is which (groups.h). False: out
  * of memory. */
 bool device_give_copy(struct devices *d, struct device *dev, const struct current_message *current) MUST_CHECK;
+/* Has this filter's redelivery brought the message, or will it? If not, the broker delivers it when it is released. */
+bool device_filter_redelivers(const struct device *dev, const struct device_filter *f, struct entry_id id);
+/* The broker delivers it one more copy of a message by itself. */
+void device_watch_copy(struct devices *d, struct device *dev, struct slice topic, struct slice payload, struct entry_id id);
 /* Is a QoS 2 message that is released now one that redelivery has brought, or will? */
 bool device_redelivers(struct devices *d, const struct device *dev, struct slice topic, struct entry_id id);
 /* The message of a record that redelivery can read. */
@@ -194,5 +293,7 @@ bool message_of_id(struct devices *d, struct entry_id id, struct message *m);
 
 /* Best QoS among the subscriptions that match, -1 when redelivery does not cover the topic for this device. */
 int device_covers(struct devices *d, const struct device *dev, struct slice topic);
+/* The same with those that the broker went on with. */
+int device_would_cover(struct devices *d, const struct device *dev, struct slice topic);
 
 #endif

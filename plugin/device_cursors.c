@@ -1,9 +1,12 @@
 /*
  * Where a device's subscriptions stand, and when that is journalled. Broker thread.
  */
+#include "config/topic.h"
 #include "plugin/device.h"
+#include "plugin/qos2.h"
 
 #define POSITION_GAP_MS 1000
+#define UNRELEASED_MS 10000 /* what is not released by then may never be: its publisher has sent it anew, or is gone */
 #define GONE_BYTES_MAX (64u * 1024) /* of cursors in one event; one more filter may exceed it */
 
 bool device_live_for_long(const struct devices *d, const struct device *dev, uint64_t overlap_ms)
@@ -48,50 +51,163 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 	return f->was_live_long;
 }
 
+/* Does what it was given stand for what another subscription, of QoS 1 or 2, was promised? */
+static bool stands_for_other(const struct device *dev, const struct device_filter *f)
+{
+	for (const struct device_filter *o = dev->filters; o; o = o->next) {
+		if (o->qos > 0 && !o->implied && filters_intersect(slice_str(f->filter), slice_str(o->filter))) return true;
+	}
+	return false;
+}
+
 uint64_t device_reach(const struct device *dev, const struct device_filter *f)
 {
-	return f->qos == 0 || dev->exact_end ? 0 : dev->overlap_ms;
+	if (dev->exact_end || dev->overlap_ms == 0) return 0;
+	return f->qos > 0 || stands_for_other(dev, f) ? dev->overlap_ms : 0;
 }
 
-static void append_cursors(struct devices *d, const struct device *dev, enum journal_type type, struct buf *cursors,
-	uint16_t count)
+/* Will the broker go on with the session, and send again what was not acknowledged? While it is connected that is not known of
+ * MQTT 5; an unclean end reaches back as far then. */
+static bool is_kept(const struct device *dev)
 {
-	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation, .cursor_count = count,
-		.cursors = slice_of(cursors->data, cursors->len)};
+	return dev->session_kept || (!dev->clean && !dev->exact_end);
+}
 
-	if (cursors->failed || append_event(d->deps.append, type, &e) != ST_OK)
+uint64_t device_reach_behind(const struct device *dev, const struct device_filter *f)
+{
+	return !dev->said_goodbye && (f->qos > 0 || stands_for_other(dev, f)) ? dev->crash_overlap_ms : 0;
+}
+
+/* Those of one event. */
+struct packed {
+	struct buf cursors, behind;
+	uint16_t cursor_count, behind_count;
+};
+
+static void append_cursors(struct devices *d, const struct device *dev, enum journal_type type, struct packed *p)
+{
+	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation,
+		.cursor_count = p->cursor_count, .cursors = slice_of(p->cursors.data, p->cursors.len),
+		.behind_count = p->behind_count, .behind = slice_of(p->behind.data, p->behind.len)};
+
+	if (p->cursors.failed || p->behind.failed || append_event(d->deps.append, type, &e) != ST_OK)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_ERROR,
 			"cursors of a device could not be kept: it will be given some messages again");
-	buf_clear(cursors);
+	buf_clear(&p->cursors);
+	buf_clear(&p->behind);
+	p->cursor_count = p->behind_count = 0;
 }
 
-/* Writes the cursors of a device that leaves, or starts over because a subscription joins it. Usually one event; several
- * where long filters would make one that the journal cannot take. */
-static void write_cursors(struct devices *d, struct device *dev, enum journal_type type)
+bool unreleased_next(const struct devices *d, const void **at, struct slice filter, struct entry_id after, struct entry_id upto,
+	struct entry_id *id)
 {
-	struct buf cursors = {0};
-	uint16_t count = 0;
+	struct entry_id lately = entry_id_back((struct entry_id){journal_clock_ms(), 0}, UNRELEASED_MS);
+	struct slice topic;
+
+	while (d->deps.qos2 && qos2_each(d->deps.qos2, at, &topic, id) && entry_id_compare(*id, upto) <= 0) {
+		if (entry_id_compare(*id, lately) <= 0 || entry_id_compare(*id, after) <= 0) continue;
+		if (topic_matches(filter, topic)) return true;
+	}
+	return false;
+}
+
+struct entry_id device_before_unreleased(const struct devices *d, const struct device *dev, const struct device_filter *f,
+	struct entry_id cursor)
+{
+	const void *at = NULL;
+	struct entry_id id;
+
+	if (f->implied || dev->session_kept) return cursor;
+	while (unreleased_next(d, &at, slice_str(f->filter), f->subscribed, cursor, &id)) {
+		if (!device_filter_redelivers(dev, f, id)) return entry_id_before(id);
+	}
+	return cursor;
+}
+
+/* Where it stands if the broker does not deliver what it has for it. */
+static void pack_behind(struct devices *d, struct device *dev, const struct device_filter *f, struct packed *p)
+{
+	uint64_t reach = device_reach_behind(dev, f);
+	bool keeps = dev->broker_keeps, moves;
+	struct entry_id cursor;
+
+	if (!is_kept(dev) || (!keeps && reach <= device_reach(dev, f))) return;
+	dev->broker_keeps = false;
+	moves = !f->implied && !dev->queue_waits && cursor_at_end(d, dev, f, reach, &cursor);
+	dev->broker_keeps = keeps;
+	session_cursor_pack(&p->behind, slice_str(f->filter), moves ? cursor : ENTRY_ID_ZERO);
+	p->behind_count++;
+}
+
+static void pack(struct devices *d, const struct device *dev, const struct device_filter *f, struct packed *p)
+{
+	struct entry_id cursor;
+
+	if (!cursor_at_end(d, dev, f, device_reach(dev, f), &cursor)) return;
+	session_cursor_pack(&p->cursors, slice_str(f->filter), device_before_unreleased(d, dev, f, cursor));
+	p->cursor_count++;
+	if (!f->implied || !f->unseen) return;
+	session_cursor_pack(&p->behind, slice_str(f->filter), ENTRY_ID_MAX);
+	p->behind_count++;
+}
+
+/* Writes the cursors of a device that leaves, or starts over because a subscription joins it. `implied`: of what is the broker's to
+ * deliver, too. Usually one event; several where long filters would make one that the journal cannot take. */
+static void write_cursors(struct devices *d, struct device *dev, enum journal_type type, bool implied)
+{
+	struct packed p = {0};
 
 	device_settle(d, dev);
 	unsent_settle(d, dev);
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		struct entry_id cursor;
-
-		if (type == JOURNAL_POSITION && f->implied) continue; /* the broker's to deliver */
-		if (!cursor_at_end(d, dev, f, device_reach(dev, f), &cursor)) continue;
-		session_cursor_pack(&cursors, slice_str(f->filter), cursor);
-		count++;
-		if (cursors.len < GONE_BYTES_MAX) continue;
-		append_cursors(d, dev, type, &cursors, count);
-		count = 0;
+		if (f->implied && !implied) continue;
+		pack_behind(d, dev, f, &p);
+		pack(d, dev, f, &p);
+		if (p.cursors.len + p.behind.len >= GONE_BYTES_MAX) append_cursors(d, dev, type, &p);
 	}
-	if (type == JOURNAL_GONE || count > 0) append_cursors(d, dev, type, &cursors, count);
-	buf_free(&cursors);
+	if (type == JOURNAL_GONE || p.cursor_count + p.behind_count > 0) append_cursors(d, dev, type, &p);
+	buf_free(&p.cursors);
+	buf_free(&p.behind);
 }
 
 void device_write_gone(struct devices *d, struct device *dev)
 {
-	write_cursors(d, dev, JOURNAL_GONE);
+	write_cursors(d, dev, JOURNAL_GONE, true);
+}
+
+void device_write_positions(struct devices *d, struct device *dev)
+{
+	write_cursors(d, dev, JOURNAL_POSITION, false);
+}
+
+void device_write_had(struct devices *d, struct device *dev)
+{
+	write_cursors(d, dev, JOURNAL_POSITION, true);
+}
+
+bool device_cursor_now(struct devices *d, struct device *dev, const struct device_filter *f, struct entry_id *cursor)
+{
+	uint64_t reach = dev->clean ? device_reach(dev, f) : device_reach_behind(dev, f); /* the broker may lose the session, too */
+
+	device_settle(d, dev);
+	unsent_settle(d, dev);
+	if (f->implied || dev->queue_waits || !cursor_at_end(d, dev, f, reach, cursor)) return false;
+	*cursor = device_before_unreleased(d, dev, f, *cursor);
+	return true;
+}
+
+bool device_handed_upto(const struct devices *d, const struct device *dev, const struct device_filter *f, struct entry_id *upto)
+{
+	bool live = (dev->state == DEVICE_LIVE && !dev->late) || dev->state == DEVICE_PASS;
+
+	if (f->implied || (!live && !f->positioned)) return false;
+	*upto = device_before_unreleased(d, dev, f, live ? append_head(d->deps.append) : f->pos);
+	return true;
+}
+
+bool device_cursor_exact(const struct devices *d, const struct device *dev, const struct device_filter *f, struct entry_id *cursor)
+{
+	return cursor_at_end(d, dev, f, 0, cursor);
 }
 
 void device_keep_positions(struct devices *d, struct device *dev)
@@ -100,5 +216,5 @@ void device_keep_positions(struct devices *d, struct device *dev)
 
 	if (now - dev->kept_ms < POSITION_GAP_MS) return;
 	dev->kept_ms = now;
-	write_cursors(d, dev, JOURNAL_POSITION);
+	device_write_positions(d, dev);
 }

@@ -65,6 +65,7 @@ static void progress(struct devices *d, struct device *dev, struct slice filters
 		for (struct device_filter *f = dev->filters; f; f = f->next) {
 			if (!f->implied && slice_equal(slice_str(f->filter), filter)) device_progress(d, dev, f, upto);
 		}
+		device_left_progress(d, dev, filter, upto);
 	}
 }
 
@@ -76,6 +77,7 @@ static int qos_now(void *ctx, const struct message *m, enum delivery kind)
 	int qos = device_covers(x->d, x->dev, m->topic);
 
 	/* Unsubscribed, forbidden or delivered live while it waited. */
+	if (qos < 0) device_left_lower(x->dev, m);
 	if (qos < 0 || (kind == DELIVERY_BACKLOG && !device_owed(x->dev, m))) return -1;
 	return lower(m->qos, qos);
 }
@@ -117,6 +119,7 @@ void device_window_free(struct devices *d, struct device *dev)
 	window_free(dev->window);
 	dev->window = NULL;
 	d->window_count--;
+	for (struct device_filter *f = dev->filters; f; f = f->next) f->passed = ENTRY_ID_ZERO;
 }
 
 static void feed(struct devices *d, struct device *dev, enum window_moment moment)
@@ -143,18 +146,32 @@ static bool is_extra(const struct device *dev, const struct message *m)
 	return true;
 }
 
+/* Of a backlog comes what is older than what subscriptions have had: another one joined, which has it yet to come. What those are
+ * given themselves is behind that. */
+static void note_passed(struct device *dev, const struct message *m)
+{
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied || !f->positioned || entry_id_compare(m->id, f->pos) > 0 || entry_id_compare(m->id, f->passed) <= 0) continue;
+		f->passed = f->pos;
+		f->passed_put = window_puts(dev->window);
+	}
+}
+
 static bool put(struct devices *d, struct device *dev, const struct message *m, enum delivery kind)
 {
 	struct window *w = window_of(d, dev);
 
+	if (w && kind == DELIVERY_BACKLOG) note_passed(dev, m);
 	return w && window_put(w, m, kind, is_extra(dev, m)) == ST_OK;
 }
 
 bool device_put(struct devices *d, struct device *dev, const struct message *m, int subscribed_qos)
 {
+	enum status st;
+
 	if (d->deps.outlet->tells_sent) return put(d, dev, m, DELIVERY_HELD);
-	(void)deliver(d, dev, m, lower(m->qos, subscribed_qos), DELIVERY_HELD); /* out of memory: said by the outlet */
-	return true;
+	st = deliver(d, dev, m, lower(m->qos, subscribed_qos), DELIVERY_HELD);
+	return st == ST_OK || st == ST_END;
 }
 
 static bool put_batch(struct devices *d, struct device *dev, const struct control_command *c)
@@ -188,8 +205,12 @@ enum control_result device_take_batch(struct devices *d, struct device *dev, con
 	while (control_message_next(&rest, &m)) {
 		int qos = device_covers(d, dev, m.topic);
 
-		if (qos < 0 || !device_owed(dev, &m)) continue;
-		(void)deliver(d, dev, &m, lower(m.qos, qos), DELIVERY_BACKLOG); /* out of memory: said by the outlet */
+		if (qos < 0) device_left_lower(dev, &m);
+		if (qos < 0 || !device_owed(dev, &m) || return_marked(dev, m.id)) continue;
+		if (deliver(d, dev, &m, lower(m.qos, qos), DELIVERY_BACKLOG) != ST_NOMEM) continue;
+		progress(d, dev, c->filters, entry_id_before(m.id));
+		(void)device_announce_all(d, dev); /* as above */
+		return CONTROL_GONE;
 	}
 	progress(d, dev, c->filters, c->upto);
 	dev->waiting_since_ms = d->deps.now_ms();
@@ -242,6 +263,19 @@ void device_feed_turn(struct devices *d, struct device *dev)
 	if (window_first_mark(dev->window, &mark)) answer(d, dev, &mark, CONTROL_LATER);
 }
 
+void devices_given(struct devices *d)
+{
+	d->given = d->handed;
+}
+
+void devices_taken_back(struct devices *d, const char *client)
+{
+	struct device *dev = d->window_count > 0 ? device_find(d, client) : NULL;
+
+	groups_taken_back(d, client);
+	if (dev && dev->window) window_taken_back(dev->window, d->given);
+}
+
 bool devices_await(struct devices *d, const char *client)
 {
 	struct device *dev;
@@ -258,6 +292,7 @@ void devices_sent(struct devices *d, const char *client, struct entry_id id, str
 
 	if (groups_sent(d, client, id, topic, payload, dev ? dev->window : NULL) || !dev || !dev->window) return;
 	(void)window_sent(dev->window, id, topic, payload);
+	if (window_sent_queued(dev->window)) dev->queue_waits = false; /* it is sent in order */
 	count_dropped(d, dev);
 	if (window_waiting(dev->window) > 0) feed(d, dev, WINDOW_SENDING);
 	else device_window_tidy(d, dev);
@@ -283,12 +318,17 @@ void device_forget_batches(struct devices *d, struct device *dev)
 	window_drop_batches(dev->window);
 }
 
+static bool is_others(const struct device_filter *f, const struct window_view *v)
+{
+	return v->kind == DELIVERY_BACKLOG && v->put > f->passed_put && entry_id_compare(v->m.id, f->passed) <= 0;
+}
+
 struct entry_id device_cursor_within(const struct device *dev, const struct device_filter *f, struct entry_id cursor)
 {
 	struct window_view v = {0};
 
 	while (dev->window && window_each(dev->window, &v)) {
-		if (v.extra || (v.handed && v.qos > 0 && dev->broker_keeps)) continue;
+		if (v.extra || (v.handed && v.qos > 0 && dev->broker_keeps) || is_others(f, &v)) continue;
 		if (entry_id_compare(v.m.id, cursor) <= 0 && topic_matches(slice_str(f->filter), v.m.topic))
 			cursor = entry_id_before(v.m.id);
 	}

@@ -27,8 +27,10 @@ enum status grants_expand(struct devices *d, const char *client, const char *use
 		struct device_grant *g = &(*out)[*count];
 
 		buf_clear(&d->scratch);
-		if (!pattern_expand(slice_str(s->grants[i].pattern), slice_str(client), slice_str(user), &d->scratch))
+		if (!pattern_expand(slice_str(s->grants[i].pattern), slice_str(client), slice_str(user), &d->scratch)) {
+			if (d->scratch.failed) return ST_NOMEM;
 			continue;
+		}
 		buf_u8(&d->scratch, 0);
 		if (d->scratch.failed) return ST_NOMEM;
 		g->pattern = strdup(d->scratch.data);
@@ -73,13 +75,13 @@ bool device_subscribes(const struct device *dev, struct slice topic)
 	return false;
 }
 
-int device_covers(struct devices *d, const struct device *dev, struct slice topic)
+static int covers(struct devices *d, const struct device *dev, struct slice topic, bool implied)
 {
 	int qos = -1;
 	bool granted = false;
 
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && f->qos > qos && topic_matches(slice_str(f->filter), topic)) qos = f->qos;
+		if ((implied || !f->implied) && f->qos > qos && topic_matches(slice_str(f->filter), topic)) qos = f->qos;
 	}
 	if (qos < 0) return -1;
 	for (size_t i = 0; i < dev->grant_count && !granted; i++)
@@ -88,4 +90,14 @@ int device_covers(struct devices *d, const struct device *dev, struct slice topi
 	if (d->deps.acl && !acl_file_allows(d->deps.acl, slice_str(dev->client), slice_str(dev->user), topic, ACL_READ))
 		return -1;
 	return qos;
+}
+
+int device_covers(struct devices *d, const struct device *dev, struct slice topic)
+{
+	return covers(d, dev, topic, false);
+}
+
+int device_would_cover(struct devices *d, const struct device *dev, struct slice topic)
+{
+	return covers(d, dev, topic, true);
 }

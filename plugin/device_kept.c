@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "plugin/device.h"
+#include "plugin/groups.h"
 
 static void append(struct devices *d, const struct device *dev, const struct device_filter *f, enum kept_change change)
 {
@@ -28,7 +29,13 @@ static void rewrite(struct devices *d)
 	HASH_ITER(hh, d->by_client, dev, tmp) {
 		if (dev->filed) append_all(d, dev);
 	}
+	groups_file_all(d);
 	kept_file_end(d->deps.kept);
+}
+
+void device_file_tidy(struct devices *d)
+{
+	if (kept_file_is_long(d->deps.kept)) rewrite(d);
 }
 
 void device_file_filter(struct devices *d, struct device *dev, const struct device_filter *f)
@@ -36,7 +43,7 @@ void device_file_filter(struct devices *d, struct device *dev, const struct devi
 	if (!d->deps.kept || dev->clean) return;
 	if (dev->filed) append(d, dev, f, KEPT_HOLDS);
 	else append_all(d, dev);
-	if (kept_file_is_long(d->deps.kept)) rewrite(d);
+	device_file_tidy(d);
 }
 
 void device_file_kept(struct devices *d, struct device *dev)
@@ -54,7 +61,7 @@ void device_file_over(struct devices *d, struct device *dev)
 	if (!d->deps.kept || !dev->filed) return;
 	append(d, dev, NULL, KEPT_OVER);
 	dev->filed = false;
-	if (kept_file_is_long(d->deps.kept)) rewrite(d);
+	device_file_tidy(d);
 }
 
 void devices_restored(struct devices *d, int (*subscriptions)(const char *client))
@@ -72,6 +79,7 @@ void devices_restored(struct devices *d, int (*subscriptions)(const char *client
 			device_discard(d, dev);
 		} else known++;
 	}
+	known += groups_restored(d, subscriptions);
 	rewrite(d);
 	if (known > 0)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_NOTICE, "sessions: %zu that the broker has restored are held for as before", known);

@@ -10,6 +10,7 @@
 
 #include "config/topic.h"
 #include "plugin/device.h"
+#include "plugin/groups.h"
 
 struct unsent_item {
 	struct unsent_item *prev, *next;
@@ -23,7 +24,7 @@ struct unsent_item {
 
 static void drop(struct devices *d, struct device *dev, struct unsent_item *i)
 {
-	DL_DELETE(dev->unsent.items, i);
+	DL_DELETE(dev->unsent.items, i); /* NOLINT(clang-analyzer-core.NullDereference): it is in the list */
 	dev->unsent.count--;
 	d->unsent_count--;
 	free(i);
@@ -61,19 +62,37 @@ void unsent_settle(struct devices *d, struct device *dev)
 	add(d, last->dev, last);
 }
 
-void unsent_note(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
+static bool is_noted(const struct devices *d, const struct device *dev, struct entry_id id)
+{
+	return d->last.dev == dev && entry_id_compare(d->last.id, id) == 0;
+}
+
+static void note(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
 {
 	struct unsent_last *last = &d->last;
 
-	if (last->dev == dev && entry_id_compare(last->id, id) == 0) return; /* another of its subscriptions */
 	unsent_settle(d, NULL);
 	last->dev = dev;
 	last->id = id;
 	last->topic = topic;
 	last->payload = payload;
 	last->open = true;
+	last->copied = false;
 	buf_clear(&last->copy);
 	buf_append_slice(&last->copy, topic);
+}
+
+void unsent_note(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
+{
+	if (!is_noted(d, dev, id)) note(d, dev, id, topic, payload); /* else for another of its subscriptions */
+}
+
+void unsent_note_copy(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
+{
+	bool again = is_noted(d, dev, id);
+
+	note(d, dev, id, topic, payload);
+	d->last.copied = again;
 }
 
 void unsent_free(struct devices *d, struct device *dev)
@@ -105,27 +124,31 @@ static void drop_before(struct devices *d, struct device *dev, const struct unse
 	while (dev->unsent.items && dev->unsent.items != end) drop(d, dev, dev->unsent.items);
 }
 
+static struct unsent_item *item_of(const struct device *dev, struct slice topic, struct slice payload)
+{
+	struct unsent_item *i = dev->unsent.items;
+	unsigned looked = 0;
+
+	for (; i && ++looked <= UNSENT_LOOK; i = i->next) {
+		if (!i->rest && is_same(i->topic, i->payload, payload.len, topic, payload)) return i;
+	}
+	return NULL;
+}
+
 void devices_sending(struct devices *d, const char *client, struct slice topic, struct slice payload)
 {
 	struct unsent_last *last = &d->last;
-	struct device *dev;
-	struct unsent_item *i;
-	unsigned looked = 0;
+	bool is_last = last->open && is_same(last->topic.data, last->payload.data, last->payload.len, topic, payload)
+		&& strcmp(last->dev->client, client) == 0;
+	struct device *dev = is_last ? last->dev : d->unsent_count > 0 ? device_find(d, client) : NULL;
+	struct unsent_item *i = dev && (!is_last || last->copied) ? item_of(dev, topic, payload) : NULL;
 
-	if (last->open && is_same(last->topic.data, last->payload.data, last->payload.len, topic, payload)
-		&& strcmp(last->dev->client, client) == 0) {
-		last->open = false;
-		if (last->dev->unsent.items && in_order(d, last->dev, topic)) drop_before(d, last->dev, NULL);
-		return;
-	}
-	dev = d->unsent_count > 0 ? device_find(d, client) : NULL;
-	if (!dev) return;
-	for (i = dev->unsent.items; i && ++looked <= UNSENT_LOOK; i = i->next) {
-		if (i->rest || !is_same(i->topic, i->payload, payload.len, topic, payload)) continue;
-		if (in_order(d, dev, topic)) drop_before(d, dev, i);
-		drop(d, dev, i);
-		return;
-	}
+	if (groups_any(d)) groups_sending(d, client, topic, payload);
+	if (!i && !is_last) return;
+	if (!i) last->open = false;
+	if (dev->queue_waits && in_order(d, dev, topic)) dev->queue_waits = false;
+	if (dev->unsent.items && in_order(d, dev, topic)) drop_before(d, dev, i);
+	if (i) drop(d, dev, i);
 }
 
 struct entry_id unsent_cursor(const struct device *dev, const char *filter, struct entry_id cursor)

@@ -23,6 +23,7 @@ struct unsent_last {
 	struct device *dev;      /* NULL: none */
 	struct entry_id id;
 	bool open;               /* not sent yet */
+	bool copied;             /* a copy of it may wait among the items */
 	struct slice topic, payload; /* the broker's own */
 	struct buf copy;         /* of the topic */
 };
@@ -34,6 +35,8 @@ struct unsent {
 
 /* The broker delivers the message that has this topic and payload (its own pointers) to a live device. */
 void unsent_note(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload);
+/* The same; it is one more copy if it was noted already. */
+void unsent_note_copy(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload);
 /* The connection is over, or a cursor is asked for: the last one counts among those that wait. */
 void unsent_settle(struct devices *d, struct device *dev);
 void unsent_free(struct devices *d, struct device *dev);

@@ -28,7 +28,7 @@ enum status devices_new(const struct devices_deps *deps, struct devices **out)
 	return ST_OK;
 }
 
-static void filter_free(struct device_filter *f)
+void device_filter_free(struct device_filter *f)
 {
 	free(f->filter);
 	free(f);
@@ -40,7 +40,7 @@ static void filters_forget(struct device *dev)
 		struct device_filter *f = dev->filters;
 
 		dev->filters = f->next;
-		filter_free(f);
+		device_filter_free(f);
 	}
 	dev->filter_count = 0;
 }
@@ -64,12 +64,16 @@ void device_replay_over(struct device *dev)
 
 static void device_free(struct devices *d, struct device *dev)
 {
+	dev->wants = false;
 	device_move(d, dev, DEVICE_AWAY, false);
 	keep(d, dev, false);
+	return_watch_over(d, dev);
 	device_window_free(d, dev);
 	unsent_free(d, dev);
 	HASH_DEL(d->by_client, dev);
+	if (d->taken_up == dev) d->taken_up = NULL;
 	filters_forget(dev);
+	device_left_free(dev);
 	device_grants_free(dev);
 	device_replay_over(dev);
 	free(dev->client);
@@ -107,7 +111,7 @@ void device_move(struct devices *d, struct device *dev, enum device_state state,
 {
 	bool was_gated = dev->state == DEVICE_CATCHING || dev->state == DEVICE_PASS;
 	bool is_gated = state == DEVICE_CATCHING || state == DEVICE_PASS;
-	bool list = is_gated || late;
+	bool list = is_gated || late || dev->wants;
 
 	if (was_gated && !is_gated) d->gated_count--;
 	if (!was_gated && is_gated) d->gated_count++;
@@ -143,9 +147,10 @@ static enum status device_connect(struct devices *d, struct device *dev, const s
 	if (client->user && !dev->user) return ST_NOMEM;
 	dev->v5 = client->v5;
 	dev->clean = client->clean;
-	dev->generation = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
+	dev->generation = dev->connection = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
 	dev->overlap_ms = dev->crash_overlap_ms = 0;
-	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = dev->exact_end = dev->broker_keeps = false;
+	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = false;
+	dev->said_goodbye = dev->exact_end = dev->session_kept = dev->broker_keeps = dev->queue_waits = false;
 	return device_grants_load(d, dev);
 }
 
@@ -177,7 +182,7 @@ static void filter_remove(struct device *dev, struct device_filter *gone)
 {
 	LL_DELETE(dev->filters, gone);
 	dev->filter_count--;
-	filter_free(gone);
+	if (gone->left == 0) device_filter_free(gone);
 }
 
 /* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and, while the
@@ -197,17 +202,19 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	struct session_event e = {
 		.client = slice_str(dev->client), .user = slice_str(dev->user), .generation = dev->generation,
 		.filter = slice_str(f->filter), .qos = f->qos, .again = again, .broker_queued = f->broker_queued,
-		.initial = f->initial, .overlap_ms = dev->crash_overlap_ms, .rate = f->rate,
+		.kept = !again && f->resumed,
+		.initial = f->initial, .overlap_ms = dev->crash_overlap_ms, .rate = f->rate, .connection = dev->connection,
 	};
 	struct entry_id id;
 	enum status st;
 
-	if (again) e.queued_upto = f->since;
+	e.queued_upto = f->since; /* none yet: as far as this event */
 	if (again && f->positioned) e.from = f->pos;
 	if (again && dev->late) e.upto = f->owed_upto; /* not yet decided for one that joins */
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
 	if (st != ST_OK) return st;
 	if (entry_id_is_zero(dev->generation)) dev->generation = id;
+	if (entry_id_is_zero(dev->connection)) dev->connection = id;
 	f->told = id;
 	return ST_OK;
 }
@@ -226,9 +233,13 @@ enum status device_announce_replay(struct devices *d, struct device *dev)
 
 enum status device_announce_all(struct devices *d, struct device *dev)
 {
+	enum status told;
+
 	device_forget_batches(d, dev);
 	dev->generation = ENTRY_ID_ZERO;
 	dev->shrunk = false;
+	told = device_left_tell(d, dev); /* before the bridge asks */
+	if (told != ST_OK) return told;
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		enum status st = f->implied ? ST_OK : device_announce(d, dev, f, true);
 
@@ -246,7 +257,7 @@ static enum status rejoin(struct devices *d, struct device *dev)
 {
 	struct entry_id head = append_head(d->deps.append);
 
-	device_write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
+	if (dev->filters) device_write_gone(d, dev); /* should the broker crash; the bridge goes on from `from` */
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
 		f->was_live_long = device_live_for_long(d, dev, device_reach(dev, f));
@@ -314,7 +325,7 @@ enum status device_make_ready(struct devices *d, struct device *dev)
 static enum status join(struct devices *d, struct device *dev, const struct client_info *client, const char *filter,
 	uint8_t qos, const struct grant *grant)
 {
-	struct device_filter *f, before = {0};
+	struct device_filter *f, before;
 	bool known;
 	enum status st = device_make_ready(d, dev);
 
@@ -326,13 +337,16 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	before = *f;
 	f->qos = qos;
 	f->id = client->subscription_id;
+	f->resumed = f->implied;
 	f->broker_queued = f->implied && !f->owed;
-	f->implied = f->owed = false;
+	if (f->implied) f->positioned = false;
+	f->implied = f->owed = f->unseen = false;
+	f->since = ENTRY_ID_ZERO;
 	fill_initial(f, grant);
 	reach_back(dev, grant, client, qos);
 	st = device_announce(d, dev, f, false);
 	if (st == ST_OK) {
-		f->since = f->owed_upto = f->told;
+		f->since = f->subscribed = f->owed_upto = f->told;
 		f->seam = ENTRY_ID_ZERO;
 		return ST_OK;
 	}
@@ -378,9 +392,15 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 		tell_name_once(d, client->id);
 		return;
 	}
+	if (dev && dev->state == DEVICE_AWAY && (dev->kept || dev->missed))
+		device_come_back(d, dev, client, dev->resumed, append_head(d->deps.append));
+	dev = device_find(d, client->id);
 	if (!dev) dev = device_new(d, client->id);
 	if (!dev) return;
+	unsent_settle(d, dev); /* by the QoS with which the broker had it */
 	fresh = dev->state == DEVICE_AWAY;
+	if (fresh && dev->resumed && !client->clean) device_write_had(d, dev); /* 2.0.x: nothing is missed, or it would be back already */
+	if (fresh) return_watch_over(d, dev);
 	if (fresh && (client->clean || !dev->resumed)) filters_forget(dev);
 	if (fresh && device_connect(d, dev, client) != ST_OK) goto drop;
 	grant = device_grant(dev, filter);
@@ -416,29 +436,62 @@ static bool has_asked(const struct device *dev)
 	return false;
 }
 
+/* Its last subscription is gone. What that has brought may yet show. */
+static void nothing_left(struct devices *d, struct device *dev)
+{
+	if (dev->state != DEVICE_AWAY) device_write_gone(d, dev); /* else a crash would find it live still */
+	device_left_no_batches(dev);
+	if (!dev->left) {
+		groups_window_over(d, dev->client, dev->window);
+		device_discard(d, dev);
+		return;
+	}
+	device_file_over(d, dev);
+	device_replay_over(dev);
+	device_left_drop_waiting(dev);
+	device_move(d, dev, DEVICE_LIVE, false);
+	device_window_tidy(d, dev);
+}
+
+/* May batches under way have messages that only this one brings, and which another one would have given all the same, as it matches?
+ * Of those nobody could tell later. Not with history under way, which would begin anew, too. */
+static bool batches_are_mixed(const struct device *dev, const struct device_filter *gone)
+{
+	if ((dev->state != DEVICE_CATCHING && !dev->late) || dev->replay || gone->implied) return false;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f != gone && !f->implied && filters_intersect(slice_str(f->filter), slice_str(gone->filter))) return true;
+	}
+	return false;
+}
+
 void devices_unsubscribed(struct devices *d, const char *client, const char *filter)
 {
 	struct device *dev = device_find(d, client);
 	struct device_filter *f = dev ? filter_find(dev, filter) : NULL;
-	struct session_event e;
+	bool begin_anew;
 
 	groups_unsubscribed(d, client, filter);
 	if (!f) return;
-	e = (struct session_event){.client = slice_str(dev->client), .generation = dev->generation,
-		.filter = slice_str(f->filter)};
-	if (append_event(d->deps.append, JOURNAL_UNSUBSCRIBED, &e) != ST_OK)
-		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
-			"device unsubscribed, but its cursor could not be deleted: a later subscription will be given what it missed");
+	device_left_begin(d, dev, f);
 	device_file_dropped(d, dev, f);
+	begin_anew = batches_are_mixed(dev, f);
 	filter_remove(dev, f);
 	dev->shrunk = true;
-	if (!dev->filters) {
-		if (dev->state != DEVICE_AWAY) device_write_gone(d, dev); /* else a crash would find it live still */
-		device_discard(d, dev);
-		return;
+	if (begin_anew) {
+		device_forget_batches(d, dev);
+		dev->generation = ENTRY_ID_ZERO; /* told when this turn is over */
 	}
+	if (!dev->filters) nothing_left(d, dev);
 	/* One that has resumed its session and not subscribed stays as it is: its user is not known before. */
-	if (dev->state != DEVICE_AWAY && !has_asked(dev)) device_move(d, dev, DEVICE_LIVE, false);
+	else if (dev->state != DEVICE_AWAY && !has_asked(dev)) device_move(d, dev, DEVICE_LIVE, false);
+}
+
+bool devices_take_back(struct devices *d, const char *client)
+{
+	const struct device *dev = device_find(d, client);
+
+	if (!dev) return false;
+	return dev->state == DEVICE_AWAY ? dev->kept : dev->clean || return_expected(d, dev);
 }
 
 void devices_goodbye(struct devices *d, const char *client)
@@ -446,11 +499,12 @@ void devices_goodbye(struct devices *d, const char *client)
 	struct device *dev = device_find(d, client);
 
 	groups_goodbye(d, client);
-	if (dev && dev->state != DEVICE_AWAY) dev->exact_end = true;
+	if (dev && dev->state != DEVICE_AWAY) dev->said_goodbye = dev->exact_end = true;
 }
 
-/* Its subscriptions stay the broker's, which delivers what it queues for them itself, or become ours until it is back. */
-static void leave_filters(struct devices *d, struct device *dev)
+/* Its subscriptions stay the broker's, which delivers what it queues for them itself, or become ours until it is back. `held`: those
+ * that it was catching up with. */
+static void leave_filters(struct devices *d, struct device *dev, bool held)
 {
 	bool live = dev->state == DEVICE_LIVE || dev->state == DEVICE_PASS;
 	struct entry_id head = append_head(d->deps.append);
@@ -458,11 +512,14 @@ static void leave_filters(struct devices *d, struct device *dev)
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (d->deps.tells_connect) {
 			if (live) f->since = head; /* what was published before is released to the broker's queue */
-		} else {
+			f->positioned = false;
+		} else if (!held || f->implied) {
+			f->positioned = device_cursor_exact(d, dev, f, &f->pos);
 			f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
 			f->implied = true;
 		}
-		f->positioned = f->was_live_long = false;
+		f->was_live_long = false;
+		f->passed = ENTRY_ID_ZERO;
 		f->pos_turn = 0;
 		memset(f->samples, 0, sizeof f->samples);
 	}
@@ -471,30 +528,36 @@ static void leave_filters(struct devices *d, struct device *dev)
 void devices_disconnected(struct devices *d, const char *client, bool persistent)
 {
 	struct device *dev = device_find(d, client);
+	bool held;
 
 	groups_disconnected(d, client, persistent);
-	if (!dev) return;
+	if (!dev || (dev->state == DEVICE_AWAY && return_disconnected(d, dev, persistent))) return;
 	/* The broker ends the kept connection object of a session when the device is back, and calls it clean then, whether the
 	 * new connection resumes the session or replaces it. Which of the two shows at CONNECT or at the next subscription;
 	 * until then the cursors stay. */
 	if (dev->state == DEVICE_AWAY && !persistent) return;
 	device_replay_over(dev);
+	dev->session_kept = persistent;
 	dev->broker_keeps = persistent && d->deps.tells_connect;
 	if (dev->broker_keeps) dev->exact_end = true; /* what was not acknowledged the broker sends again */
-	device_write_gone(d, dev);
+	held = return_expected(d, dev) && HASH_COUNT(d->by_client) <= DEVICES_MAX;
+	device_left_over(d, dev);
+	if (held) return_leave(d, dev, persistent);
+	else if (dev->filters) device_write_gone(d, dev); /* told when the last was taken back */
 	device_window_free(d, dev);
 	unsent_free(d, dev);
 	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at
 	 * CONNECT or at the next subscription (devices_seen). */
-	if ((!persistent && dev->clean) || HASH_COUNT(d->by_client) > DEVICES_MAX) {
+	if ((!persistent && dev->clean) || !dev->filters || HASH_COUNT(d->by_client) > DEVICES_MAX) {
 		device_discard(d, dev);
 		return;
 	}
 	if (persistent) device_file_kept(d, dev);
-	leave_filters(d, dev);
-	dev->seen = false;
+	leave_filters(d, dev, held);
+	return_watch(d, dev, persistent);
+	dev->seen = dev->resumed = false;
 	device_move(d, dev, DEVICE_AWAY, false);
-	keep(d, dev, d->deps.tells_connect);
+	keep(d, dev, d->deps.tells_connect || held);
 }
 
 /* Takes up where it left: everything since was held back. */
@@ -504,10 +567,12 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 	struct device_filter *f, *next;
 
 	if (st != ST_OK) return st;
+	dev->queue_waits = d->deps.outlet->tells_sent;
 	for (f = dev->filters; f; f = next) {
 		const struct grant *grant = device_grant(dev, f->filter);
 
 		next = f->next;
+		if (f->implied) continue;
 		if (!grant) {
 			device_file_dropped(d, dev, f);
 			filter_remove(dev, f);
@@ -517,8 +582,10 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 		reach_back(dev, grant, client, f->qos);
 	}
 	for (f = dev->filters; f && st == ST_OK; f = f->next) {
+		if (f->implied) continue;
+		f->resumed = true;
 		st = device_announce(d, dev, f, false);
-		f->owed_upto = f->told;
+		f->owed_upto = f->subscribed = f->told;
 		f->seam = ENTRY_ID_ZERO;
 	}
 	if (st != ST_OK) dev->generation = ENTRY_ID_ZERO; /* no room in the journal: told at a later tick */
@@ -554,7 +621,9 @@ void devices_restore(void *devices, const struct kept_record *r)
 	struct device *dev = client && filter ? device_find(d, client) : NULL;
 	struct device_filter *f;
 
-	if (client && filter && r->change == KEPT_HOLDS) {
+	if (client && filter && groups_name(filter)) {
+		groups_restore(d, r, client, filter);
+	} else if (client && filter && r->change == KEPT_HOLDS) {
 		if (!dev && HASH_COUNT(d->by_client) < DEVICES_MAX) dev = device_new(d, client);
 		if (dev && restore(d, dev, r, filter) != ST_OK && !dev->filters) device_free(d, dev);
 	} else if (dev) {
@@ -566,20 +635,30 @@ void devices_restore(void *devices, const struct kept_record *r)
 	free(filter);
 }
 
+void device_come_back(struct devices *d, struct device *dev, const struct client_info *client, int subscriptions,
+	struct entry_id before)
+{
+	bool goes_on = !client->clean && subscriptions > 0;
+
+	return_over(d, dev, goes_on, before);
+	keep(d, dev, false);
+	/* Its session is gone; the cursors are in Redis. */
+	if (!goes_on || resume(d, dev, client) != ST_OK || !dev->filters) {
+		device_discard(d, dev);
+		return;
+	}
+	dev->seen = dev->resumed = true;
+	if (!has_asked(dev)) return; /* grants were taken back; the rest is the broker's */
+	dev->waiting_since_ms = dev->kept_ms = d->deps.now_ms();
+	device_move(d, dev, DEVICE_CATCHING, false);
+}
+
 void devices_connected(struct devices *d, const struct client_info *client, int subscriptions)
 {
 	struct device *dev = device_find(d, client->id);
 
 	groups_connected(d, client, subscriptions);
-	if (!dev || dev->state != DEVICE_AWAY) return;
-	keep(d, dev, false);
-	/* Its session is gone; the cursors are in Redis. */
-	if (client->clean || subscriptions == 0 || resume(d, dev, client) != ST_OK || !dev->filters) {
-		device_discard(d, dev);
-		return;
-	}
-	dev->waiting_since_ms = dev->kept_ms = d->deps.now_ms();
-	device_move(d, dev, DEVICE_CATCHING, false);
+	if (dev && dev->state == DEVICE_AWAY) device_come_back(d, dev, client, subscriptions, append_head(d->deps.append));
 }
 
 void devices_rewire(struct devices *d, const struct devices_deps *deps)
@@ -587,6 +666,7 @@ void devices_rewire(struct devices *d, const struct devices_deps *deps)
 	struct device *dev, *tmp;
 
 	d->deps = *deps;
+	d->qos0_is_queued = false; /* it may be changed at a reload */
 	HASH_ITER(hh, d->by_client, dev, tmp) {
 		if (device_grants_load(d, dev) != ST_OK) device_grants_free(dev);
 	}

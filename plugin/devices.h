@@ -3,7 +3,8 @@
  * blocks, never calls the broker but through the outlet.
  *
  *   AWAY      known, not connected (kept only while the broker keeps its session). Where the broker tells of CONNECT (2.1),
- *             what redelivery covers is held back from its queue meanwhile, and comes from Redis when it is back
+ *             what redelivery covers is held back from its queue meanwhile, and comes from Redis when it is back; elsewhere if its
+ *             catch-up was cut short (device_return.c)
  *   CATCHING  subscribed; live messages that redelivery covers are held back (they are in the journal), the backlog
  *             comes in batches from the bridge
  *   PASS      everything up to now is handed over; live messages are handed over behind it, addressed, so that none
@@ -38,6 +39,7 @@ struct devices_deps {
 	uint64_t (*now_ms)(void);      /* monotonic */
 	bool tells_connect;            /* devices_connected is called for each CONNECT (2.1) */
 	struct kept_file *kept;        /* with that; NULL: none */
+	const struct qos2 *qos2;       /* what is published and not released; NULL: nothing */
 };
 
 /* A publish whose deliveries are being decided now. */
@@ -70,15 +72,41 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 /* A client has connected; `subscriptions` the broker has kept for it (2.1). A device whose session goes on catches up from
  * here, whether it subscribes again or not. */
 void devices_connected(struct devices *d, const struct client_info *client, int subscriptions);
-/* The connection ended. `persistent`: the broker keeps the session. */
 /* Before devices_disconnected: the client said goodbye, so nothing it was sent is in doubt (2.1). */
 void devices_goodbye(struct devices *d, const char *client);
+/* The broker has all that was handed over through windows until now (2.1). Before devices_disconnected: what was handed over for
+ * the client since will not come to it. */
+void devices_given(struct devices *d);
+void devices_taken_back(struct devices *d, const char *client);
+/* Before that, on 2.0.x: is what was handed over for it in this turn not to be delivered, as it is given it again? (What the broker
+ * says of the session of one that another connection takes over is not to be relied on.) */
+bool devices_take_back(struct devices *d, const char *client);
+/* On 2.0.x, while it goes on: can what was handed over for it in this turn be left out, as it then comes again, from the bridge? True:
+ * it is to be. Asked for each message of it. */
+bool devices_withdraw(struct devices *d, const char *client);
+/* The connection ended. `persistent`: the broker keeps the session. */
 void devices_disconnected(struct devices *d, const char *client, bool persistent);
+/* Behind that, on 2.0.x: the object in which the broker keeps it, only ever compared. */
+void devices_kept_by(struct devices *d, const char *client, const void *handle);
+/* Is there a device that must be noticed when it is back (2.0.x)? Is it this one? */
+bool devices_expect_return(const struct devices *d);
+bool devices_expected(struct devices *d, const char *client);
+/* Then, before any other access check is worked on: it is of this client, with so many subscriptions. */
+struct sign_of_life {
+	bool certain;                    /* only one that is connected asks for that */
+	bool qos0;                       /* a read check of a message that was published with QoS 0 */
+	const struct message *delivered; /* the journalled message whose delivery is being decided, without an id if it was published
+	                                  * before and is released; NULL: it is about something else */
+};
+void devices_back(struct devices *d, const struct client_info *client, const void *handle, int subscriptions,
+	const struct sign_of_life *sign);
+/* Before devices_disconnected, of a connection whose session is not clean. */
+void devices_ending(struct devices *d, const struct client_info *client, int subscriptions);
 
 /* Is any device held back at present, connected or not? */
 bool devices_any_gated(const struct devices *d);
-/* The same, or is any to be watched, because the broker tells what it sends? The read check asks this first. */
-bool devices_check_reads(const struct devices *d);
+/* Is this message (NULL: none that is journalled now) to be looked at when it is delivered? The read check asks this first. */
+bool devices_check_reads(const struct devices *d, const struct current_message *current);
 /* Is anything to be done at every turn of the broker's loop? */
 bool devices_busy(const struct devices *d);
 /* Shall the broker not deliver this message to this client now? (Because it comes, or has come, another way.) Topic and payload are
@@ -112,6 +140,9 @@ void devices_announce(struct devices *d);
 
 /* Ends PASS; lets devices go live that waited longer than hold_timeout while `away` (no bridge or no Redis). */
 void devices_tick(struct devices *d, bool away);
+/* In the middle of a turn, where nobody tells when one ends (2.0.x): the latter; and if all is `quiet`, so that what was handed over
+ * must have been delivered, the former, too. */
+void devices_meanwhile(struct devices *d, bool away, bool quiet);
 
 struct devices_counts { uint64_t known, catching, late; };
 struct devices_counts devices_count(const struct devices *d);

@@ -21,6 +21,8 @@ static const struct error_class table[] = {
 	{"CROSSSLOT", ERROR_RETRY, "redis_url names a node of a cluster: redis+cluster:// is needed"},
 	{"READONLY", ERROR_RECONNECT, "it is a replica: redis_url must lead to the master"},
 	{"MASTERDOWN", ERROR_RECONNECT, "it is a replica: redis_url must lead to the master"},
+	{"ERR WAIT cannot be used with replica", ERROR_RECONNECT, "it is a replica: redis_url must lead to the master"},
+	{"ERR WAITAOF cannot be used with replica", ERROR_RECONNECT, "it is a replica: redis_url must lead to the master"},
 	{"NOAUTH", ERROR_RECONNECT, "see redis_username and redis_password_file"},
 	{"WRONGPASS", ERROR_RECONNECT, "see redis_username and redis_password_file"},
 	{"ERR Protocol error: unauthenticated", ERROR_RECONNECT, "see redis_username and redis_password_file"},

@@ -31,7 +31,14 @@ bool member_may(struct devices *d, const struct member *m, struct slice topic)
 	if (!m->granted) return false;
 	for (size_t i = 0; i < s->grant_count && !granted; i++) granted = topic_matches(slice_str(s->grants[i].pattern), topic);
 	if (!granted) return false;
-	return !d->deps.acl || acl_file_allows(d->deps.acl, slice_str(s->client), slice_str(s->user), topic, ACL_READ);
+	return !member_denied(d, m, topic);
+}
+
+bool member_denied(const struct devices *d, const struct member *m, struct slice topic)
+{
+	const struct sharer *s = m->sharer;
+
+	return d->deps.acl && !acl_file_allows(d->deps.acl, slice_str(s->client), slice_str(s->user), topic, ACL_READ);
 }
 
 static size_t unsent(const struct member *m)
@@ -41,7 +48,7 @@ static size_t unsent(const struct member *m)
 
 bool member_is_direct(const struct devices *d, const struct member *m)
 {
-	return m->hand_turn != d->turn && unsent(m) == 0;
+	return m->hand_turn != d->turn && unsent(m) == 0 && m->direct_count < GROUP_UNSENT_MAX;
 }
 
 static void note(struct devices *d, struct member *m, struct entry_id id, uint8_t qos, uint64_t turn)
@@ -53,9 +60,12 @@ static void note(struct devices *d, struct member *m, struct entry_id id, uint8_
 	given_note(&m->given, &given, &reach);
 }
 
-void member_note_direct(struct devices *d, struct member *m, const struct message *message)
+void member_note_direct(struct devices *d, struct member *m, const struct message *message, const struct direct_source *source)
 {
-	note(d, m, message->id, lower(message->qos, m->qos), 0);
+	uint8_t qos = lower(message->qos, m->qos);
+
+	note(d, m, message->id, qos, 0);
+	if (qos > 0 && d->deps.outlet->tells_sent) direct_note(d, m, message->id, source);
 }
 
 /* --- to one member ------------------------------------------------------------------------------------------------- */
@@ -86,16 +96,10 @@ static enum status hand(void *ctx, const struct message *message, uint8_t qos, e
 	return deliver(x->d, x->m, message, qos, kind);
 }
 
-static void no_mark(void *ctx, const struct window_mark *mark)
-{
-	(void)ctx; /* a group's batches have their marks in its queue */
-	(void)mark;
-}
-
 static void feed_window(struct devices *d, struct member *m, enum window_moment moment)
 {
 	struct handing x = {d, m};
-	const struct window_calls calls = {qos_of, hand, no_mark, &x, &d->handed};
+	const struct window_calls calls = {qos_of, hand, NULL, &x, &d->handed}; /* a group's batches have their marks in its queue */
 
 	(void)window_feed(m->window, &calls, d->turn, moment);
 }
@@ -114,6 +118,13 @@ static bool give_by_window(struct devices *d, struct member *m, const struct mes
 	return true;
 }
 
+/* In which turn is what is given now on its way? What 2.0.x is handed in the tick that ends one it delivers before anything of the
+ * next. */
+static uint64_t turn_of_gift(const struct devices *d)
+{
+	return d->ticking && !d->deps.outlet->tells_sent ? d->turn - 1 : d->turn;
+}
+
 /* False: out of memory. */
 static bool give_to(struct devices *d, struct member *m, const struct message *message, enum delivery kind,
 	enum window_moment moment)
@@ -121,10 +132,10 @@ static bool give_to(struct devices *d, struct member *m, const struct message *m
 	uint8_t qos = lower(message->qos, m->qos);
 	enum status st;
 
-	m->hand_turn = d->groups->hand_turn = d->turn;
+	m->hand_turn = d->groups->hand_turn = turn_of_gift(d);
 	if (d->deps.outlet->tells_sent) return give_by_window(d, m, message, kind, moment);
 	st = deliver(d, m, message, qos, kind);
-	if (st == ST_OK) note(d, m, message->id, qos, d->turn);
+	if (st == ST_OK) note(d, m, message->id, qos, m->hand_turn);
 	return st == ST_OK || st == ST_END;
 }
 
@@ -132,12 +143,23 @@ static bool give_to(struct devices *d, struct member *m, const struct message *m
 
 static bool has_room(const struct member *m)
 {
-	if (!m->window) return true;
-	return window_waiting(m->window) == 0 && window_unsent(m->window) < GROUP_UNSENT_MAX
+	if (!m->window) return m->direct_count < GROUP_UNSENT_MAX;
+	return window_waiting(m->window) == 0 && window_unsent(m->window) + m->direct_count < GROUP_UNSENT_MAX
 		&& window_bytes(m->window) < WINDOW_BYTES;
 }
 
 enum gift { GIFT_GIVEN, GIFT_NO_ROOM, GIFT_NOBODY, GIFT_NO_MEMORY };
+
+static void tell_passed_over(struct devices *d, struct group *g)
+{
+	char name[128];
+
+	if (g->passed_over) return;
+	g->passed_over = true;
+	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
+		"group %s: no member that is here may be given some of its messages (redeliver lines, read rules); they are passed over",
+		log_printable(g->name, strlen(g->name), name, sizeof name));
+}
 
 static enum gift give(struct devices *d, struct group *g, const struct message *message, enum delivery kind,
 	struct member *first, enum window_moment moment)
@@ -151,8 +173,9 @@ static enum gift give(struct devices *d, struct group *g, const struct message *
 		anybody = true;
 		if (has_room(m)) chosen = m;
 	}
+	if (!chosen && !anybody) tell_passed_over(d, g);
 	if (!chosen) return anybody ? GIFT_NO_ROOM : GIFT_NOBODY;
-	DL_DELETE(g->members, chosen);
+	DL_DELETE(g->members, chosen); /* NOLINT(clang-analyzer-core.NullDereference): it is in the list */
 	DL_APPEND(g->members, chosen);
 	return give_to(d, chosen, message, kind, moment) ? GIFT_GIVEN : GIFT_NO_MEMORY;
 }
@@ -185,10 +208,8 @@ bool group_put(struct devices *d, struct group *g, const struct message *message
 {
 	struct queued *q;
 
-	if (!d->deps.outlet->tells_sent) { /* there is no knowing who has room */
-		(void)give(d, g, message, kind, NULL, WINDOW_TURN); /* out of memory: said by the outlet */
-		return true;
-	}
+	/* There is no knowing who has room. */
+	if (!d->deps.outlet->tells_sent) return give(d, g, message, kind, NULL, WINDOW_TURN) != GIFT_NO_MEMORY;
 	q = put(d, g, message_packed_size(message));
 	if (!q) return false;
 	message_pack(message, q->data);
@@ -297,25 +318,39 @@ bool groups_await(struct devices *d, const char *client)
 {
 	struct sharer *s = NULL;
 
-	if (!d->groups->active) return false;
+	if (!d->groups->active && d->groups->stray_count == 0) return false;
 	HASH_FIND_STR(d->groups->sharers, client, s);
+	if (s && s->stray_count > 0) return true;
 	for (const struct member *m = s ? s->members : NULL; m; m = m->client_next) {
 		if (m->window) return true;
 	}
 	return false;
 }
 
-/* The member as which the client was handed this first, unless it was as a device, with the window `own`. */
+void groups_taken_back(struct devices *d, const char *client)
+{
+	struct sharer *s = NULL;
+
+	if (!d->groups->active) return;
+	HASH_FIND_STR(d->groups->sharers, client, s);
+	for (const struct member *m = s ? s->members : NULL; m; m = m->client_next) {
+		if (m->window) window_taken_back(m->window, d->given);
+	}
+}
+
+/* The member as which the client was handed this first, unless it was as a device, with the window `own`; and the number with
+ * which it was, in a window of now. */
 static struct member *member_sent(const struct sharer *s, struct entry_id id, struct slice topic, struct slice payload,
-	const struct window *own)
+	const struct window *own, uint64_t *lowest)
 {
 	struct member *first = NULL;
-	uint64_t number, lowest = UINT64_MAX;
+	uint64_t number;
 
-	if (own && window_awaits(own, id, topic, payload, &number)) lowest = number;
+	*lowest = UINT64_MAX;
+	if (own && window_awaits(own, id, topic, payload, &number)) *lowest = number;
 	for (struct member *m = s->members; m; m = m->client_next) {
-		if (!m->window || !window_awaits(m->window, id, topic, payload, &number) || number > lowest) continue;
-		lowest = number;
+		if (!m->window || !window_awaits(m->window, id, topic, payload, &number) || number > *lowest) continue;
+		*lowest = number;
 		first = m;
 	}
 	return first;
@@ -326,11 +361,13 @@ bool groups_sent(struct devices *d, const char *client, struct entry_id id, stru
 {
 	struct sharer *s = NULL;
 	struct member *first;
+	uint64_t number;
 
-	if (!d->groups->active) return false;
+	if (!d->groups->active && d->groups->stray_count == 0) return false;
 	HASH_FIND_STR(d->groups->sharers, client, s);
 	if (!s) return false;
-	first = member_sent(s, id, topic, payload, own);
+	first = member_sent(s, id, topic, payload, own, &number);
+	if (stray_sent(d, s, id, number)) return true;
 	for (struct member *m = s->members; m && !first && !own; m = m->client_next) {
 		if (m->window) (void)window_sent(m->window, id, topic, payload); /* none of ours; that counts, too */
 	}

@@ -1,5 +1,5 @@
 /*
- * Who is in a group, and what is journalled of it. Owns groups, members and the clients that are members. Broker thread. Must
+ * Who is in a group. Owns groups, members and the clients that are members. Broker thread. Must
  * never keep a pointer into the broker's memory.
  */
 #include "plugin/groups.h"
@@ -12,7 +12,6 @@
 #include "plugin/group.h"
 
 #define NAME_BEGINNING "$share/"
-#define POSITION_GAP_MS 1000
 
 struct groups *groups_new(void)
 {
@@ -44,13 +43,25 @@ static struct sharer *sharer_find(const struct devices *d, const char *client)
 	return s;
 }
 
+bool groups_member(struct devices *d, const char *client)
+{
+	return sharer_find(d, client) != NULL;
+}
+
 static void sharer_free(struct devices *d, struct sharer *s)
 {
 	HASH_DEL(d->groups->sharers, s);
+	stray_drop(d, s);
 	grants_free(s->grants, s->grant_count);
 	free(s->client);
 	free(s->user);
 	free(s);
+}
+
+/* Of one that is in no group any more, what the broker still has for it is known until its connection ends. */
+static void sharer_tidy(struct devices *d, struct sharer *s)
+{
+	if (!s->members && s->stray_count == 0) sharer_free(d, s);
 }
 
 static struct sharer *sharer_new(struct devices *d, const char *client)
@@ -94,9 +105,11 @@ static struct group *group_find(const struct devices *d, const char *name, size_
 static void group_free(struct devices *d, struct group *g)
 {
 	groups_over(d);
+	d->groups->concern_of = ENTRY_ID_ZERO;
 	HASH_DEL(d->groups->by_name, g);
 	group_drop_queue(g);
 	owed_fini(&g->owed);
+	owed_fini(&g->unreleased);
 	buf_free(&g->doubt_copy);
 	free(g->name);
 	free(g);
@@ -112,7 +125,10 @@ static struct group *group_new(struct devices *d, const char *name)
 	if (!g->name || !owed_init(&g->owed)) goto fail;
 	(void)filter_is_shared(slice_str(g->name), &inner); /* or it would not have come here */
 	g->filter = inner.data;
+	g->literal = strcspn(g->filter, "+#");
+	if (g->filter[g->literal] == '#' && g->literal > 0) g->literal--; /* a/# is for a, too */
 	HASH_ADD_KEYPTR(hh, d->groups->by_name, g->name, strlen(g->name), g);
+	d->groups->concern_of = ENTRY_ID_ZERO;
 	if (g->hh.tbl) return g;
 fail:
 	owed_fini(&g->owed);
@@ -134,13 +150,15 @@ static void member_free(struct devices *d, struct member *m)
 	struct sharer *s = m->sharer;
 	struct group *g = m->group;
 
+	member_file_dropped(d, m);
 	LL_DELETE2(s->members, m, client_next);
 	DL_DELETE(g->members, m);
 	window_free(m->window);
 	given_fini(&m->given);
+	direct_free(d, m);
 	free(m);
 	d->groups->member_count--;
-	if (!s->members) sharer_free(d, s);
+	sharer_tidy(d, s);
 	if (!g->members) group_free(d, g);
 }
 
@@ -162,186 +180,96 @@ static struct member *member_new(struct devices *d, struct sharer *s, const char
 	return m;
 }
 
+void sharer_forget(struct devices *d, struct sharer *s)
+{
+	for (struct member *m = s->members, *next; m; m = next) {
+		next = m->client_next;
+		m->filed = false;
+		member_free(d, m);
+	}
+}
+
 void groups_free(struct devices *d)
 {
 	struct sharer *s, *tmp;
 
-	if (!d->groups) return;
 	HASH_ITER(hh, d->groups->sharers, s, tmp) {
 		for (struct member *m = s->members, *next; m; m = next) {
 			next = m->client_next;
+			m->filed = false; /* the file is for the next start */
 			member_free(d, m);
 		}
 	}
+	HASH_ITER(hh, d->groups->sharers, s, tmp) sharer_free(d, s);
 	free(d->groups);
 	d->groups = NULL;
 }
 
-/* --- what is journalled ------------------------------------------------------------------------------------------- */
-
-struct given_reach group_reach(const struct devices *d, const struct member *m)
-{
-	bool exact = m->qos == 0 || m->sharer->exact_end;
-
-	return (struct given_reach){.now_ms = d->deps.now_ms(), .back_ms = exact ? 0 : m->overlap_ms, .turn = d->turn};
-}
-
-static uint8_t qos_of(const struct group *g)
-{
-	uint8_t qos = 0;
-	const struct member *m;
-
-	DL_FOREACH(g->members, m) {
-		if (m->here && m->granted && m->qos > qos) qos = m->qos;
-	}
-	return qos;
-}
-
-void group_tell(struct devices *d, struct group *g, bool again)
-{
-	struct session_event e = {
-		.client = slice_str(g->name), .filter = slice_str(g->filter), .qos = qos_of(g), .initial = g->initial,
-		.overlap_ms = g->overlap_ms, .rate = g->rate,
-	};
-	struct entry_id id;
-
-	e.again = again = again && !g->untold;
-	g->generation = ENTRY_ID_ZERO;
-	d->groups->active = true;
-	if (again && g->positioned) e.from = g->pos;
-	if (g->late) e.upto = g->owed_upto;
-	if (append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id) != ST_OK) {
-		if (!again) g->untold = true;
-		return;
-	}
-	g->untold = false;
-	g->generation = g->told = id;
-	if (!again) g->positioned = false; /* it reads the cursor */
-	g->waiting_since_ms = d->deps.now_ms();
-}
-
-static struct entry_id lowest(struct entry_id a, struct entry_id b)
-{
-	return entry_id_compare(a, b) < 0 ? a : b;
-}
-
-/* Of what is in the member's window, or was given it and may not have been taken. */
-static void below_member(const struct devices *d, const struct member *m, struct entry_id *id)
-{
-	struct given_reach reach = group_reach(d, m);
-	struct window_view v = {0};
-
-	given_lowest(&m->given, &reach, id);
-	while (m->window && window_each(m->window, &v)) *id = lowest(*id, v.m.id);
-}
-
-/* Nothing before it can be missing. False: leave it where it is. */
-static bool cursor_of(struct devices *d, struct group *g, struct entry_id *cursor)
-{
-	struct entry_id first = ENTRY_ID_MAX;
-	struct owed_range owed;
-	const struct queued *q;
-	const struct member *m;
-
-	*cursor = g->state == DEVICE_LIVE ? append_head(d->deps.append) : g->reached;
-	if (owed_all(&g->owed, &owed)) *cursor = lowest(*cursor, owed.after);
-	DL_FOREACH(g->queue, q) {
-		if (!q->mark) first = lowest(first, q->id);
-	}
-	DL_FOREACH(g->members, m) below_member(d, m, &first);
-	*cursor = lowest(*cursor, entry_id_before(first));
-	return !entry_id_is_zero(*cursor);
-}
-
-static void write_cursor(struct devices *d, struct group *g, enum journal_type type)
-{
-	struct session_event e = {.client = slice_str(g->name), .generation = g->generation};
-	struct entry_id cursor;
-	struct buf packed = {0};
-
-	if (cursor_of(d, g, &cursor)) {
-		session_cursor_pack(&packed, slice_str(g->filter), cursor);
-		e.cursor_count = 1;
-		e.cursors = slice_of(packed.data, packed.len);
-	}
-	if ((type == JOURNAL_GONE || e.cursor_count > 0)
-		&& (packed.failed || append_event(d->deps.append, type, &e) != ST_OK))
-		log_to(&d->deps.outlet->log, LOG_LEVEL_ERROR,
-			"cursor of a group could not be kept: its members will be given some messages again");
-	buf_free(&packed);
-}
-
-void group_write_gone(struct devices *d, struct group *g)
-{
-	write_cursor(d, g, JOURNAL_GONE);
-}
-
-void group_keep_position(struct devices *d, struct group *g)
-{
-	uint64_t now = d->deps.now_ms();
-
-	if (now - g->kept_ms < POSITION_GAP_MS) return;
-	g->kept_ms = now;
-	write_cursor(d, g, JOURNAL_POSITION);
-}
-
-void group_write_live(struct devices *d, const struct group *g)
-{
-	struct session_event e = {.client = slice_str(g->name), .generation = g->generation, .late = g->late};
-
-	if (g->late) e.upto = g->owed_upto;
-	if (append_event(d->deps.append, JOURNAL_LIVE, &e) != ST_OK)
-		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
-			"group is live, but this could not be kept: after a crash of the broker it is given more than it missed");
-}
-
 /* --- states ------------------------------------------------------------------------------------------------------- */
+
+/* Is somebody leaving? */
+static bool is_left(const struct group *g)
+{
+	const struct member *m = g->members;
+
+	while (m && !m->leaving) m = m->next;
+	return m != NULL;
+}
 
 /* A member that may be given something is here, the first one. */
 static void start(struct devices *d, struct group *g)
 {
 	owed_clear(&g->owed);
-	g->reached = g->pos = g->seam = ENTRY_ID_ZERO;
-	g->positioned = g->late = false;
+	if (!is_left(g)) g->reached = ENTRY_ID_ZERO; /* else others have had what is between what waits for those */
+	g->pos = g->seam = ENTRY_ID_ZERO;
+	g->positioned = g->late = g->passed_over = false;
+	group_aside_over(g);
 	g->state = DEVICE_CATCHING;
 	g->kept_ms = g->told_busy_ms = g->waiting_since_ms = d->deps.now_ms();
 	g->untold = true;
 	group_tell(d, g, false);
 	/* What was published before is the broker's, also where it is released only now. */
-	if (entry_id_is_zero(g->since)) g->since = append_head(d->deps.append);
+	g->begun = append_head(d->deps.append);
+	if (entry_id_is_zero(g->since)) g->since = g->begun;
+	if (d->groups->lost_turn == d->turn) g->lost_turn = d->turn; /* it may have been of this one, before */
 }
 
 /* Nobody is left. */
 static void rest(struct devices *d, struct group *g)
 {
-	if (g->state == DEVICE_AWAY) return;
 	groups_over(d);
 	group_write_gone(d, g);
-	if (g->state == DEVICE_LIVE) g->since = append_head(d->deps.append);
+	if (g->state == DEVICE_LIVE) g->since = group_before_unreleased(d, g, append_head(d->deps.append));
+	if (!group_cursor(d, g, false, &g->reached)) g->reached = ENTRY_ID_ZERO;
 	group_drop_queue(g);
 	owed_clear(&g->owed);
 	g->state = DEVICE_AWAY;
 	g->late = g->untold = false;
+	group_aside_over(g);
 	g->generation = ENTRY_ID_ZERO;
 }
 
 void group_relapse(struct devices *d, struct group *g, struct entry_id reached)
 {
+	struct owed_range all;
+
+	if (g->aside) reached = entry_id_lower(reached, g->aside_from);
+	if (g->unreleased.count > 0 && owed_all(&g->unreleased, &all)) reached = entry_id_lower(reached, all.after);
 	g->since = g->reached = reached;
 	g->state = DEVICE_CATCHING;
 	g->late = false;
+	group_aside_over(g);
 	group_write_gone(d, g);
 	group_tell(d, g, false);
 }
 
-/* Others are here, and are to be given what a member that is gone may not have taken. */
-static void owe(struct devices *d, struct group *g)
+void group_owe(struct devices *d, struct group *g)
 {
 	struct owed_range owed;
 
 	if (!owed_all(&g->owed, &owed)) return;
 	if (g->state == DEVICE_CATCHING) {
-		g->pos = lowest(g->pos, owed.after);
+		g->pos = entry_id_lower(g->pos, owed.after);
 		group_tell(d, g, true);
 		return;
 	}
@@ -355,10 +283,16 @@ static void owe(struct devices *d, struct group *g)
 /* --- coming --------------------------------------------------------------------------------------------------------- */
 
 /* As for devices (devices.c). */
+static uint64_t crash_overlap_of(const struct sharer *s, const struct grant *grant, uint8_t qos)
+{
+	if (qos == 0) return 0;
+	return grant->overlap_keepalive ? (uint64_t)s->keepalive_s * 1500u : grant->overlap_ms;
+}
+
+/* The broker keeps what is not acknowledged, where that is known. */
 static uint64_t overlap_of(const struct sharer *s, const struct grant *grant, uint8_t qos)
 {
-	if (qos == 0 || (!s->clean && !s->v5)) return 0;
-	return grant->overlap_keepalive ? (uint64_t)s->keepalive_s * 1500u : grant->overlap_ms;
+	return !s->clean && !s->v5 ? 0 : crash_overlap_of(s, grant, qos);
 }
 
 /* The longest overlap stands in Redis, should the broker crash. */
@@ -366,7 +300,6 @@ static void lengthen(struct devices *d, struct group *g, uint64_t overlap_ms)
 {
 	if (overlap_ms <= g->overlap_ms) return;
 	g->overlap_ms = overlap_ms;
-	if (g->state == DEVICE_AWAY) return;
 	groups_over(d);
 	if (g->state == DEVICE_LIVE) {
 		group_relapse(d, g, append_head(d->deps.append));
@@ -380,9 +313,10 @@ static void come(struct devices *d, struct member *m)
 {
 	struct group *g = m->group;
 	const struct grant *grant = grants_find(m->sharer->grants, m->sharer->grant_count, slice_str(g->filter));
+	uint64_t crash_overlap_ms = grant ? crash_overlap_of(m->sharer, grant, m->qos) : 0;
 
 	m->here = true;
-	m->returned = false;
+	m->returned = m->unproven = false;
 	m->granted = grant != NULL;
 	m->hand_turn = 0;
 	m->overlap_ms = grant ? overlap_of(m->sharer, grant, m->qos) : 0;
@@ -390,9 +324,9 @@ static void come(struct devices *d, struct member *m)
 	if (g->here++ == 0) {
 		g->initial = (struct initial_cursor){grant->new_policy, grant->new_count, grant->new_since_ms};
 		g->rate = grant->rate;
-		g->overlap_ms = m->overlap_ms;
+		g->overlap_ms = crash_overlap_ms;
 		start(d, g);
-	} else lengthen(d, g, m->overlap_ms);
+	} else lengthen(d, g, crash_overlap_ms);
 }
 
 void group_member_back(struct devices *d, struct member *m)
@@ -406,7 +340,7 @@ void groups_fresh(struct devices *d, const struct client_info *client)
 
 	for (struct member *m = s ? s->members : NULL, *next; m; m = next) {
 		next = m->client_next;
-		if (!m->here) member_free(d, m);
+		if (!m->here && !m->leaving) member_free(d, m);
 	}
 }
 
@@ -416,8 +350,10 @@ void groups_subscribed(struct devices *d, const struct client_info *client, cons
 	struct member *m = member_find(s, filter);
 
 	if (m && m->here && m->granted) { /* once more: nothing changes but the QoS */
+		if (m->qos == qos && m->subscription_id == client->subscription_id) return;
 		m->qos = qos;
 		m->subscription_id = client->subscription_id;
+		if (m->filed) member_file(d, m);
 		return;
 	}
 	if (!m && d->groups->member_count >= DEVICES_MAX) return;
@@ -425,17 +361,21 @@ void groups_subscribed(struct devices *d, const struct client_info *client, cons
 	if (!s) return;
 	if (sharer_take(d, s, client) == ST_OK && !m) m = member_new(d, s, filter);
 	if (!m) {
-		if (!s->members) sharer_free(d, s);
+		sharer_tidy(d, s);
 		return;
 	}
 	m->qos = qos;
 	m->subscription_id = client->subscription_id;
 	come(d, m);
+	m->leaving = false;
+	if (!client->clean) member_file(d, m);
 }
 
 bool groups_holds(struct devices *d, const char *client, const char *filter)
 {
-	return member_find(sharer_find(d, client), filter) != NULL;
+	const struct member *m = member_find(sharer_find(d, client), filter);
+
+	return m && !m->leaving;
 }
 
 void groups_connected(struct devices *d, const struct client_info *client, int subscriptions)
@@ -444,11 +384,18 @@ void groups_connected(struct devices *d, const struct client_info *client, int s
 	bool resumed = !client->clean && subscriptions > 0;
 
 	if (s && resumed && sharer_take(d, s, client) != ST_OK) resumed = false;
+	/* What the broker has for it goes on with a session that is taken over, although no subscription does. */
+	if (s && !resumed && (client->clean || s->ended_turn != d->turn)) stray_drop(d, s);
+	if (s && !s->members) {
+		sharer_tidy(d, s);
+		return;
+	}
 	for (struct member *m = s ? s->members : NULL, *next; m; m = next) {
 		next = m->client_next;
 		if (m->here) continue;
-		if (resumed) come(d, m);
-		else member_free(d, m);
+		if (!resumed) member_free(d, m);
+		else if (m->unproven) m->returned = true;
+		else come(d, m);
 	}
 }
 
@@ -465,6 +412,7 @@ static void collect(struct devices *d, struct member *m, bool keeps, bool connec
 	reach.kept = keeps;
 	if (connected) reach.back_ms = 0;
 	given_owe(&m->given, &reach, &m->group->owed);
+	if (!keeps && !connected) direct_owe(d, m, &m->group->owed);
 	while (m->window && window_each(m->window, &v)) {
 		if (v.handed && keeps && v.qos > 0) continue;
 		owed_add(&m->group->owed, entry_id_before(v.m.id), v.m.id);
@@ -479,21 +427,59 @@ static void go(struct devices *d, struct member *m, bool keeps, bool connected)
 	groups_over(d);
 	if (m->granted) collect(d, m, keeps, connected);
 	m->here = false;
+	if (keeps || connected || !m->sharer->clean) stray_add(d, m->sharer, m->window);
 	window_free(m->window);
 	m->window = NULL;
 	given_fini(&m->given);
-	if (!m->granted) return;
-	if (--g->here == 0) rest(d, g);
-	else owe(d, g);
+	if (!connected) direct_free(d, m);
+	if (!keeps && !connected) g->lost_turn = d->groups->lost_turn = d->turn;
+	if (m->granted && --g->here == 0) {
+		rest(d, g);
+		return;
+	}
+	group_step_aside(d, g);
+	if (m->granted) group_owe(d, g);
 }
 
 void groups_unsubscribed(struct devices *d, const char *client, const char *filter)
 {
 	struct member *m = member_find(sharer_find(d, client), filter);
 
-	if (!m) return;
+	if (!m || m->leaving) return;
+	direct_settle(d);
+	m->leaving = m->direct != NULL;
 	go(d, m, false, true);
+	if (!m->leaving) member_free(d, m);
+}
+
+void groups_window_over(struct devices *d, const char *client, const struct window *own)
+{
+	struct sharer *s = own ? sharer_find(d, client) : NULL;
+
+	if (s) stray_add(d, s, own);
+}
+
+/* The connection of one that was leaving has ended. */
+static void left(struct devices *d, struct member *m, bool keeps)
+{
+	struct group *g = m->group;
+
+	if (!keeps) direct_owe(d, m, &g->owed);
+	direct_free(d, m);
+	if (g->here > 0) group_owe(d, g);
+	else group_write_position(d, g);
 	member_free(d, m);
+}
+
+void group_tidy(struct devices *d, struct group *g)
+{
+	struct member *m, *tmp;
+
+	g->relieved = false;
+	if (g->state == DEVICE_AWAY) group_write_position(d, g);
+	DL_FOREACH_SAFE(g->members, m, tmp) { /* with the last one the group goes */
+		if (m->leaving && !m->direct) member_free(d, m);
+	}
 }
 
 void groups_goodbye(struct devices *d, const char *client)
@@ -507,18 +493,67 @@ void groups_disconnected(struct devices *d, const char *client, bool persistent)
 {
 	struct sharer *s = sharer_find(d, client);
 	bool stays = s && (persistent || !s->clean);
+	const struct device *dev = s ? device_find(d, client) : NULL;
+
+	if (s && !persistent) s->ended_turn = d->turn;
+	if (s && !s->members && (!stays || HASH_COUNT(d->groups->sharers) > DEVICES_MAX)) {
+		sharer_free(d, s);
+		return;
+	}
+	if (stays && dev) stray_add(d, s, dev->window);
+	if (s && !stays) stray_drop(d, s);
 
 	for (struct member *m = s ? s->members : NULL, *next; m; m = next) {
 		next = m->client_next;
+		if (m->leaving) {
+			left(d, m, persistent);
+			continue;
+		}
 		if (!m->here) { /* the kept connection object of a session that is back, or has ended */
 			m->returned = !persistent;
 			continue;
 		}
 		go(d, m, persistent, false);
 		/* A session that another connection takes over is called clean, although it may live on. */
+		if (persistent && !m->filed) member_file(d, m);
 		m->returned = stays && !persistent;
 		if (!stays) member_free(d, m);
 	}
+}
+
+/* As it was when it left, but for where the group stands, which is in Redis. */
+static struct member *restore(struct devices *d, struct sharer *s, const struct kept_record *r, const char *filter)
+{
+	struct client_info client = {.id = s->client, .user = s->user};
+	struct member *m = member_find(s, filter);
+	char *user = r->user.data ? strndup(r->user.data, r->user.len) : NULL;
+	enum status st = r->user.data && !user ? ST_NOMEM : ST_OK;
+
+	client.user = user;
+	if (st == ST_OK) st = sharer_take(d, s, &client);
+	free(user);
+	if (st != ST_OK) return NULL;
+	return m || d->groups->member_count >= DEVICES_MAX ? m : member_new(d, s, filter);
+}
+
+void groups_restore(struct devices *d, const struct kept_record *r, const char *client, const char *filter)
+{
+	struct sharer *s = sharer_find(d, client);
+	struct member *m = member_find(s, filter);
+
+	if (r->change == KEPT_DROPS) {
+		if (m) member_free(d, m);
+		return;
+	}
+	if (!s) s = sharer_new(d, client);
+	m = s ? restore(d, s, r, filter) : NULL;
+	if (s && !m) sharer_tidy(d, s);
+	if (!m) return;
+	m->qos = r->qos;
+	m->subscription_id = r->subscription_id;
+	m->granted = grants_find(s->grants, s->grant_count, slice_str(m->group->filter)) != NULL;
+	m->filed = m->unproven = true;
+	m->group->since = append_head(d->deps.append);
 }
 
 /* --- all ------------------------------------------------------------------------------------------------------------ */
@@ -537,7 +572,7 @@ void groups_rewire(struct devices *d)
 			s->grant_count = 0;
 		}
 		for (struct member *m = s->members; m; m = m->client_next) {
-			if (!m->granted || grants_find(s->grants, s->grant_count, slice_str(m->group->filter))) continue;
+			if (!m->granted || m->leaving || grants_find(s->grants, s->grant_count, slice_str(m->group->filter))) continue;
 			go(d, m, false, true);
 			m->here = true; /* for the broker's deliveries */
 			m->granted = false;

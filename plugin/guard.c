@@ -11,11 +11,12 @@ void guard_init(struct guard *g, const char *node)
 {
 	*g = (struct guard){0};
 	snprintf(g->client, sizeof g->client, CONTROL_CLIENT, CONTROL_ROLE_OUTBOX, node);
+	g->client_len = strlen(g->client);
 }
 
 static bool concerns(const struct guard *g, const struct message *m)
 {
-	return m->qos > 0 && slice_equal(m->client, slice_str(g->client));
+	return m->qos > 0 && slice_equal(m->client, slice_of(g->client, g->client_len));
 }
 
 bool guard_admits(struct guard *g, const struct message *m)
@@ -62,7 +63,8 @@ bool guard_command(struct guard *g, const char *client, struct slice payload, co
 	struct control_command c;
 	struct buf reply = {0};
 
-	if (control_decode(payload, &c) != ST_OK || c.type != CONTROL_OUTBOX) return false;
+	/* Others are longer: they are looked through by who acts on them. */
+	if (!control_claims(payload, CONTROL_OUTBOX) || control_decode(payload, &c) != ST_OK) return false;
 	if (strcmp(client, g->client) != 0) return is_outbox(client);
 	clear(g);
 	control_guarded(&reply, g->refused);

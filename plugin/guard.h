@@ -17,6 +17,7 @@
 
 struct guard {
 	char client[CONTROL_CLIENT_MAX];
+	size_t client_len;
 	bool asked;   /* a publish is with the other plugins, or was refused by one of them */
 	bool blocked;
 	bool refused; /* by us, and the outbox may not know why its connection ended */

@@ -19,26 +19,36 @@ bool devices_any_gated(const struct devices *d)
 	return d->gated_count > 0 || d->kept_count > 0 || groups_any(d);
 }
 
-bool devices_check_reads(const struct devices *d)
+/* Is it by what devices are, or is any to be watched, because the broker tells what it sends? */
+static bool looks_at_devices(const struct devices *d)
 {
-	return devices_any_gated(d) || (d->deps.outlet->tells_sent && d->by_client);
+	return d->gated_count > 0 || d->kept_count > 0 || (d->deps.outlet->tells_sent && d->by_client);
+}
+
+bool devices_check_reads(const struct devices *d, const struct current_message *current)
+{
+	return looks_at_devices(d) || (current && groups_any(d) && groups_concern(d, current));
 }
 
 bool devices_busy(const struct devices *d)
 {
-	return d->gated_count > 0 || d->window_count > 0 || groups_busy(d);
+	return d->gated_count > 0 || d->window_count > 0 || d->marked == d->turn || groups_busy(d);
 }
 
-/* What waits to be handed over grows: back to catching up, from before it. */
+/* What waits to be handed over grows: back to catching up, from before it. Everything else since the switch was handed over. */
 static void relapse(struct devices *d, struct device *dev)
 {
 	struct window_view v = {0};
+	struct entry_id first = ENTRY_ID_MAX; /* something waits, or there would be no relapse */
 
-	do { /* something waits, or there would be no relapse */
-		if (!window_each(dev->window, &v)) return;
-	} while (v.handed);
-	for (struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && entry_id_compare(f->pos, v.m.id) >= 0) f->pos = entry_id_before(v.m.id);
+	while (window_each(dev->window, &v)) {
+		if (v.handed) continue;
+		if (entry_id_compare(v.m.id, first) < 0) first = v.m.id;
+		device_left_lower(dev, &v.m);
+	}
+	for (struct device_filter *f = dev->filters; f; f = f->next) { /* where there are windows, none is the broker's alone */
+		f->pos = entry_id_before(first);
+		f->passed = ENTRY_ID_ZERO;
 	}
 	window_take_back(dev->window, 0);
 	device_move(d, dev, DEVICE_CATCHING, false);
@@ -100,8 +110,9 @@ bool device_give_copy(struct devices *d, struct device *dev, const struct curren
 
 bool devices_hold(struct devices *d, const char *client, const struct current_message *current)
 {
-	enum group_verdict verdict = groups_any(d) ? groups_hold(d, client, current) : GROUP_NONE;
-	struct device *dev = verdict == GROUP_NONE ? device_find(d, client) : NULL;
+	bool grouped = groups_any(d) && groups_concern(d, current);
+	enum group_verdict verdict = grouped ? groups_hold(d, client, current) : GROUP_NONE;
+	struct device *dev = verdict == GROUP_NONE && looks_at_devices(d) ? device_find(d, client) : NULL;
 	int qos;
 
 	if (verdict != GROUP_NONE) return verdict == GROUP_HOLD;
@@ -111,7 +122,7 @@ bool devices_hold(struct devices *d, const char *client, const struct current_me
 		return false;
 	}
 	qos = device_covers(d, dev, current->message.topic);
-	if (qos < 0) return false;
+	if (qos < 0 || (dev->state == DEVICE_AWAY && return_lets_pass(d, dev, current, qos))) return false;
 	if (dev->state == DEVICE_PASS && dev->window && window_waiting(dev->window) > WINDOW_AT_ONCE) relapse(d, dev);
 	if (dev->state != DEVICE_PASS) {
 		report_add(d->deps.report, held, 1);
@@ -134,7 +145,7 @@ static struct device *device_of(struct devices *d, const struct control_command 
 	if (d->scratch.failed || memchr(c->device.data, 0, c->device.len)) return NULL;
 	dev = device_find(d, d->scratch.data);
 	if (!dev || entry_id_is_zero(dev->generation) || entry_id_compare(dev->generation, c->generation) != 0) return NULL;
-	return dev->state == DEVICE_CATCHING || dev->late ? dev : NULL;
+	return dev->state == DEVICE_CATCHING || dev->late || dev->wants ? dev : NULL;
 }
 
 void device_progress(struct devices *d, const struct device *dev, struct device_filter *f, struct entry_id upto)
@@ -149,7 +160,7 @@ void device_progress(struct devices *d, const struct device *dev, struct device_
 	}
 	f->pos = upto;
 	f->positioned = true;
-	if (f->samples[1].at_ms != 0 && now - f->samples[1].at_ms < dev->overlap_ms) return;
+	if (f->samples[1].at_ms != 0 && now - f->samples[1].at_ms < dev->crash_overlap_ms) return;
 	f->samples[0] = f->samples[1];
 	f->samples[1] = (struct progress){now, upto};
 }
@@ -160,7 +171,8 @@ enum control_result devices_batch(struct devices *d, const struct control_comman
 
 	if (groups_named(d, c->device)) return groups_batch(d, c);
 	dev = device_of(d, c);
-	return dev ? device_take_batch(d, dev, c) : CONTROL_GONE;
+	if (!dev) return CONTROL_GONE;
+	return dev->wants ? return_batch(d, dev, c) : device_take_batch(d, dev, c);
 }
 
 void devices_answer_by(struct devices *d, devices_answer_fn *fn, void *ctx)
@@ -229,16 +241,15 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 		position = r.next;
 		if (!record_message(d, &r, &m)) continue;
 		qos = device_covers(d, dev, m.topic);
-		if (qos >= 0 && !device_put(d, dev, &m, qos)) break; /* out of memory */
+		if (qos >= 0 && !return_marked(dev, m.id) && !device_put(d, dev, &m, qos)) break; /* out of memory */
 		if (is_much(d, dev)) break;
 	}
 	if (st == ST_END) return ST_OK;
 	if (dev->window) window_take_back(dev->window, 0);
-	return st == ST_OK ? ST_TOO_LARGE : st;
+	return ST_TOO_LARGE;
 }
 
-/* Has this filter's redelivery brought the message, or will it? */
-static bool redelivers(const struct device *dev, const struct device_filter *f, struct entry_id id)
+bool device_filter_redelivers(const struct device *dev, const struct device_filter *f, struct entry_id id)
 {
 	/* The cursor may be past it, and the broker delivers what it releases now: rather twice than never. */
 	if (entry_id_compare(id, f->since) <= 0) return false;
@@ -274,15 +285,20 @@ bool device_redelivers(struct devices *d, const struct device *dev, struct slice
 {
 	if ((dev->state == DEVICE_AWAY && !dev->kept) || device_covers(d, dev, topic) < 0) return false;
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
+		if (!f->implied && device_filter_redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
 	}
 	return false;
+}
+
+void device_watch_copy(struct devices *d, struct device *dev, struct slice topic, struct slice payload, struct entry_id id)
+{
+	if (dev->state != DEVICE_AWAY && d->deps.outlet->tells_sent) unsent_note_copy(d, dev, id, topic, payload);
 }
 
 bool devices_hold_released(struct devices *d, const char *client, struct slice topic, struct slice payload,
 	struct entry_id id)
 {
-	enum group_verdict verdict = groups_any(d) ? groups_hold_released(d, client, topic, id) : GROUP_NONE;
+	enum group_verdict verdict = groups_any(d) ? groups_hold_released(d, client, topic, payload, id) : GROUP_NONE;
 	struct device *dev = verdict == GROUP_NONE ? device_find(d, client) : NULL;
 	int qos;
 
@@ -291,13 +307,14 @@ bool devices_hold_released(struct devices *d, const char *client, struct slice t
 	if (device_redelivers(d, dev, topic, id)) return true;
 	qos = device_covers(d, dev, topic);
 	if (qos < 0) return false;
-	if (dev->state == DEVICE_PASS) return pass_released(d, dev, id, qos);
-	if (dev->state == DEVICE_LIVE) watch(d, dev, id, topic, payload);
+	if (dev->state == DEVICE_PASS && pass_released(d, dev, id, qos)) return true;
+	if (dev->state != DEVICE_AWAY) watch(d, dev, id, topic, payload); /* published before it was held back */
 	return false;
 }
 
 void devices_deliveries_over(struct devices *d)
 {
+	d->taken_up = NULL;
 	groups_over(d);
 }
 
@@ -309,6 +326,38 @@ static void write_live(struct devices *d, struct device *dev)
 	if (append_event(d->deps.append, JOURNAL_LIVE, &e) != ST_OK)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
 			"device is live, but this could not be kept: after a crash of the broker it is given more than it missed");
+}
+
+/* Back to where it stood when the turn began. */
+static void withdraw(struct devices *d, struct device *dev)
+{
+	bool pass = dev->state == DEVICE_PASS;
+
+	if (pass) device_write_gone(d, dev); /* it has been told of as live */
+	for (struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied || f->pos_turn != d->turn) continue;
+		f->pos = f->was_pos;
+		f->positioned = f->was_positioned;
+		f->pos_turn = 0;
+	}
+	if (pass) device_move(d, dev, DEVICE_CATCHING, false);
+	dev->aside = false;
+	dev->waiting_since_ms = d->deps.now_ms();
+	dev->generation = ENTRY_ID_ZERO; /* told anew when a bridge is there */
+	dev->withdrawn = d->turn;
+}
+
+bool devices_withdraw(struct devices *d, const char *client)
+{
+	struct device *dev = device_find(d, client);
+
+	if (!dev || dev->state == DEVICE_AWAY || groups_member(d, client)) return false;
+	if (dev->withdrawn == d->turn) return true;
+	/* Released behind what was handed over, and perhaps older than anything that comes again. */
+	if (dev->state == DEVICE_PASS && !entry_id_is_zero(dev->last_released)) return false;
+	if (dev->state == DEVICE_LIVE && !dev->late) return false;
+	withdraw(d, dev);
+	return true;
 }
 
 /* Does the bridge, which says that all is delivered up to `upto`, know of everything that is owed? A subscription may have
@@ -331,6 +380,15 @@ static enum control_result too_far(struct devices *d, struct device *dev)
 	return CONTROL_TOO_FAR;
 }
 
+/* The oldest of what was held back since `upto` is the marker. */
+static enum control_result mark_at_switch(struct devices *d, struct device *dev, struct entry_id upto)
+{
+	uint64_t position;
+
+	if (journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position) != ST_OK) return too_far(d, dev);
+	return return_switch(d, dev, position);
+}
+
 enum control_result devices_switch(struct devices *d, const struct control_command *c)
 {
 	struct device *dev = groups_named(d, c->device) ? NULL : device_of(d, c);
@@ -338,10 +396,12 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 
 	if (!dev && groups_named(d, c->device)) return groups_switch(d, c);
 	if (!dev) return CONTROL_GONE;
-	if (!settled(dev, c->upto)) return too_far(d, dev);
+	if (!settled(dev, c->upto) || (dev->late && !device_passed(dev))) return too_far(d, dev);
+	if (dev->wants) return mark_at_switch(d, dev, c->upto);
 	device_replay_over(dev);
 	if (dev->late) { /* has been live for long; now it owes nothing any more */
 		dev->live_since_ms = d->deps.now_ms();
+		dev->marker_count = 0;
 		device_move(d, dev, DEVICE_LIVE, false);
 		device_window_tidy(d, dev);
 		write_live(d, dev);
@@ -357,6 +417,7 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 	}
 	device_move(d, dev, DEVICE_PASS, false);
 	dev->aside = false;
+	dev->marker_count = 0;
 	write_live(d, dev);
 	return CONTROL_DONE;
 }
@@ -377,7 +438,7 @@ void devices_announce(struct devices *d)
 	struct device *dev, *tmp;
 
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
-		if (dev->state == DEVICE_CATCHING || dev->late) (void)device_announce_all(d, dev); /* else at a later tick */
+		if (dev->state == DEVICE_CATCHING || dev->late || dev->wants) (void)device_announce_all(d, dev); /* else at a later tick */
 	}
 	groups_announce(d);
 }
@@ -395,26 +456,57 @@ static void go_late(struct devices *d, struct device *dev)
 		log_printable(dev->client, strlen(dev->client), name, sizeof name));
 }
 
-void devices_tick(struct devices *d, bool away)
+static bool has_waited(const struct devices *d, const struct device *dev)
+{
+	return dev->state == DEVICE_CATCHING && d->deps.now_ms() - dev->waiting_since_ms >= d->deps.settings->hold_timeout_ms;
+}
+
+static void pass_over(struct devices *d, struct device *dev)
+{
+	if (!device_passed(dev)) return;
+	if (!dev->aside) dev->live_since_ms = d->deps.now_ms();
+	dev->aside = false;
+	dev->last_released = ENTRY_ID_ZERO;
+	device_move(d, dev, DEVICE_LIVE, false);
+	device_window_tidy(d, dev);
+}
+
+static void turn_over(struct devices *d, bool away)
 {
 	struct device *dev, *tmp;
-	uint64_t now = d->deps.now_ms();
 
 	d->turn++;
 	append_flush(d->deps.append);
 	groups_tick(d, away);
+	d->ticking = false;
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
 		device_feed_turn(d, dev);
 		if (dev->state == DEVICE_PASS) {
-			if (!device_passed(dev)) continue;
-			if (!dev->aside) dev->live_since_ms = now;
-			dev->aside = false;
-			device_move(d, dev, DEVICE_LIVE, false);
-			device_window_tidy(d, dev);
+			pass_over(d, dev);
 			continue;
 		}
 		if (entry_id_is_zero(dev->generation)) (void)device_announce_all(d, dev); /* else at the next one */
-		if (dev->state == DEVICE_CATCHING && away
-			&& now - dev->waiting_since_ms >= d->deps.settings->hold_timeout_ms) go_late(d, dev);
+		if (away && has_waited(d, dev)) go_late(d, dev);
+	}
+}
+
+void devices_tick(struct devices *d, bool away)
+{
+	d->ticking = true;
+	turn_over(d, away);
+}
+
+void devices_meanwhile(struct devices *d, bool away, bool quiet)
+{
+	struct device *dev, *tmp;
+
+	if (quiet) {
+		turn_over(d, away);
+		return;
+	}
+	if (!away) return;
+	groups_meanwhile(d);
+	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
+		if (has_waited(d, dev)) go_late(d, dev);
 	}
 }

@@ -99,6 +99,7 @@ struct entry_id journal_commit(struct journal *j, size_t len, bool *wake)
 	atomic_store_explicit(&j->head, j->next_position, memory_order_seq_cst);
 	*wake = atomic_load_explicit(&j->sleeping, memory_order_seq_cst) &&
 		atomic_exchange_explicit(&j->sleeping, false, memory_order_seq_cst);
+	if (j->next_position >= j->ahead_ask && journal_ahead_ask(j)) *wake = true;
 	return id;
 }
 

@@ -85,7 +85,7 @@ enum status journal_rule(struct journal *j, const char *text, uint16_t *number) 
 char *journal_reserve(struct journal *j, enum journal_type type, size_t len);
 /* A second reserve without a commit replaces the first.
  * Completes the record just reserved: gives it the next id, makes it visible to the consumer. *wake is true when the
- * consumer sleeps and must be woken. The body may be shorter than reserved. */
+ * consumer must be woken: it sleeps, or is to call journal_ahead. The body may be shorter than reserved. */
 struct entry_id journal_commit(struct journal *j, size_t len, bool *wake);
 /* Newest id given out, and the position behind its record. */
 struct entry_id journal_head_id(const struct journal *j);
@@ -121,6 +121,9 @@ enum status journal_past(struct journal *j, uint64_t position, size_t room, stru
 	MUST_CHECK;
 /* About to sleep: true when there is nothing at `position`; the producer will then set *wake with its next commit. */
 bool journal_sleep(struct journal *j, uint64_t position);
+/* After each wake: has the kernel make the pages ready that the producer writes next, so that it need not wait for them. Blocks
+ * as long as the file system does. */
+void journal_ahead(struct journal *j);
 /* Has the producer asked for room? Told once for each request. */
 bool journal_room_wanted(struct journal *j) MUST_CHECK;
 /* Releases the oldest messages at or behind position `held` until 3/4 of what messages may use are in use, or what the
@@ -147,5 +150,6 @@ void journal_boot_set(struct journal *j, struct entry_id boot); /* producer, onc
 extern uint64_t (*journal_clock_ms)(void);
 extern int (*journal_allocate)(int fd, int64_t offset, int64_t len); /* posix_fallocate */
 extern int (*journal_flush)(int fd);                                 /* fdatasync */
+extern int (*journal_populate)(void *at, size_t len);                /* madvise, MADV_POPULATE_WRITE */
 
 #endif

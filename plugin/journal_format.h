@@ -145,6 +145,10 @@ struct journal_found {
 };
 
 #define CACHE_LINE 64
+#define AHEAD_BYTES (1024u * 1024u) /* of the ring, made ready before the producer is there */
+#define AHEAD_GRAIN JOURNAL_GRANULE /* made ready at once; no ring ends within one */
+#define AHEAD_STEPS 4u /* the producer asks so often while it writes AHEAD_BYTES */
+#define AHEAD_NEVER UINT64_MAX /* the kernel cannot */
 
 struct journal {
 	/* Constant after open. */
@@ -170,6 +174,7 @@ struct journal {
 	bool reserved;
 	uint32_t rule_text_end;
 	uint64_t floor; /* the consumer may move records below it */
+	uint64_t ahead_ask; /* at this position the producer looks whether enough is made ready */
 
 	/* Written by the producer, read by the consumer. */
 	_Alignas(CACHE_LINE) _Atomic uint64_t head;
@@ -181,6 +186,7 @@ struct journal {
 	_Alignas(CACHE_LINE) _Atomic uint64_t released;
 	unsigned slot_turn;
 	uint64_t packed_end; /* from released to here, records follow each other without a gap */
+	_Atomic uint64_t ahead_end; /* what lies below is ready, or was; AHEAD_NEVER */
 
 	/* Written by both, seldom. */
 	_Alignas(CACHE_LINE) atomic_bool sleeping;
@@ -195,7 +201,7 @@ static inline uint64_t record_total(uint64_t body_length)
 
 static inline char *ring_at(const struct journal_map *m, uint64_t position)
 {
-	return m->ring + position % m->size;
+	return m->ring + position % m->size; /* NOLINT(clang-analyzer-core.DivideZero): what is mapped has a size */
 }
 
 static inline struct journal_header *header_at(const struct journal_map *m, uint64_t position)
@@ -228,6 +234,9 @@ uint64_t journal_record_checksum(const struct journal_header *h);
 uint64_t journal_slot_checksum(const struct journal_slot *s, uint32_t tag);
 void journal_slot_write(const struct journal_map *m, unsigned number, uint64_t position, struct entry_id id,
 	uint64_t clean);
+
+/* journal_ahead.c: for the producer; true: the consumer is to call journal_ahead. */
+bool journal_ahead_ask(struct journal *j);
 
 /* journal_hash.c: may only be called when usable. */
 bool journal_hash_usable(void);

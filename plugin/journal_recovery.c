@@ -136,12 +136,34 @@ static enum status walk(const struct journal_map *m, struct journal_found *found
 	return ST_OK;
 }
 
+/* An intact record among what was skipped is the second copy of one before it: the program was killed while it made room
+ * (plugin/journal_drop.c). The first such copy is written over messages that were to go. */
+static bool made_room(const struct journal_map *m, const struct journal_skip *skip)
+{
+	for (uint64_t at = skip->from; at < skip->to; at += 8) {
+		if (journal_intact(m, at, skip->to)) return true;
+	}
+	return false;
+}
+
+static void tell_skips(const struct journal_map *m, const struct journal_found *found, struct journal_report *report)
+{
+	for (size_t n = 0; n < found->skip_count; n++) {
+		const struct journal_skip *skip = &found->skips[n];
+		if (made_room(m, skip)) {
+			journal_note(report, "killed while the oldest messages made room: what was to go is gone, all else is kept");
+			continue;
+		}
+		report->damaged_records++;
+		report->damaged_bytes += skip->to - skip->from;
+	}
+}
+
 /* What is missing behind the last intact record, and the counts. */
 static void tell(const struct journal_map *m, const struct journal_found *found, const struct journal_slot *closed,
 	struct journal_report *report)
 {
-	for (size_t n = 0; n < found->skip_count; n++) report->damaged_bytes += found->skips[n].to - found->skips[n].from;
-	report->damaged_records = found->skip_count;
+	tell_skips(m, found, report);
 	report->records = found->records;
 	report->bytes = found->bytes;
 	report->last = found->last;

@@ -1,6 +1,6 @@
 /*
  * The sessions that the broker keeps while their devices are away, in a file beside the journal: which device has which
- * subscriptions that redelivery covers. Mosquitto restores its sessions when it starts and shows a plugin nobody's
+ * subscriptions that redelivery covers, and in which groups it is (their filters begin with $share/; `over` is not for those). Mosquitto restores its sessions when it starts and shows a plugin nobody's
  * subscriptions; from here the plugin knows them before the first client connects (2.1; 2.0.x tells of no CONNECT). Where a
  * device stands is not here but in Redis.
  *

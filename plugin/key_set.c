@@ -50,7 +50,7 @@ static enum status make_room(struct key_set *set)
 	return ST_OK;
 }
 
-static struct key_entry *find(struct key_set *set, struct slice key, uint64_t hash)
+static struct key_entry *find(const struct key_set *set, struct slice key, uint64_t hash)
 {
 	if (set->slot_count == 0) return NULL;
 	for (size_t i = (size_t)hash & (set->slot_count - 1); set->slots[i] != 0; i = (i + 1) & (set->slot_count - 1)) {
@@ -58,6 +58,11 @@ static struct key_entry *find(struct key_set *set, struct slice key, uint64_t ha
 		if (entry->hash == hash && slice_equal(key_set_bytes(set, entry), key)) return entry;
 	}
 	return NULL;
+}
+
+const struct key_entry *key_set_get(const struct key_set *set, struct slice key)
+{
+	return find(set, key, XXH3_64bits(key.data, key.len));
 }
 
 enum status key_set_put(struct key_set *set, struct slice key, struct key_entry **out, bool *added)

@@ -1,5 +1,5 @@
 /*
- * A set of byte strings with a few numbers to each, for one transaction: which keys it touches, which index members.
+ * A set of byte strings with a few numbers to each: which keys a transaction touches, which index members.
  * Keeps the order of insertion. Not thread-safe.
  */
 #ifndef MQR_PLUGIN_KEY_SET_H
@@ -34,6 +34,9 @@ void key_set_free(struct key_set *set);
 void key_set_clear(struct key_set *set);
 /* Finds or adds `key`; *added tells which. *out is valid until the next put. */
 enum status key_set_put(struct key_set *set, struct slice key, struct key_entry **out, bool *added) MUST_CHECK;
+
+/* NULL: it is not there. Valid until the next put. */
+const struct key_entry *key_set_get(const struct key_set *set, struct slice key);
 
 static inline struct slice key_set_bytes(const struct key_set *set, const struct key_entry *entry)
 {

@@ -1,6 +1,6 @@
 /*
- * The way from our logic back into the broker. Implemented by broker.c, the only file that calls the broker; unit tests
- * put their own in its place. Broker thread only; nothing here blocks.
+ * The way from our logic back into the broker. Implemented by broker.c, which with handed.c and turns.c alone calls the broker;
+ * unit tests put their own in its place. Broker thread only; nothing here blocks.
  */
 #ifndef MQR_PLUGIN_OUTLET_H
 #define MQR_PLUGIN_OUTLET_H
@@ -25,7 +25,8 @@ struct mqtt5_extras {
 
 struct outlet {
 	/* Hands `m` to the broker, addressed to `client` alone; it arrives on the next turn of the broker's loop, in the order
-	 * of the calls. Copies. ST_END: it has expired and is dropped. `v5`: NULL when it is no MQTT 5 client. */
+	 * of the calls; not if its connection (2.0.x: and its session) ends in this turn. Copies. ST_END: it has expired and is
+	 * dropped. `v5`: NULL when it is no MQTT 5 client. */
 	enum status (*deliver)(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
 		const struct mqtt5_extras *v5);
 	/* A control message to the bridge's client. Copies. */

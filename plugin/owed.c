@@ -9,11 +9,6 @@
 
 #define ROOM_FIRST 64u
 
-static struct entry_id lower(struct entry_id a, struct entry_id b)
-{
-	return entry_id_compare(a, b) < 0 ? a : b;
-}
-
 static struct entry_id higher(struct entry_id a, struct entry_id b)
 {
 	return entry_id_compare(a, b) > 0 ? a : b;
@@ -91,6 +86,7 @@ void owed_add(struct owed *o, struct entry_id after, struct entry_id upto)
 	make_room(o);
 	last = o->count > 0 ? &o->ranges[o->count - 1] : NULL;
 	if (last && entry_id_compare(after, last->upto) <= 0) o->tidy = false;
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): owed_init has made room */
 	o->ranges[o->count++] = (struct owed_range){after, upto};
 }
 
@@ -162,7 +158,7 @@ static void into_range(struct given_log *g, const struct given *i)
 {
 	struct owed_range one = {entry_id_before(i->id), i->id};
 
-	if (g->has_range) one = (struct owed_range){lower(g->range.after, one.after), higher(g->range.upto, one.upto)};
+	if (g->has_range) one = (struct owed_range){entry_id_lower(g->range.after, one.after), higher(g->range.upto, one.upto)};
 	g->range = one;
 	g->range_ms = i->at_ms;
 	g->has_range = true;
@@ -221,8 +217,8 @@ void given_owe(const struct given_log *g, const struct given_reach *r, struct ow
 
 void given_lowest(const struct given_log *g, const struct given_reach *r, struct entry_id *id)
 {
-	if (g->has_range && recent(g->range_ms, r)) *id = lower(*id, entry_id_next(g->range.after));
+	if (g->has_range && recent(g->range_ms, r)) *id = entry_id_lower(*id, entry_id_next(g->range.after));
 	for (size_t i = 0; i < g->count; i++) {
-		if (counts(at(g, i), r)) *id = lower(*id, at(g, i)->id);
+		if (counts(at(g, i), r)) *id = entry_id_lower(*id, at(g, i)->id);
 	}
 }

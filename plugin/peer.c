@@ -28,6 +28,7 @@ struct peer {
 	uint64_t fence;          /* highest number seen */
 	uint64_t heard_ms;
 	uint64_t refused, refused_told_ms;
+	bool burst_cut;          /* not all of the last answer to more than one probe was handed to the broker */
 	struct buf reply, scratch;
 };
 
@@ -183,30 +184,37 @@ enum status peer_replay(struct peer *p, const char *client, struct slice payload
 /* As what redelivery hands over: QoS 1, and at once. What the broker drops of it, it would drop for a device. */
 static void probe(struct peer *p, const char *client, const struct control_command *c)
 {
-	bool tells = p->outlet->tells_sent;
+	bool tells = p->outlet->tells_sent, burst = c->probes > 1;
 	struct message m = {.topic = slice_str(CONTROL_TOPIC_BRIDGE), .qos = 1, .payload_format = -1};
 	unsigned count = tells ? 1 : c->probes;
 
-	control_probed(&p->reply, c->sequence, c->probes, tells);
+	control_probed(&p->reply, c->sequence, p->burst_cut && !burst ? CONTROL_PROBE_MAX : c->probes, tells);
+	if (burst) p->burst_cut = p->reply.failed;
 	if (p->reply.failed) return; /* it asks again */
 	m.payload = slice_of(p->reply.data, p->reply.len);
 	for (unsigned i = 0; i < count; i++) {
-		if (p->outlet->deliver(p->outlet->ctx, client, &m, 1, DELIVERY_HELD, false) != ST_OK) return; /* as if dropped */
+		if (p->outlet->deliver(p->outlet->ctx, client, &m, 1, DELIVERY_HELD, false) == ST_OK) continue;
+		if (burst) p->burst_cut = true; /* what comes of it must not pass for what the broker takes */
+		return;
 	}
+}
+
+bool peer_is(const struct peer *p, const char *client)
+{
+	return p->client && strcmp(p->client, client) == 0;
 }
 
 enum status peer_command(struct peer *p, const char *client, struct slice payload)
 {
 	struct control_command c;
 	enum control_result result;
-	bool known = p->client && strcmp(p->client, client) == 0;
 
 	if (control_decode(payload, &c) != ST_OK) {
 		tell_refused(p, client, "damaged command");
 		return ST_DENIED;
 	}
 	if (c.type == CONTROL_HELLO) return hello(p, client, &c);
-	if (!known) {
+	if (!peer_is(p, client)) {
 		tell_refused(p, client, "it has not shown the token");
 		return ST_DENIED;
 	}
@@ -233,7 +241,7 @@ enum status peer_command(struct peer *p, const char *client, struct slice payloa
 
 void peer_disconnected(struct peer *p, const char *client)
 {
-	if (!p->client || strcmp(p->client, client) != 0) return;
+	if (!peer_is(p, client)) return;
 	free(p->client);
 	p->client = NULL;
 	log_to(&p->outlet->log, LOG_LEVEL_NOTICE, "bridge: disconnected");

@@ -26,6 +26,8 @@ enum status peer_command(struct peer *p, const char *client, struct slice payloa
 /* A device's publish to the replay topic. ST_DENIED: it has no grant for that, and is to be closed. */
 enum status peer_replay(struct peer *p, const char *client, struct slice payload, uint64_t wall_ms) MUST_CHECK;
 void peer_disconnected(struct peer *p, const char *client);
+/* Is it the connection whose commands are acted on? */
+bool peer_is(const struct peer *p, const char *client);
 /* Is a bridge there, and has it said anything within `ms`? */
 bool peer_present(const struct peer *p, uint64_t ms);
 

@@ -31,6 +31,7 @@ struct pipeline {
 	struct transaction_names names;
 	struct transaction transactions[2];
 	struct transaction *current, *next; /* current is sealed, or empty */
+	struct index_lease lease;
 	enum phase phase;   /* PHASE_DONE with an empty current: idle */
 	enum progress progress;
 	struct buf side;    /* commands of all phases but MAIN */
@@ -51,11 +52,12 @@ struct pipeline {
 	/* the replies of what is under way */
 	bool known;           /* current is applied and its errors are noted */
 	bool multi_failed, applied_now, mark_moved, watch_failed, failed;
+	bool index_unsure;    /* a command beside the messages was refused */
 	unsigned main_sends;  /* of current */
 	bool durable;         /* current is stored as redis_confirm asks */
 	bool wrote;           /* this connection has written */
 	bool told_unknown;    /* that Redis cannot confirm as asked */
-	bool outdated;        /* current was made for other limits */
+	bool outdated;        /* current was made for other limits, or for an index that may have changed */
 	char reason[REASON_MAX];
 	struct episode episode;
 	uint64_t retries;
@@ -71,7 +73,7 @@ enum status pipeline_new(const struct pipeline_config *config, struct pipeline *
 	p->config = *config;
 	if (p->config.bytes_max == 0) p->config.bytes_max = TRANSACTION_BYTES_MAX;
 	p->names = (struct transaction_names){config->keys, config->node, config->rules, p->config.bytes_max,
-		TRANSACTION_RECORDS_MAX, TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL};
+		TRANSACTION_RECORDS_MAX, TRANSACTION_BULK_MAX, TRANSACTION_REQUEST_MAX, NULL, &p->lease};
 	p->position = config->position;
 	p->boot = config->boot;
 	p->phase = PHASE_MARK;
@@ -91,6 +93,7 @@ void pipeline_free(struct pipeline *p)
 	transaction_fini(&p->transactions[0]);
 	transaction_fini(&p->transactions[1]);
 	past_fini(&p->past);
+	index_lease_free(&p->lease);
 	buf_free(&p->side);
 	buf_free(&p->scratch);
 	free(p);
@@ -158,6 +161,7 @@ static bool mixes(const struct pipeline *p, const struct journal_record *record)
 
 static enum status gather(struct pipeline *p, const struct journal_record *record)
 {
+	p->lease.now_ms = journal_clock_ms();
 	enum status st = transaction_add(p->next, &p->names, record, p->boot);
 	if (st == ST_FULL) return st;
 	if (st != ST_OK) {
@@ -341,10 +345,7 @@ const struct buf *pipeline_send(struct pipeline *p, size_t *replies)
 		*replies = transaction_replies(p->current);
 		return &p->current->commands;
 	}
-	if (p->side.cap > SIDE_KEEP_MAX) {
-		buf_free(&p->side);
-		p->side = (struct buf){0};
-	}
+	if (p->side.cap > SIDE_KEEP_MAX) buf_free(&p->side);
 	buf_clear(&p->side);
 	if (p->phase == PHASE_MARK) {
 		build_mark(p);
@@ -428,6 +429,7 @@ static bool ends_within(const struct transaction *t, struct entry_id mark)
 static void mark_read(struct pipeline *p)
 {
 	const struct transaction *t = p->current;
+	index_lease_forget(&p->lease); /* it may be another Redis, or one that has lost something */
 	look_for_loss(p);
 	if (ends_within(p->current, p->mark)) ungather(p);
 	else if (ends_within(p->next, p->mark)) drop_gathered(p);
@@ -518,6 +520,7 @@ static void note_error(struct pipeline *p, size_t command, size_t *write, const 
 	/* Trimming a key of the wrong type: its write has failed too, and tells. */
 	if (command >= t->trim_first && command < t->trim_first + t->trim_count) return;
 	if (command + 1 == t->command_count) p->unmarked = true;
+	p->index_unsure = true;
 	tell_refused(p, reply);
 }
 
@@ -533,7 +536,7 @@ static void exec_reply(struct pipeline *p, const redisReply *reply, size_t comma
 	}
 	size_t write = 0;
 	p->applied_now = true;
-	if (p->phase == PHASE_MAIN) p->unmarked = false;
+	if (p->phase == PHASE_MAIN) p->unmarked = p->index_unsure = false;
 	/* XLEN is the last but one of the letters. */
 	if (p->phase == PHASE_LETTERS) p->dead_length = reply->element[commands - 2]->integer;
 	for (size_t i = 0; i < commands; i++) {
@@ -555,6 +558,7 @@ static void main_applied(struct pipeline *p)
 {
 	p->known = true;
 	p->mark = p->applied = last_id(p->current);
+	if (!p->index_unsure) index_lease_note(&p->lease, &p->current->members);
 	p->journal_ours = p->config.journal != NULL;
 	p->names.journal = NULL;
 	if (p->config.wait.confirm == REDIS_CONFIRM_REPLY) now_confirmed(p);
@@ -589,8 +593,14 @@ static void transaction_ended(struct pipeline *p)
 		decide(p);
 		if (p->phase == PHASE_DONE) end_episode(p);
 	}
+	bool anew = !applied && phase == PHASE_MAIN && p->current->leased;
+	if (anew) { /* refused for nobody knows how long, in which index members may go */
+		index_lease_forget(&p->lease);
+		p->outdated = true;
+	}
 	if (from_start) go_to(p, PHASE_MARK);
-	if (!applied && !from_start) go_to(p, phase);
+	else if (anew) decide(p);
+	else if (!applied) go_to(p, phase);
 	if (!applied) hold_off(p, reason);
 }
 
@@ -687,7 +697,7 @@ void pipeline_reply(struct pipeline *p, const redisReply *reply, size_t index)
 	case PHASE_CONFIRM:
 		confirm_reply(p, reply, index);
 		break;
-	case PHASE_DONE:
+	case PHASE_DONE: /* unreached: nothing is in flight then */
 		break;
 	}
 }

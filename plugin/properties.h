@@ -5,7 +5,7 @@
 #ifndef MQR_PLUGIN_PROPERTIES_H
 #define MQR_PLUGIN_PROPERTIES_H
 
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 #include <stdbool.h>
 
 #include "config/message.h"

@@ -4,20 +4,19 @@
 #include "plugin/qos2.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define HASH_NONFATAL_OOM 1 /* uthash would end the broker */
 #include <uthash.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #define QOS2_MAX 65536 /* the broker takes 20 in flight a client by default: more than 3000 busy publishers */
 
 struct unreleased {
 	UT_hash_handle hh;
 	const void *address;
-	uint64_t text;
 	struct entry_id id;
+	size_t len;
+	char text[]; /* the topic */
 };
 
 struct qos2 {
@@ -31,7 +30,7 @@ enum status qos2_new(struct qos2 **out)
 	return *out ? ST_OK : ST_NOMEM;
 }
 
-static void drop(struct qos2 *q, struct unreleased *u)
+SELDOM static void drop(struct qos2 *q, struct unreleased *u)
 {
 	if (q->released == u) q->released = NULL;
 	HASH_DEL(q->by_address, u);
@@ -61,12 +60,13 @@ void qos2_put(struct qos2 *q, struct slice topic, struct entry_id id)
 
 	if (u) drop(q, u);
 	if (HASH_COUNT(q->by_address) >= QOS2_MAX) drop(q, q->by_address); /* the first one added */
-	u = malloc(sizeof *u);
+	u = malloc(sizeof *u + topic.len);
 	if (!u) return; /* the message may then reach a device once more at the seam, never less */
 	u->address = topic.data;
-	u->text = XXH3_64bits(topic.data, topic.len);
 	u->id = id;
-	HASH_ADD_PTR(q->by_address, address, u);
+	u->len = topic.len;
+	memcpy(u->text, topic.data, topic.len);
+	HASH_ADD_PTR(q->by_address, address, u); /* NOLINT(clang-analyzer-unix.Malloc): the table goes with the last one only */
 	if (!u->hh.tbl) free(u);
 }
 
@@ -75,7 +75,7 @@ bool qos2_released(struct qos2 *q, struct slice topic, struct entry_id *id)
 	struct unreleased *u = find(q, topic.data);
 
 	if (q->released && q->released != u) drop(q, q->released);
-	if (!u || u->text != XXH3_64bits(topic.data, topic.len)) return false;
+	if (!u || !slice_equal(slice_of(u->text, u->len), topic)) return false;
 	q->released = u;
 	*id = u->id;
 	return true;
@@ -84,4 +84,17 @@ bool qos2_released(struct qos2 *q, struct slice topic, struct entry_id *id)
 void qos2_over(struct qos2 *q)
 {
 	if (q->released) drop(q, q->released);
+}
+
+bool qos2_each(const struct qos2 *q, const void **at, struct slice *topic, struct entry_id *id)
+{
+	const struct unreleased *u = *at;
+
+	u = u ? u->hh.next : q->by_address;
+	if (u && u == q->released) u = u->hh.next;
+	*at = u;
+	if (!u) return false;
+	*topic = slice_of(u->text, u->len);
+	*id = u->id;
+	return true;
 }

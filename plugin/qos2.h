@@ -1,7 +1,7 @@
 /*
  * QoS 2 messages between PUBLISH, when they are journalled, and PUBREL, when the broker delivers them: which id has the
- * message whose topic lies at this address. The topic's text is compared as well, by its hash: addresses are used again,
- * also by messages that no rule mirrors. Bounded; the oldest is forgotten first. Broker thread only; never blocks.
+ * message whose topic lies at this address. The topic's text is compared as well: addresses are used again, also by messages
+ * that no rule mirrors. Bounded; the oldest is forgotten first. Broker thread only; never blocks.
  */
 #ifndef MQR_PLUGIN_QOS2_H
 #define MQR_PLUGIN_QOS2_H
@@ -20,6 +20,8 @@ void qos2_free(struct qos2 *q);
 void qos2_put(struct qos2 *q, struct slice topic, struct entry_id id);
 /* Is this read check of a message that is being released? The checks for all its subscribers follow one another. */
 bool qos2_released(struct qos2 *q, struct slice topic, struct entry_id *id);
+/* Those not released yet, the oldest first: begin with *at NULL. False: there are no more. Borrowed until the table changes. */
+bool qos2_each(const struct qos2 *q, const void **at, struct slice *topic, struct entry_id *id);
 /* Something else happens: the checks of the released message are over, it is forgotten. */
 void qos2_over(struct qos2 *q);
 

@@ -102,7 +102,7 @@ void redis_checks_reply(struct redis_checks *checks, const struct log_sink *log,
 	if (index == 0) *f = (struct redis_facts){0};
 	if (index < 4 && reply->type == REDIS_REPLY_STRING) take_info(f, reply, index);
 	if (checks->cluster) f->mode[0] = '\0'; /* as it should be */
-	else if (index == 4) (void)config_value(reply, f->fsync, sizeof(f->fsync)); /* not known is said by an empty text */
+	if (index == 4) (void)config_value(reply, f->fsync, sizeof(f->fsync)); /* not known is said by an empty text */
 	else if (index == 5) (void)config_value(reply, f->rewrite, sizeof(f->rewrite));
 	else if (index == 6) f->save_known = config_value(reply, f->save, sizeof(f->save));
 	else if (index == 7) (void)config_value(reply, f->bulk_max, sizeof(f->bulk_max));

@@ -114,7 +114,7 @@ bool devices_may_replay(struct devices *d, const char *client)
 {
 	struct device *dev = device_find(d, client);
 
-	for (size_t i = 0; dev && dev->state != DEVICE_AWAY && i < dev->grant_count; i++) {
+	for (size_t i = 0; dev && dev->state != DEVICE_AWAY && dev->filters && i < dev->grant_count; i++) {
 		if (dev->grants[i].grant->replay) return true;
 	}
 	return false;
@@ -126,7 +126,7 @@ enum control_result replay_begin(struct devices *d, const char *client, const st
 	const struct device_filter *by;
 	struct device_replay *replay;
 
-	if (!dev || dev->state == DEVICE_AWAY) return CONTROL_ABSENT;
+	if (!dev || dev->state == DEVICE_AWAY || !dev->filters) return CONTROL_ABSENT;
 	if (!granted(dev, r)) return CONTROL_UNGRANTED;
 	by = covering(dev, r->filter);
 	if (!by) return CONTROL_UNSUBSCRIBED;

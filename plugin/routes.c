@@ -17,10 +17,9 @@
 #define CACHED_TOPIC_MAX 512     /* bytes; longer topics are matched each time */
 
 struct slot {
-	uint16_t len;
-	uint16_t count;
-	bool readable, synced, confirmed;
-	uint16_t data[]; /* count rule numbers, then the topic */
+	struct route route;
+	size_t len;
+	uint16_t data[]; /* the route's rule numbers, then the topic */
 };
 
 struct set {
@@ -35,6 +34,7 @@ struct routes {
 	size_t count;
 	bool *readable;          /* by rule number */
 	size_t readable_count;
+	struct route matched;    /* where nothing is cached; in `scratch` */
 	uint16_t *scratch;
 	struct set sets[SET_COUNT];
 };
@@ -82,7 +82,7 @@ void routes_free(struct routes *r)
 	free(r);
 }
 
-static struct route match_all(struct routes *r, struct slice topic)
+SELDOM static const struct route *match_all(struct routes *r, struct slice topic)
 {
 	struct route route = {.rules = r->scratch};
 
@@ -93,7 +93,8 @@ static struct route match_all(struct routes *r, struct slice topic)
 		if (r->rules[i].durability == DURABILITY_FSYNC) route.synced = true;
 		if (r->rules[i].durability == DURABILITY_REDIS) route.confirmed = true;
 	}
-	return route;
+	r->matched = route;
+	return &r->matched;
 }
 
 static void remember(struct set *set, uint64_t hash, struct slice topic, const struct route *route)
@@ -102,11 +103,9 @@ static void remember(struct set *set, uint64_t hash, struct slice topic, const s
 	struct slot *slot = malloc(sizeof *slot + numbers + topic.len);
 
 	if (!slot) return; /* only a cache */
-	slot->len = (uint16_t)topic.len;
-	slot->count = route->count;
-	slot->readable = route->readable;
-	slot->synced = route->synced;
-	slot->confirmed = route->confirmed;
+	slot->route = *route;
+	slot->route.rules = slot->data;
+	slot->len = topic.len;
 	memcpy(slot->data, route->rules, numbers);
 	memcpy((char *)slot->data + numbers, topic.data, topic.len);
 	free(set->slot[set->oldest]);
@@ -115,11 +114,18 @@ static void remember(struct set *set, uint64_t hash, struct slice topic, const s
 	set->oldest = (set->oldest + 1) % SET_SLOTS;
 }
 
-struct route routes_find(struct routes *r, struct slice topic)
+SELDOM static const struct route *find_anew(struct routes *r, uint64_t hash, struct slice topic)
+{
+	const struct route *route = match_all(r, topic);
+
+	remember(&r->sets[hash & (SET_COUNT - 1)], hash, topic, route);
+	return route;
+}
+
+const struct route *routes_find(struct routes *r, struct slice topic)
 {
 	uint64_t hash;
-	struct set *set;
-	struct route route;
+	const struct set *set;
 
 	if (topic.len > CACHED_TOPIC_MAX) return match_all(r, topic);
 	hash = XXH3_64bits(topic.data, topic.len);
@@ -128,12 +134,10 @@ struct route routes_find(struct routes *r, struct slice topic)
 		const struct slot *slot = set->slot[i];
 
 		if (set->hash[i] == hash && slot && slot->len == topic.len
-			&& memcmp(slot->data + slot->count, topic.data, topic.len) == 0)
-			return (struct route){slot->count, slot->readable, slot->synced, slot->confirmed, slot->data};
+			&& memcmp(slot->data + slot->route.count, topic.data, topic.len) == 0)
+			return &slot->route;
 	}
-	route = match_all(r, topic);
-	remember(set, hash, topic, &route);
-	return route;
+	return find_anew(r, hash, topic);
 }
 
 bool routes_readable(const struct routes *r, const uint16_t *numbers, uint16_t count)

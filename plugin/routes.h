@@ -30,7 +30,7 @@ void routes_free(struct routes *r);
 /* After a reload: what the rules before could be read by, redelivery can read still, where the number is not another rule's now. */
 void routes_inherit(struct routes *r, const struct routes *before);
 /* The result is valid until the next call. */
-struct route routes_find(struct routes *r, struct slice topic);
+const struct route *routes_find(struct routes *r, struct slice topic);
 /* Is one of these numbers (of a journal record) a rule that redelivery can read? */
 bool routes_readable(const struct routes *r, const uint16_t *numbers, uint16_t count);
 

@@ -4,10 +4,12 @@
  */
 #include "plugin/session_event.h"
 
-#define VERSION 1
+#define VERSION 3
+#define VERSION_NOTHING_LEFT 2   /* ends with what lies behind; an older plugin may have left some of these two */
+#define VERSION_NOTHING_BEHIND 1 /* ends with the cursors */
 #define TEXT_MAX 65535
 
-enum flags { FLAG_AGAIN = 1, FLAG_BROKER_QUEUED = 2, FLAG_LATE = 4, FLAG_REPLAY = 8, FLAG_ALL = 15 };
+enum flags { FLAG_AGAIN = 1, FLAG_BROKER_QUEUED = 2, FLAG_LATE = 4, FLAG_REPLAY = 8, FLAG_KEPT = 16, FLAG_ALL = 31 };
 
 static void put_id(struct buf *out, struct entry_id id)
 {
@@ -31,7 +33,7 @@ static struct slice get_text(struct reader *r)
 void session_event_pack(struct buf *out, const struct session_event *e)
 {
 	unsigned flags = (e->again ? FLAG_AGAIN : 0u) | (e->broker_queued ? FLAG_BROKER_QUEUED : 0u) |
-		(e->late ? FLAG_LATE : 0u) | (e->replay ? FLAG_REPLAY : 0u);
+		(e->late ? FLAG_LATE : 0u) | (e->replay ? FLAG_REPLAY : 0u) | (e->kept ? FLAG_KEPT : 0u);
 	buf_u8(out, VERSION);
 	buf_u8(out, (uint8_t)flags);
 	buf_u8(out, e->qos);
@@ -51,6 +53,11 @@ void session_event_pack(struct buf *out, const struct session_event *e)
 	put_id(out, e->previous_last);
 	buf_u16(out, e->cursor_count);
 	buf_lenslice(out, e->cursors);
+	buf_u16(out, e->behind_count);
+	buf_lenslice(out, e->behind);
+	put_id(out, e->connection);
+	buf_u16(out, e->left_count);
+	buf_lenslice(out, e->left);
 }
 
 static bool cursors_valid(struct slice rest, unsigned count)
@@ -62,12 +69,20 @@ static bool cursors_valid(struct slice rest, unsigned count)
 	return rest.len == 0;
 }
 
+static bool left_valid(struct slice rest, unsigned count)
+{
+	struct session_left l;
+	for (unsigned i = 0; i < count; i++)
+		if (!session_left_next(&rest, &l)) return false;
+	return rest.len == 0;
+}
+
 enum status session_event_unpack(struct slice body, struct session_event *e)
 {
 	struct reader r = reader_of(body);
 	uint8_t version = reader_u8(&r);
 	if (r.failed) return ST_CORRUPT;
-	if (version != VERSION) return ST_VERSION;
+	if (version > VERSION || version < VERSION_NOTHING_BEHIND) return ST_VERSION;
 	unsigned flags = reader_u8(&r);
 	uint8_t qos = reader_u8(&r);
 	uint8_t policy = reader_u8(&r);
@@ -77,6 +92,7 @@ enum status session_event_unpack(struct slice body, struct session_event *e)
 		.broker_queued = flags & FLAG_BROKER_QUEUED,
 		.late = flags & FLAG_LATE,
 		.replay = flags & FLAG_REPLAY,
+		.kept = flags & FLAG_KEPT,
 		.qos = qos,
 		.initial = {.policy = (enum grant_new)policy},
 	};
@@ -95,7 +111,17 @@ enum status session_event_unpack(struct slice body, struct session_event *e)
 	e->previous_last = get_id(&r);
 	e->cursor_count = reader_u16(&r);
 	e->cursors = reader_lenslice(&r);
-	return reader_done(&r) && cursors_valid(e->cursors, e->cursor_count) ? ST_OK : ST_CORRUPT;
+	if (version > VERSION_NOTHING_BEHIND) {
+		e->behind_count = reader_u16(&r);
+		e->behind = reader_lenslice(&r);
+	}
+	if (version > VERSION_NOTHING_LEFT) {
+		e->connection = get_id(&r);
+		e->left_count = reader_u16(&r);
+		e->left = reader_lenslice(&r);
+	}
+	if (!reader_done(&r) || !cursors_valid(e->cursors, e->cursor_count) || !left_valid(e->left, e->left_count)) return ST_CORRUPT;
+	return cursors_valid(e->behind, e->behind_count) ? ST_OK : ST_CORRUPT;
 }
 
 void session_cursor_pack(struct buf *out, struct slice filter, struct entry_id cursor)
@@ -112,6 +138,27 @@ bool session_cursor_next(struct slice *rest, struct slice *filter, struct entry_
 	if (r.failed || !f.data) return false;
 	*filter = f;
 	*cursor = id;
+	*rest = slice_of(r.pos, (size_t)(r.end - r.pos));
+	return true;
+}
+
+void session_left_pack(struct buf *out, const struct session_left *l)
+{
+	buf_lenslice(out, l->filter);
+	put_id(out, l->id);
+	put_id(out, l->upto);
+	put_id(out, l->most);
+}
+
+bool session_left_next(struct slice *rest, struct session_left *l)
+{
+	struct reader r = reader_of(*rest);
+	struct session_left left = {.filter = get_text(&r)};
+	left.id = get_id(&r);
+	left.upto = get_id(&r);
+	left.most = get_id(&r);
+	if (r.failed || !left.filter.data) return false;
+	*l = left;
 	*rest = slice_of(r.pos, (size_t)(r.end - r.pos));
 	return true;
 }

@@ -18,6 +18,7 @@
 
 static const char subscribed_script[] = SESSION_SCRIPT_SUBSCRIBED;
 static const char unsubscribed_script[] = SESSION_SCRIPT_UNSUBSCRIBED;
+static const char left_script[] = SESSION_SCRIPT_LEFT;
 static const char gone_script[] = SESSION_SCRIPT_GONE;
 
 struct writer_of_events {
@@ -130,16 +131,25 @@ static struct slice replay_text(const struct session_event *e, char *out, size_t
 	return slice_of(out, (size_t)len);
 }
 
+static struct entry_id generation_of(const struct writer_of_events *w, const struct session_event *e)
+{
+	return entry_id_is_zero(e->generation) ? w->record->id : e->generation;
+}
+
+static struct entry_id connection_of(const struct writer_of_events *w, const struct session_event *e)
+{
+	return entry_id_is_zero(e->connection) ? w->record->id : e->connection;
+}
+
 static void device_event(const struct writer_of_events *w, const struct session_event *e, const char *op)
 {
 	struct event_texts t;
 	struct event_field f[12];
 	size_t n = 0;
 	bool subscribed = w->record->type == JOURNAL_SUBSCRIBED;
-	struct entry_id generation = entry_id_is_zero(e->generation) ? w->record->id : e->generation;
 	f[n++] = (struct event_field){EVENT_OP, slice_str(op)};
 	f[n++] = (struct event_field){EVENT_CLIENT, e->client};
-	f[n++] = (struct event_field){EVENT_GENERATION, id_text(generation, t.generation)};
+	f[n++] = (struct event_field){EVENT_GENERATION, id_text(generation_of(w, e), t.generation)};
 	if (subscribed || w->record->type == JOURNAL_UNSUBSCRIBED) f[n++] = (struct event_field){EVENT_FILTER, e->filter};
 	if (subscribed) {
 		t.qos[0] = (char)('0' + e->qos % 3);
@@ -174,10 +184,11 @@ static void seen(const struct writer_of_events *w, const struct session_event *e
 
 static void forget_live(const struct writer_of_events *w, const struct session_event *e)
 {
-	begin(w, 5, "HDEL");
+	begin(w, 6, "HDEL");
 	arg_key(w, KEY_SESSION, e->client);
 	arg_node_field(w, SESSION_LIVE);
 	arg_node_field(w, SESSION_LIVE_AT);
+	arg_node_field(w, SESSION_LIVE_OF);
 	arg_node_field(w, SESSION_HERE);
 }
 
@@ -204,18 +215,25 @@ static struct slice initial_text(const struct writer_of_events *w, const struct 
 	return slice_of(out, (size_t)len);
 }
 
-static void subscribed(const struct writer_of_events *w, const struct session_event *e)
+static void subscription(const struct writer_of_events *w, const struct session_event *e)
 {
 	char initial[ENTRY_ID_TEXT_MAX + 32];
-	begin_script(w, 6, subscribed_script, "2", SLOT_COMMAND_SUBSCRIBED);
+	begin_script(w, 9, subscribed_script, "2", SLOT_COMMAND_SUBSCRIBED);
 	arg_key(w, KEY_SESSION, e->client);
 	arg_shard_key(w, KEY_BOOTS, shard_of(w, e), slice_str(w->names->node));
 	resp_arg_id(w->out, w->names->boot);
 	resp_arg_str(w->out, w->names->node);
 	resp_arg(w->out, e->filter);
 	resp_arg(w->out, initial_text(w, &e->initial, initial, sizeof(initial)));
+	resp_arg_id(w->out, generation_of(w, e));
+	resp_arg_str(w->out, e->again ? "again" : e->broker_queued || e->kept ? "kept" : "new");
+	resp_arg_id(w->out, connection_of(w, e));
+}
 
+static void subscribed(const struct writer_of_events *w, const struct session_event *e)
+{
 	bool named = e->user.data != NULL;
+	subscription(w, e);
 	begin(w, named ? 8 : 6, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
 	resp_arg_str(w->out, SESSION_OVERLAP);
@@ -233,23 +251,82 @@ static void subscribed(const struct writer_of_events *w, const struct session_ev
 	seen(w, e);
 }
 
+static void arg_cursors(const struct writer_of_events *w, struct slice rest)
+{
+	struct slice filter;
+	struct entry_id cursor;
+
+	while (session_cursor_next(&rest, &filter, &cursor)) {
+		arg_cursor_field(w, filter);
+		resp_arg_id(w->out, cursor);
+	}
+}
+
 static void cursors(const struct writer_of_events *w, const struct session_event *e)
 {
-	if (e->cursor_count > 0) {
-		struct slice rest = e->cursors, filter;
-		struct entry_id cursor;
-		begin_script(w, 1 + 2 * (size_t)e->cursor_count, gone_script, "1", SLOT_COMMAND_GONE);
-		arg_key(w, KEY_SESSION, e->client);
-		while (session_cursor_next(&rest, &filter, &cursor)) {
-			arg_cursor_field(w, filter);
-			resp_arg_id(w->out, cursor);
-		}
+	if (e->cursor_count + e->behind_count == 0) return;
+	begin_script(w, 4 + 2 * ((size_t)e->cursor_count + e->behind_count), gone_script, "1", SLOT_COMMAND_GONE);
+	arg_key(w, KEY_SESSION, e->client);
+	resp_arg_id(w->out, w->names->boot);
+	arg_node_field(w, SESSION_KEPT);
+	resp_arg_u64(w->out, e->cursor_count);
+	arg_cursors(w, e->cursors);
+	arg_cursors(w, e->behind);
+}
+
+static void arg_id_or_none(const struct writer_of_events *w, struct entry_id id)
+{
+	if (entry_id_is_zero(id)) resp_arg_str(w->out, "");
+	else resp_arg_id(w->out, id);
+}
+
+static void unsubscribed(const struct writer_of_events *w, const struct session_event *e)
+{
+	struct slice rest = e->cursors, filter, more = e->left;
+	struct entry_id cursor = ENTRY_ID_ZERO;
+	struct session_left ahead;
+	bool is_ahead = e->left_count == 1 && session_left_next(&more, &ahead);
+
+	if (e->cursor_count != 1 || !session_cursor_next(&rest, &filter, &cursor)) cursor = ENTRY_ID_ZERO;
+	begin_script(w, is_ahead ? 12 : 9, unsubscribed_script, "1", SLOT_COMMAND_UNSUBSCRIBED);
+	arg_key(w, KEY_SESSION, e->client);
+	resp_arg(w->out, e->filter);
+	resp_arg_str(w->out, w->names->node);
+	arg_id_or_none(w, cursor);
+	resp_arg_u64(w->out, SESSION_LEFT_MAX);
+	resp_arg_u64(w->out, SESSION_RANGES_MAX);
+	resp_arg_id(w->out, connection_of(w, e));
+	resp_arg_id(w->out, w->record->id);
+	arg_id_or_none(w, e->upto);
+	if (!is_ahead) return;
+	resp_arg_id(w->out, ahead.id);
+	resp_arg_id(w->out, ahead.upto);
+	resp_arg_id(w->out, ahead.most);
+}
+
+/* What has shown of subscriptions that were taken back. */
+static void left(const struct writer_of_events *w, const struct session_event *e)
+{
+	struct slice rest = e->left;
+	struct session_left l;
+
+	if (e->left_count == 0) return;
+	begin_script(w, 3 + 4 * (size_t)e->left_count, left_script, "1", SLOT_COMMAND_LEFT);
+	arg_key(w, KEY_SESSION, e->client);
+	resp_arg_str(w->out, w->names->node);
+	resp_arg_u64(w->out, SESSION_RANGES_MAX);
+	while (session_left_next(&rest, &l)) {
+		resp_arg(w->out, l.filter);
+		resp_arg_id(w->out, l.id);
+		resp_arg_id(w->out, l.upto);
+		arg_id_or_none(w, l.most);
 	}
 }
 
 static void gone(const struct writer_of_events *w, const struct session_event *e)
 {
 	cursors(w, e);
+	left(w, e);
 	forget_live(w, e);
 	seen(w, e);
 }
@@ -279,12 +356,14 @@ static void boot(const struct writer_of_events *w, const struct session_event *e
 /* Not for a device that is owed its backlog: a crash must not move its cursors past it. */
 static void mark_live(const struct writer_of_events *w, const struct session_event *e)
 {
-	begin(w, 6, "HSET");
+	begin(w, 8, "HSET");
 	arg_key(w, KEY_SESSION, e->client);
 	arg_node_field(w, SESSION_LIVE);
 	resp_arg_id(w->out, w->names->boot);
 	arg_node_field(w, SESSION_LIVE_AT);
 	resp_arg_id(w->out, w->record->id);
+	arg_node_field(w, SESSION_LIVE_OF);
+	resp_arg_id(w->out, generation_of(w, e));
 }
 
 static void append(const struct writer_of_events *w, const struct session_event *e)
@@ -294,14 +373,13 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		boot(w, e);
 		break;
 	case JOURNAL_SUBSCRIBED:
-		if (e->again) seen(w, e); /* it is here, however long ago it subscribed */
-		else subscribed(w, e);
+		if (!e->again) subscribed(w, e);
+		else seen(w, e); /* it is here, however long ago it subscribed */
+		if (e->again && !e->replay) subscription(w, e);
 		device_event(w, e, EVENT_OP_SUBSCRIBED);
 		break;
 	case JOURNAL_UNSUBSCRIBED:
-		begin_script(w, 2, unsubscribed_script, "1", SLOT_COMMAND_UNSUBSCRIBED);
-		arg_key(w, KEY_SESSION, e->client);
-		resp_arg(w->out, e->filter);
+		unsubscribed(w, e);
 		device_event(w, e, EVENT_OP_UNSUBSCRIBED);
 		break;
 	case JOURNAL_LIVE:
@@ -314,6 +392,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 		break;
 	case JOURNAL_POSITION:
 		cursors(w, e);
+		left(w, e);
 		break;
 	case JOURNAL_RELOADED:
 		broker_event(w, e, EVENT_OP_RELOADED);

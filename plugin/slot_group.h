@@ -31,6 +31,7 @@ enum group_state {
 	GROUP_STORED
 };
 
+#define CONNECTS_NONE 0 /* no connection has this number */
 #define PIECE_NO_WRITE SIZE_MAX
 #define PIECE_NONE UINT32_MAX
 
@@ -65,14 +66,15 @@ struct slot_group {
 	struct entry_id known; /* of messages: what must be there before it */
 	unsigned sends;
 	bool refused;         /* counted among those */
+	bool awaited;         /* stored when its node was asked how far that has spread */
 	bool durable;         /* stored as redis_confirm asks */
 	bool whole;           /* Redis does not know the script: send its text */
 	bool asking;
 	unsigned asked;       /* the node to send it to this time; 0: its slot's */
 	unsigned redirects;   /* one after the other */
-	bool strayed;         /* that is not where its slot belongs by the map */
 	unsigned node;        /* where it was sent last, */
-	uint64_t connects;    /* over which of its connections */
+	unsigned mapped;      /* where its slot belonged by the map then: another one, if the map was old or the slot on its way */
+	uint64_t connects;    /* over which of its connections; CONNECTS_NONE: it is not certain to be there any more */
 	struct slot_group *behind; /* the next one of its slot */
 	struct slot_group *next;   /* in the list it is in */
 };

@@ -10,10 +10,11 @@
 /* Commands that are more than one. */
 #define SPECIALS \
 	"local keys_of = {['" SLOT_COMMAND_SUBSCRIBED "'] = 2, ['" SLOT_COMMAND_UNSUBSCRIBED "'] = 1,\n" \
-	" ['" SLOT_COMMAND_GONE "'] = 1}\n" \
+	" ['" SLOT_COMMAND_GONE "'] = 1, ['" SLOT_COMMAND_LEFT "'] = 1}\n" \
 	"local specials = {\n" \
 	"['" SLOT_COMMAND_SUBSCRIBED "'] = function(KEYS, ARGV)\n" SESSION_SCRIPT_SUBSCRIBED "\nend,\n" \
 	"['" SLOT_COMMAND_UNSUBSCRIBED "'] = function(KEYS, ARGV)\n" SESSION_SCRIPT_UNSUBSCRIBED "\nend,\n" \
+	"['" SLOT_COMMAND_LEFT "'] = function(KEYS, ARGV)\n" SESSION_SCRIPT_LEFT "\nend,\n" \
 	"['" SLOT_COMMAND_GONE "'] = function(KEYS, ARGV)\n" SESSION_SCRIPT_GONE "\nend}\n" \
 	"local function special(from, to)\n" \
 	" local keys, words = {}, {}\n" \
@@ -134,6 +135,7 @@ void slot_script_sha(enum slot_script script, char out[SLOT_SCRIPT_SHA_MAX])
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned len = 0;
 	out[0] = '\0'; /* without SHA-1 it is sent in full, each time: nothing is called "" */
+	/* unreached: OpenSSL has it */
 	if (EVP_Digest(text, strlen(text), digest, &len, EVP_sha1(), NULL) != 1) return;
 	for (unsigned i = 0; i < len && i < 20; i++) {
 		(void)snprintf(out + 2 * i, 3, "%02x", digest[i]);

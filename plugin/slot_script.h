@@ -37,6 +37,7 @@ enum slot_script {
 #define SLOT_SCRIPT_FIXED 8         /* words of ARGV before the first label */
 #define SLOT_COMMAND_SUBSCRIBED "@subscribed" /* of plugin/session_script.h: two keys, then its ARGV */
 #define SLOT_COMMAND_UNSUBSCRIBED "@unsubscribed" /* one key */
+#define SLOT_COMMAND_LEFT "@left"             /* one key */
 #define SLOT_COMMAND_GONE "@gone"             /* one key */
 #define SLOT_LABEL_TRIM "t"
 #define SLOT_STALE "STALE"

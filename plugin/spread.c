@@ -5,6 +5,7 @@
  */
 #include "plugin/spread.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,8 +183,32 @@ unsigned spread_pause_ms(const struct spread *s)
 	return s->pause_ms;
 }
 
+/* Is what was stored still where it was stored? */
+static bool moved_away(const struct spread *s, const struct slot_group *g)
+{
+	const struct spread_cluster *c = &s->config.cluster;
+	if (!c->usable(c->ctx, g->node) || c->connects(c->ctx, g->node) != g->connects) return true;
+	cluster_node node = c->node_of(c->ctx, g->slot);
+	return node != 0 && node != g->node && node != g->mapped;
+}
+
+static void note_moved(const struct spread *s, struct group_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct slot_group *g = &list->all[i];
+		if (g->durable || g->state != GROUP_STORED) continue;
+		if (s->config.cluster.node_of(s->config.cluster.ctx, g->slot) == g->node) g->mapped = g->node; /* the map knows by now */
+		if (moved_away(s, g)) g->connects = CONNECTS_NONE;
+	}
+}
+
 void spread_resume(struct spread *s)
 {
+	for (size_t i = 0; i < s->under_way_count; i++) { /* it may come back to where it was, without what was stored there */
+		note_moved(s, &s->under_way[i]->messages);
+		note_moved(s, &s->under_way[i]->beside);
+		note_moved(s, &s->under_way[i]->node);
+	}
 	struct slot_group *g = s->held.first;
 	s->held = (struct group_queue){0};
 	s->pause_ms = s->refusal_pause_ms = 0;
@@ -208,7 +233,6 @@ static struct spread_batch *take_batch(struct spread *s)
 static void give_back(struct spread *s, struct spread_batch *b)
 {
 	if (b->commands.cap > BATCH_KEEP_MAX) buf_free(&b->commands);
-	if (b->commands.cap > BATCH_KEEP_MAX) b->commands = (struct buf){0};
 	buf_clear(&b->commands);
 	b->count = 0;
 	b->next = s->spare;
@@ -259,11 +283,12 @@ static bool add_group(struct spread *s, struct spread_batch *b, struct slot_grou
 		return false;
 	}
 	s->retries += g->sends++ > 0 && g->kind != GROUP_WAIT;
+	g->awaited = false;
 	g->state = GROUP_SENT;
 	g->node = b->node;
 	g->connects = b->connects;
 	if (g->kind == GROUP_WAIT) return true;
-	g->strayed = g->asked != 0;
+	g->mapped = s->config.cluster.node_of(s->config.cluster.ctx, g->slot);
 	g->asked = 0; /* this once */
 	g->asking = false;
 	return true;
@@ -403,15 +428,6 @@ static bool start_is_due(const struct spread *s)
 	return newest->phase != STRETCH_MESSAGES || newest->open == newest->held;
 }
 
-/* Is what was stored still where it was stored? */
-static bool moved_away(const struct spread *s, const struct slot_group *g)
-{
-	const struct spread_cluster *c = &s->config.cluster;
-	if (!c->usable(c->ctx, g->node) || c->connects(c->ctx, g->node) != g->connects) return true;
-	cluster_node node = g->strayed ? 0 : c->node_of(c->ctx, g->slot);
-	return node != 0 && node != g->node;
-}
-
 static void ask_again_if_moved(struct spread *s, struct group_list *list)
 {
 	for (size_t i = 0; i < list->count; i++) {
@@ -424,24 +440,23 @@ static void set_durable(struct group_list *list, cluster_node node, uint64_t con
 {
 	for (size_t i = 0; i < list->count; i++) {
 		struct slot_group *g = &list->all[i];
-		if (node == 0 || (g->node == node && g->connects == connects)) g->durable = true;
+		if (node == 0 || (g->awaited && g->node == node && g->connects == connects)) g->durable = true;
 	}
 }
 
-/* One wait for each node that has something. False: no memory. */
-static bool add_waits(struct spread *s, struct stretch *st, const struct group_list *list)
+/* One wait for each node that has something. There is room for as many as a cluster has nodes. */
+static void add_waits(struct stretch *st, const struct group_list *list)
 {
-	(void)s;
 	for (size_t i = 0; i < list->count; i++) {
-		const struct slot_group *g = &list->all[i];
+		struct slot_group *g = &list->all[i];
 		size_t w = 0;
+		g->awaited = true;
 		while (w < st->waits.count && st->waits.all[w].node != g->node) w++;
 		if (g->durable || w < st->waits.count) continue;
-		if (st->waits.count == st->waits.room) return false;
+		assert(st->waits.count < st->waits.room);
 		st->waits.all[st->waits.count++] = (struct slot_group){.kind = GROUP_WAIT, .slot = g->slot, .stretch = st,
 			.node = g->node, .asked = g->node, .connects = g->connects};
 	}
-	return true;
 }
 
 static void take_waits(struct stretch *st)
@@ -472,11 +487,13 @@ static bool settled(struct spread *s, struct stretch *st)
 	}
 	/* A node's mark alone may be lost: it is a lower bound. */
 	bool with_node = st->phase == STRETCH_NODE && st->event_count > 0;
-	if (stretch_make_waits(st, REDIS_CLUSTER_NODES_MAX) != ST_OK || !add_waits(s, st, &st->messages) ||
-		!add_waits(s, st, &st->beside) || (with_node && !add_waits(s, st, &st->node))) {
+	if (stretch_make_waits(st, REDIS_CLUSTER_NODES_MAX) != ST_OK) {
 		pause_for(s, EPISODE_PAUSE_MIN_MS);
 		return false;
 	}
+	add_waits(st, &st->messages);
+	add_waits(st, &st->beside);
+	if (with_node) add_waits(st, &st->node);
 	if (st->waits.count == 0) return true;
 	st->confirming = true;
 	begin(s, &st->waits);

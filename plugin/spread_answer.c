@@ -188,7 +188,21 @@ static struct slot_group *reopen_before(struct spread *s, struct slot_group *g, 
 			last = x;
 		}
 	}
-	return first;
+	return first; /* unreached: `g` is one of them */
+}
+
+/* What the next one of the slot must find there: what is stored behind the one that has to come again may be lost as well, and
+ * must not be overtaken. */
+static struct entry_id stored_upto(const struct spread *s, unsigned slot, struct entry_id at)
+{
+	for (size_t i = 0; i < s->under_way_count; i++) {
+		const struct group_list *list = &s->under_way[i]->messages;
+		for (size_t n = 0; n < list->count; n++) {
+			const struct slot_group *x = &list->all[n];
+			if (x->slot == slot && x->state == GROUP_STORED && entry_id_compare(x->last, at) > 0) at = x->last;
+		}
+	}
+	return at;
 }
 
 static void lost_before(struct spread *s, struct slot_group *g, const redisReply *reply)
@@ -196,8 +210,8 @@ static void lost_before(struct spread *s, struct slot_group *g, const redisReply
 	struct entry_id at = ENTRY_ID_ZERO, needed;
 	const char *text = reply->str + sizeof(SLOT_LOST);
 	if (entry_id_parse(slice_of(text, reply->len - sizeof(SLOT_LOST)), &at) != ST_OK) at = ENTRY_ID_ZERO;
-	s->known[g->slot] = at;
 	struct slot_group *first = reopen_before(s, g, at, &needed);
+	s->known[g->slot] = stored_upto(s, g->slot, at);
 	if (entry_id_compare(needed, at) > 0) tell_lost(s, g->slot, at, needed);
 	if (!first) {
 		spread_make_ready(s, g);
@@ -227,6 +241,24 @@ static void error_answer(struct spread *s, struct slot_group *g, const redisRepl
 
 /* --- how far what is stored has spread ------------------------------------------------------------------------ */
 
+static void disown(struct group_list *list, const struct slot_group *wait)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct slot_group *g = &list->all[i];
+		if (g->node == wait->node && g->connects == wait->connects) g->connects = CONNECTS_NONE;
+	}
+}
+
+/* The node cannot tell, and may never: it may be no master any more, on a connection that stays. What it was sent is asked about
+ * again, where it belongs now. */
+static void give_up_wait(struct slot_group *g)
+{
+	disown(&g->stretch->messages, g);
+	disown(&g->stretch->beside, g);
+	disown(&g->stretch->node, g);
+	g->connects = CONNECTS_NONE;
+}
+
 static void wait_answer(struct spread *s, struct slot_group *g, const redisReply *reply)
 {
 	char reason[EPISODE_REASON_MAX];
@@ -235,9 +267,11 @@ static void wait_answer(struct spread *s, struct slot_group *g, const redisReply
 		close_group(s, g);
 		return;
 	}
-	if (wait_unknown(reply) && !s->told_unknown) {
-		log_to(s->config.log, LOG_LEVEL_ERROR, "writer: %s; nothing counts as stored until then", reason);
+	if (wait_unknown(reply)) {
+		if (!s->told_unknown) log_to(s->config.log, LOG_LEVEL_ERROR, "writer: %s; nothing counts as stored until then", reason);
 		s->told_unknown = true;
+	} else if (reply->type == REDIS_REPLY_ERROR) {
+		give_up_wait(g);
 	}
 	refused(s, g, reason);
 }

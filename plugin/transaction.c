@@ -62,7 +62,7 @@ void transaction_clear(struct transaction *t)
 	t->command_count = t->session_count = 0;
 	t->trim_first = t->trim_count = 0;
 	t->record_count = t->write_count = t->target_count = 0;
-	t->past = false;
+	t->past = t->leased = false;
 	t->damaged_count = 0;
 	t->doomed_count = 0;
 	t->failed_count = 0;
@@ -302,9 +302,14 @@ static enum status add_member(struct transaction *t, const struct source *s, con
 	struct slice node = rule->key_has_node ? slice_str(s->names->node) : (struct slice){0};
 	index_member_make(&t->scratch, t->key.data[0], key, hint, node);
 	if (t->scratch.failed) return ST_NOMEM;
+	struct slice bytes = slice_of(t->scratch.data, t->scratch.len);
+	if (s->names->lease && index_lease_covers(s->names->lease, bytes, s->m.id.ms)) {
+		t->leased = true;
+		return ST_OK;
+	}
 	struct key_entry *member;
 	bool added;
-	enum status st = key_set_put(&t->members, slice_of(t->scratch.data, t->scratch.len), &member, &added);
+	enum status st = key_set_put(&t->members, bytes, &member, &added);
 	if (st == ST_OK) member->ms = s->m.id.ms;
 	return st;
 }
@@ -383,9 +388,8 @@ static size_t targets_of(const struct journal_record *record)
 static bool is_full(const struct transaction *t, const struct transaction_names *names,
 	const struct journal_record *record, size_t bytes)
 {
-	size_t records_max = names->records_max ? names->records_max : TRANSACTION_RECORDS_MAX;
 	if (t->record_count == 0) return false;
-	return t->record_count >= records_max || t->commands.len + bytes > names->bytes_max ||
+	return t->record_count >= names->records_max || t->commands.len + bytes > names->bytes_max ||
 		t->target_count + targets_of(record) > TRANSACTION_TARGETS_MAX;
 }
 
@@ -447,7 +451,7 @@ static void add_index(struct transaction *t, const struct transaction_names *nam
 	resp_arg_key(&t->commands, &t->scratch, names->keys, KEY_INDEX);
 	resp_arg_str(&t->commands, "GT");
 	for (size_t i = 0; i < t->members.count; i++) {
-		resp_arg_u64(&t->commands, t->members.entries[i].ms);
+		resp_arg_u64(&t->commands, t->members.entries[i].ms + INDEX_AHEAD_MS);
 		resp_arg(&t->commands, key_set_bytes(&t->members, &t->members.entries[i]));
 	}
 	t->command_count++;

@@ -6,7 +6,7 @@
  *   per message and distinct (kind, key):  XADD key [MINID ~ id | MAXLEN ~ n] id fields...   or   LPUSH key element
  *   per session record:                    plugin/session_redis.h
  *   XTRIM key MAXLEN ~ n, LTRIM key 0 n-1  once for each key that asks for it
- *   ZADD <prefix>:index GT ms member ...   all index members touched
+ *   ZADD <prefix>:index GT ms member ...   all index members touched that need it (plugin/index_lease.h)
  *   SET <prefix>:mark:<node>:journal text  when another journal's is there
  *   SET <prefix>:mark:<node> id            of the last record
  *   EXEC
@@ -27,6 +27,7 @@
 #include "config/buf.h"
 #include "config/keys.h"
 #include "config/message.h"
+#include "plugin/index_lease.h"
 #include "plugin/journal.h"
 #include "plugin/key_set.h"
 #include "plugin/rule_cache.h"
@@ -71,6 +72,7 @@ struct transaction {
 	struct journal_record *records;
 	size_t record_count, record_room;
 	bool past; /* the pipeline's: its records were confirmed once already */
+	bool leased; /* an index member was left out since the lease covers it */
 	struct transaction_write *writes;
 	size_t write_count, write_room;
 	size_t doomed_count; /* of the writes */
@@ -91,9 +93,10 @@ struct transaction_names {
 	const char *node;
 	struct rule_cache *rules;
 	size_t bytes_max; /* of a transaction, unless it is a single record */
-	size_t records_max; /* likewise; 0: TRANSACTION_RECORDS_MAX */
+	size_t records_max; /* likewise */
 	size_t bulk_max, request_max; /* what Redis takes: bytes of a value, of a transaction */
 	const char *journal; /* names the journal in Redis with the mark; NULL: it is named there */
+	const struct index_lease *lease; /* what the index has already; NULL: every member is written, and not ahead of its time */
 };
 
 enum status transaction_init(struct transaction *t) MUST_CHECK;

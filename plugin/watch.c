@@ -30,7 +30,7 @@ void watch_begin(struct watch *w, const struct client_info *client, const char *
 	w->pending = true;
 }
 
-void watch_resolve(struct watch *w, struct devices *devices, int (*sub_count)(const void *handle))
+SELDOM void watch_resolve(struct watch *w, struct devices *devices, int (*sub_count)(const void *handle))
 {
 	if (!w->pending) return;
 	w->pending = false;

@@ -27,6 +27,7 @@ struct item {
 	uint32_t sequence;          /* mark */
 	uint64_t hash, turn;        /* handed over */
 	uint64_t number;            /* the same, of all windows */
+	uint64_t put;               /* the how manyth put into this one */
 	bool has_expiry;
 	uint64_t expiry_ms;
 	size_t len;
@@ -40,9 +41,11 @@ struct window {
 	uint64_t last_turn;         /* of what was handed over last */
 	struct entry_id part;       /* handed over of the batch under way; zero: nothing */
 	uint64_t not_before_ms, now_ms;
+	bool sent_queued;
 	bool idle;                  /* in window_feed: nothing was unsent when it began */
 	unsigned others;            /* sent to the device since the last of ours */
 	uint64_t dropped;           /* by the broker, not yet told */
+	uint64_t puts;
 };
 
 struct window *window_new(void)
@@ -84,6 +87,7 @@ enum status window_put(struct window *w, const struct message *m, enum delivery 
 	if (!i) return ST_NOMEM;
 	message_pack(m, i->data);
 	i->kind = kind;
+	i->put = ++w->puts;
 	i->extra = extra;
 	i->id = m->id;
 	i->has_expiry = m->has_expiry;
@@ -112,7 +116,7 @@ static struct window_mark mark_of(const struct item *i)
 
 static bool unpack(const struct item *i, struct message *m)
 {
-	if (message_unpack(slice_of(i->data, i->len), m) != ST_OK) return false; /* it was packed here */
+	if (message_unpack(slice_of(i->data, i->len), m) != ST_OK) return false; /* unreached: it was packed here */
 	m->id = i->id;
 	return true;
 }
@@ -138,7 +142,7 @@ static enum status hand(struct window *w, struct item *i, const struct window_ca
 	enum window_moment moment)
 {
 	struct message m;
-	int qos = unpack(i, &m) ? calls->qos(calls->ctx, &m, i->kind) : -1;
+	int qos = unpack(i, &m) ? calls->qos(calls->ctx, &m, i->kind) : -1; /* unreached: the second */
 	enum status st = ST_END;
 
 	if (qos >= 0) {
@@ -212,12 +216,23 @@ static void wait_again(struct window *w, const struct item *end, bool qos0)
 			if (!first) first = i;
 			break;
 		}
-		DL_DELETE(w->items, i);
+		DL_DELETE(w->items, i); /* NOLINT(clang-analyzer-core.NullDereference): it is in the list */
 		if (w->next) DL_PREPEND_ELEM(w->items, w->next, i);
 		else DL_APPEND(w->items, i);
 		if (!first) first = i;
 	}
 	if (first) w->next = first;
+}
+
+void window_taken_back(struct window *w, uint64_t number)
+{
+	struct item *i = w->next ? w->next->prev : w->items ? w->items->prev : NULL;
+
+	for (; i && i->handed && i->number > number; i = i->prev) {
+		take(w, i);
+		w->waiting++;
+		w->next = i;
+	}
 }
 
 static struct item *handed_item(const struct window *w, struct entry_id id, struct slice topic, struct slice payload)
@@ -248,10 +263,16 @@ bool window_sent(struct window *w, struct entry_id id, struct slice topic, struc
 		return false;
 	}
 	w->others = 0;
+	w->sent_queued = w->sent_queued || i->qos > 0;
 	wait_again(w, i, i->qos == 0); /* it has passed those */
 	take(w, i);
 	drop(w, i);
 	return true;
+}
+
+bool window_sent_queued(const struct window *w)
+{
+	return w->sent_queued;
 }
 
 uint64_t window_dropped(struct window *w)
@@ -333,9 +354,10 @@ void window_drop_batches(struct window *w)
 void window_take_back(struct window *w, size_t waiting)
 {
 	while (w->waiting > waiting) {
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): so many are in the list */
 		struct item *last = w->items->prev;
 
-		if (!last->mark) w->waiting--;
+		if (!last->mark) w->waiting--; /* NOLINT(clang-analyzer-unix.Malloc): it is out of the list when it is freed */
 		drop(w, last);
 	}
 }
@@ -355,6 +377,11 @@ size_t window_bytes(const struct window *w)
 	return w->bytes;
 }
 
+uint64_t window_puts(const struct window *w)
+{
+	return w->puts;
+}
+
 bool window_each(const struct window *w, struct window_view *v)
 {
 	const struct item *i = v->at ? ((const struct item *)v->at)->next : w->items;
@@ -363,8 +390,11 @@ bool window_each(const struct window *w, struct window_view *v)
 		if (i->mark || !unpack(i, &v->m)) continue;
 		v->at = i;
 		v->qos = i->qos;
+		v->kind = i->kind;
 		v->extra = i->extra;
 		v->handed = i->handed;
+		v->number = i->number;
+		v->put = i->put;
 		return true;
 	}
 	return false;

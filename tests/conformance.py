@@ -175,7 +175,7 @@ def main():
         redis.wait()
     differ = [name for _, name in usable if not loaded[name][0]]
     for name in differ:
-        print("FAILED with the plugin, not without:", name)
+        print("FAILED: with the plugin, not without:", name)
         print(loaded[name][1][-3000:])
     print("not usable here:", " ".join(name for _, name in tests if not without[name][0]) or "none")
     print("left out: bridges, TLS, dynamic-security (test_neutrality has it), tools, command line and configuration file, websockets")

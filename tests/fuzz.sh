@@ -38,6 +38,7 @@ if [ -z "$wanted" ]; then
 fi
 if ! cmake --build build-fuzz -j "$(nproc)" --target $wanted >build-fuzz/log 2>&1; then
 	tail -n 40 build-fuzz/log
+	echo "FAILED: build"
 	echo "0 passed, 1 failed"
 	exit 1
 fi
@@ -45,12 +46,13 @@ fi
 # one TARGET
 one() {
 	mkdir -p "build-fuzz/corpus/$1"
-	if "build-fuzz/$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1 \
+	if "build-fuzz/$1" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1 \
 		-artifact_prefix="build-fuzz/found/$1-" "build-fuzz/corpus/$1" "tests/fuzz/corpus/$1" >"build-fuzz/$1.log" 2>&1; then
 		echo "$1: $(sed -n 's/^stat::number_of_executed_units: *//p' "build-fuzz/$1.log") runs, nothing found"
 	else
 		tail -n 60 "build-fuzz/$1.log"
 		echo "FAILED: $1"
+		sed -n "s/^SUMMARY: /FAILED: $1: /p" "build-fuzz/$1.log"
 		: >"build-fuzz/$1.failed"
 	fi
 }

@@ -40,6 +40,7 @@ check() {
 	else
 		cat "$out/check"
 		echo "FAILED: $suite: $what"
+		tail -n 3 "$out/check" | sed "s/^/FAILED: $suite: /" | cut -c 1-240
 		failed=$((failed + 1))
 	fi
 }
@@ -86,6 +87,8 @@ contents() {
 ./usr/share/doc/mosquitto-redis/README.md
 ./usr/share/doc/mosquitto-redis/copyright
 ./usr/share/doc/mosquitto-redis/OPERATIONS.md
+./usr/share/doc/mosquitto-redis/REDELIVERY.md
+./usr/share/doc/mosquitto-redis/REDIS.md
 ./usr/share/doc/mosquitto-redis/redis-users.conf
 ./usr/share/doc/mosquitto-redis/redis.conf
 ./usr/share/man/man1/mosquitto-redis-ctl.1

@@ -8,7 +8,8 @@ usage() {
 usage: sh tests/matrix.sh [--fresh] [--help] [SUITE...]
   --fresh  make the chroots anew
   SUITE    trixie and testing when none is given
-The chroots are kept in ${MQR_CHROOTS:-/var/cache/mosquitto-redis-chroots}.
+The chroots are kept in ${MQR_CHROOTS:-/var/cache/mosquitto-redis-chroots}; a failed test's folder, which it names below /tmp, in
+SUITE/var/tmp there.
 END
 }
 
@@ -26,6 +27,7 @@ suites=${suites:-trixie testing}
 
 cd "$(dirname "$0")/.."
 . tests/chroot.sh
+. tests/failures.sh
 chroot_prepare matrix.sh
 out=$(mktemp -d)
 pids=""
@@ -38,13 +40,18 @@ run_in() {
 	root=$chroots/$1
 	more=""
 	if [ "$1" = testing ]; then more=" --valkey"; fi
-	rm -rf "$root"/tmp/mqr-test-*
+	rm -rf "$root"/var/tmp/mqr-test-*
 	chroot_source "$root"
 	chroot_run "$root" '
 		cd /src
 		sh tests/packages.sh
 		dpkg-query -W mosquitto libmosquitto-dev libhiredis-dev redis-server libcmocka-dev libuv1-dev gcc
-		exec sh tests/run.sh --quick'"$more"
+		status=0
+		sh tests/run.sh --quick'"$more"' || status=$?
+		for folder in /tmp/mqr-test-*; do
+			if [ -d "$folder" ]; then cp -r "$folder" /var/tmp/ 2>/dev/null || true; fi # sockets are left out
+		done
+		exit $status'
 }
 
 # one SUITE: its output to $out/SUITE; side by side with the others, since tests wait most of the time.
@@ -78,10 +85,11 @@ for suite in $suites; do
 	read -r good bad seconds <"$out/$suite.result"
 	passed=$((passed + good))
 	failed=$((failed + bad))
-	if [ "$bad" -ne 0 ]; then echo "FAILED: $suite"; fi
+	if [ "$bad" -ne 0 ]; then failures_of "$out/$suite" | sed "s/^FAILED: /&$suite: /" >>"$out/failures"; fi
 	echo "$suite: $good passed, $bad failed, $seconds s"
 done
 
 printf '\n'
+if [ -s "$out/failures" ]; then cat "$out/failures"; fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

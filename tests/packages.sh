@@ -5,7 +5,7 @@ set -eu
 
 wanted="gcc libc6-dev cmake ninja-build make pkg-config mosquitto libmosquitto-dev mosquitto-clients redis-server
 	redis-tools tmux libhiredis-dev libuv1-dev libcmocka-dev uthash-dev libcjson-dev libssl-dev libxxhash-dev
-	libsystemd-dev libmicrohttpd-dev openssl $*"
+	libsystemd-dev libmicrohttpd-dev openssl e2fsprogs $*"
 # Installed where the name exists: part of libmosquitto-dev in some releases; not yet packaged in Debian 12.
 where_known="mosquitto-dev valkey-server"
 
@@ -47,10 +47,22 @@ quietly() {
 		exit 1
 	}
 }
-quietly apt-get update
+# Two of these at once, as when tests and analysis are started side by side: one after the other. apt-get update does not wait for
+# any other program itself.
+exec 9>/var/cache/apt/mosquitto-redis.lock
+flock 9
+update() {
+	for try in 1 2 3 4 5 6 7 8 9 10; do
+		if apt-get update; then return 0; fi
+		sleep 6
+	done
+	return 1
+}
+quietly update
 for package in $known_missing; do
 	if apt-cache show "$package" >/dev/null 2>&1; then missing="$missing $package"; fi
 done
 [ -n "$missing" ] || exit 0
 echo "installing: $missing"
-quietly apt-get install -y --no-install-recommends $missing
+# Another program may be installing, as on a machine that was just started.
+quietly apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing

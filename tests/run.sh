@@ -31,23 +31,30 @@ for option in "$@"; do
 done
 
 cd "$(dirname "$0")/.."
+. tests/failures.sh
 jobs=$(nproc)
+waiting=$((2 * jobs)) # tests with servers wait more than they compute: a third of a core each
 passed=0
 failed=0
 # Where addresses are randomised more than a sanitizer knows, it does not start; setarch -R turns that off.
 plain=""
 if setarch -R true 2>/dev/null; then plain="setarch -R"; fi
 out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+beside=""
+pids=""
+trap 'for pid in $pids; do pkill -P "$pid" 2>/dev/null || true; done; rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
 
 step() {
 	printf '\n== %s\n' "$*"
 }
 
-# one_failed WHAT: something that is not a ctest test went wrong.
+# one_failed WHAT [FILE]: something that is not a ctest test went wrong; the file's end says how.
 one_failed() {
-	echo "FAILED: $1"
+	{
+		echo "FAILED: $1"
+		if [ -n "${2:-}" ]; then tail -n 5 "$2" | sed "s,^,FAILED: $1: ," | cut -c 1-240; fi
+	} | tee -a "$out/failures"
 	failed=$((failed + 1))
 }
 
@@ -60,10 +67,13 @@ build() {
 	if [ ! -f "$directory/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator="-G Ninja"; fi
 	if ! cmake -S . -B "$directory" $generator -DWERROR=ON -DTESTS=ON $options >"$out/cmake" 2>&1; then
 		cat "$out/cmake"
+		one_failed "cmake $options" "$out/cmake"
 		return 1
 	fi
 	if ! cmake --build "$directory" -j "$jobs" ${1:+--target "$@"} >"$out/build" 2>&1; then
 		cat "$out/build"
+		grep -E ': (fatal )?error: |undefined reference' "$out/build" >"$out/errors" || true
+		one_failed "build $options" "$out/errors"
 		return 1
 	fi
 }
@@ -76,11 +86,13 @@ run_tests() {
 	status=0
 	(cd "$directory" && $plain ctest --output-on-failure -j "$parallel" "$@") >"$out/ctest" 2>&1 || status=$?
 	cat "$out/ctest"
+	where="$directory${MQR_REDIS_SERVER:+, $MQR_REDIS_SERVER}${MQR_VALGRIND:+, valgrind}"
 	line=$(sed -n 's/^.* tests passed, \([0-9]*\) tests* failed out of \([0-9]*\)$/\1 \2/p' "$out/ctest")
 	if [ -z "$line" ]; then
-		one_failed "no tests were run in $directory"
+		one_failed "no tests were run in $directory" "$out/ctest"
 		return
 	fi
+	if [ "$status" -ne 0 ]; then test_failures "$where" "$out/ctest" >>"$out/failures"; fi
 	bad=${line% *}
 	all=${line#* }
 	if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
@@ -89,7 +101,8 @@ run_tests() {
 	if [ "${CI:-}" = true ]; then
 		skipped=$(grep -c '^\[  SKIPPED \] [^0-9]' "$directory/Testing/Temporary/LastTest.log" || true)
 		if [ "${skipped:-0}" -gt 0 ]; then
-			echo "FAILED: $skipped skipped tests"
+			sed -n "s/^\[  SKIPPED \] \([^0-9].*\)/FAILED: $where: skipped: \1/p" "$directory/Testing/Temporary/LastTest.log" |
+				tee -a "$out/failures"
 			failed=$((failed + skipped))
 		fi
 	fi
@@ -112,8 +125,9 @@ add_counted() {
 	if [ -n "$line" ]; then
 		passed=$((passed + ${line% *}))
 		failed=$((failed + ${line#* }))
+		if [ "${line#* }" -gt 0 ]; then failures_of "$2" | sed "s,^FAILED: ,&$1: ," >>"$out/failures"; fi
 	else
-		one_failed "$1"
+		one_failed "$1" "$2"
 	fi
 }
 
@@ -123,8 +137,32 @@ counted() {
 	add_counted "$1" "$out/counted"
 }
 
-# finish: the last line.
+# start NICE SCRIPT OPTION...: beside what comes; gather waits for all that was started. What has servers that must answer in
+# time gets as much of the processor as others (0), the rest what is left (19).
+start() {
+	niceness=$1
+	shift
+	nice -n "$niceness" sh "$@" >"$out/$(basename "$1")" 2>&1 &
+	pids="$pids $!"
+	beside="$beside $1"
+}
+
+gather() {
+	for pid in $pids; do wait "$pid" || true; done
+	for script in $beside; do
+		step "$script"
+		add_counted "$script" "$out/$(basename "$script")"
+	done
+	pids=""
+	beside=""
+}
+
+# finish: what failed, shortly, and the last line.
 finish() {
+	if [ -s "$out/failures" ]; then
+		step "what failed"
+		awk '!seen[$0]++' "$out/failures" | head -n 120
+	fi
 	step result
 	echo "$passed passed, $failed failed"
 	[ "$failed" -eq 0 ] || exit 1
@@ -143,14 +181,14 @@ elif build build -DBENCH=ON; then
 		export MQR_REDIS_SERVER=valkey-server
 	fi
 	step "scenario tests, with ${MQR_REDIS_SERVER:-redis-server}"
-	run_tests build 2 -L scenario
+	run_tests build "$waiting" -L scenario
 	step "tests with it as it is run in production"
-	run_tests build 2 -L redis
+	run_tests build "$waiting" -L redis
 	unset MQR_REDIS_SERVER
 	if command -v "$second" >/dev/null; then
 		step "those near it with $second in its place"
 		export MQR_REDIS_SERVER="$second"
-		run_tests build 2 -R '^test_(redis_link|redis_settings|writer|mirror|redeliver|fsync|tls|sentinel)$'
+		run_tests build "$waiting" -R '^test_(redis_link|redis_settings|writer|mirror|redeliver|fsync|tls|sentinel)$'
 		unset MQR_REDIS_SERVER
 	fi
 	if [ "$quick" != 1 ]; then
@@ -159,13 +197,11 @@ elif build build -DBENCH=ON; then
 		run_tests build 1 -L extra
 		step "examples; the benchmarks, in small"
 		if sh tests/packages.sh $(sed -n 's/^packages="\(.*\)"$/\1/p' examples/*/run.sh tests/bench/run.sh); then
-			run_tests build 1 -L example
+			run_tests build "$jobs" -L example
 		else
 			one_failed "packages of the examples"
 		fi
 	fi
-else
-	one_failed build
 fi
 
 # Those that reach most code of plugin and bridge inside real servers, in little time.
@@ -184,20 +220,16 @@ scenarios() {
 if [ "$quick" != 1 ] || [ "$sanitize_all" = 1 ]; then
 	step "AddressSanitizer, UndefinedBehaviorSanitizer and LeakSanitizer: unit tests, and the plugin in a real broker"
 	if build build-address -DSANITIZE=address,undefined $(targets tests/unit/test_*.c tests/fuzz/fuzz_*.c) \
-		$(scenarios "$asan_scenarios" test_memory); then
+		$(scenarios "$asan_scenarios" 'test_memory\|test_failing_calls'); then
 		run_tests build-address 2 -L unit
 		run_tests build-address 2 -L scenario -R "$asan_scenarios"
-	else
-		one_failed "build with -DSANITIZE=address,undefined"
 	fi
 	step "ThreadSanitizer: what two threads share, and the plugin in a real broker"
 	if build build-thread -DSANITIZE=thread \
 		$(targets tests/unit/test_journal*.c tests/unit/test_report*.c tests/unit/test_confirm.c) \
-		$(scenarios "$tsan_scenarios" test_memory); then
+		$(scenarios "$tsan_scenarios" 'test_memory\|test_failing_calls'); then
 		run_tests build-thread 2 -L unit -R '^test_(journal|report|confirm)'
 		run_tests build-thread 2 -L scenario -R "$tsan_scenarios"
-	else
-		one_failed "build with -DSANITIZE=thread"
 	fi
 fi
 if [ "$sanitize_all" = 1 ]; then finish; fi
@@ -208,26 +240,22 @@ if [ "$quick" != 1 ]; then
 	export MQR_VALGRIND
 	run_tests build 2 -R '^test_(mirror|trust)$'
 	unset MQR_VALGRIND
-	step "static analysis"
-	counted tests/analyse.sh
-	step "a minute of load with random kills"
-	counted tests/soak.sh --minutes 1
-fi
-
-if [ "$quick" != 1 ]; then
-	step "the broker's own tests, without and with the plugin"
+	step "the broker's own tests, without and with the plugin; beside them static analysis, coverage, a minute of random kills"
+	sh tests/packages.sh gcovr
+	start 19 tests/analyse.sh
+	start 19 tests/coverage.sh --unit
+	start 0 tests/soak.sh --minutes 1
 	counted tests/conformance.sh
+	gather
 fi
 
 if [ "$matrix" = 1 ]; then
-	step "other Debian releases"
+	step "other Debian releases; beside them fuzzing, a minute each"
+	start 19 tests/fuzz.sh
 	counted tests/matrix.sh
-	step "the package; beside it fuzzing, a minute each"
-	sh tests/fuzz.sh >"$out/fuzz" 2>&1 &
-	fuzzing=$!
+	gather
+	step "the package"
 	counted tests/install.sh
-	wait "$fuzzing" || true
-	add_counted tests/fuzz.sh "$out/fuzz"
 fi
 
 finish

@@ -24,13 +24,25 @@ done
 export MQR_SOAK_MINUTES
 
 cd "$(dirname "$0")/.."
+. tests/failures.sh
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+trap 'exit 130' INT TERM
 build=${MQR_BUILD:-build}
 plain=""
 if setarch -R true 2>/dev/null; then plain="setarch -R"; fi # sanitizers may need it
-if { cmake -S . -B "$build" -DTESTS=ON >/dev/null && cmake --build "$build" -j "$(nproc)" --target test_soak >/dev/null; } &&
-	$plain "$build/test_soak"; then
+if ! { cmake -S . -B "$build" -DTESTS=ON && cmake --build "$build" -j "$(nproc)" --target test_soak; } >"$out/build" 2>&1; then
+	cat "$out/build"
+	echo "FAILED: build"
+	echo "0 passed, 1 failed"
+	exit 1
+fi
+{ $plain "$build/test_soak" 2>&1 && : >"$out/passed"; } | tee "$out/soak"
+if [ -e "$out/passed" ]; then
 	echo "1 passed, 0 failed"
 else
+	sed -n 's/^seed /FAILED: seed /p' "$out/soak"
+	test_failures "test_soak" "$out/soak"
 	echo "0 passed, 1 failed"
 	exit 1
 fi

@@ -46,8 +46,8 @@ start_indexer() {
 command -v npm >/dev/null || packages="$packages npm"
 # shellcheck disable=SC2086
 prepare $packages
-websockets_port=$(free_port)
-page_port=$(free_port)
+free_port; websockets_port=$port
+free_port; page_port=$port
 broker_lines="listener $websockets_port 127.0.0.1
 protocol websockets"
 settings <<END

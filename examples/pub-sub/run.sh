@@ -80,7 +80,7 @@ subscriber everything 'sensors/#'
 subscriber everything-too '#'
 subscriber one-sensor 'sensors/3/+'
 wait_for 10 "the subscriptions" events subscribed 3
-consumer alarms ann 5
+consumer alarms ann 20
 ann=$spawned
 senders=""
 for n in $(seq "$publishers"); do

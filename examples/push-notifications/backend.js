@@ -31,9 +31,9 @@ async function main() {
 	const newest = await redis.xRevRange("pushes:results", "+", "-", { COUNT: 1 });
 	for (const device of devices) {
 		if (what === "campaign") {
-			await push(device, "later", "See you!", { deliver_at: Date.now() + 1500 });
+			await push(device, "later", "See you!", { deliver_at: Date.now() + 4000 });
 			await push(device, "hello", "Welcome!");
-			await push(device, "moment", "Look out of the window", { until: Date.now() + 5000 });
+			await push(device, "moment", "Look out of the window", { until: Date.now() + 15000 });
 		} else {
 			await push(device, "sale", "Only now", { expiry_seconds: 1 });
 			await push(device, "news", "For whenever you wake up");

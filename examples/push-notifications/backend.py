@@ -44,9 +44,9 @@ def main():
 	backend = Backend(int(port))
 	for device in devices:
 		if what == "campaign":
-			backend.push(device, "later", "See you!", deliver_at=now_ms() + 1500)
+			backend.push(device, "later", "See you!", deliver_at=now_ms() + 4000)
 			backend.push(device, "hello", "Welcome!")
-			backend.push(device, "moment", "Look out of the window", until=now_ms() + 5000)
+			backend.push(device, "moment", "Look out of the window", until=now_ms() + 15000)
 		else:
 			backend.push(device, "sale", "Only now", expiry_seconds=1)
 			backend.push(device, "news", "For whenever you wake up")

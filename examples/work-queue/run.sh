@@ -104,7 +104,7 @@ stop_now "$solo"
 say "A list as queue: three workers, two killed while they work; a reaper puts back what they held"
 spawn reaper /usr/bin/python3 examples/work-queue/worker.py reap "$redis_port"
 three_workers list jobs/press/new
-check "nothing is left in the queue" reads LLEN jobs = 0
+wait_for 20 "an empty queue" reads LLEN jobs = 0
 wait_for 10 "the last acknowledgements" reads KEYS 'jobs:working:*' = ""
 check "nothing is held by anybody" reads KEYS 'jobs:working:*' = ""
 sed 's/^/  reaper: /' "$dir/reaper.log"

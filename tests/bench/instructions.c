@@ -2,6 +2,8 @@
  * Instructions of the broker's thread for one publish, counted by callgrind: QoS 1, 256 bytes, 1000 topics, three rules, no
  * subscriber; plain Mosquitto and Mosquitto with the plugin, Redis beside it. The difference between a run with twice the
  * messages and one with the messages, so that the start and the end do not count. Does not depend on how busy the machine is.
+ * For comparison two plugins that do nothing (tests/bench/plugins/nothing.c): one has a thread that sleeps, one also the
+ * callbacks that ours needs.
  *
  *	cmake -S . -B build -DBENCH=ON && cmake --build build && build/instructions [messages]
  *
@@ -34,16 +36,18 @@ static double counted(struct scene *s, const char *out)
 	return strtod(strchr(at, ' '), NULL);
 }
 
-static double run(struct scene *s, struct server *redis, const char *name, bool plugin, unsigned long count)
+/* `lines`: for mosquitto.conf; NULL: our plugin. */
+static double run(struct scene *s, struct server *redis, const char *name, const char *lines, unsigned long count)
 {
 	const char *dir = scene_text(s, "%s-%lu", name, count), *settings = NULL;
 
-	if (plugin) {
+	if (!lines) {
 		settings = scene_write(s, scene_text(s, "%s.settings", dir), scene_text(s, "redis_url redis://127.0.0.1:%u/0\n"
 			"journal %s/%s.journal\njournal_size 16M\nnode %s\nlisten none\n%s", server_port(redis), scene_dir(s), dir, dir,
 			CONTEST_RULES));
 	}
-	struct server *broker = broker_new(s, dir, settings, CONTEST_QUIET "sys_interval 3600\n");
+	struct server *broker = broker_new(s, dir, settings, scene_text(s, "%s" CONTEST_QUIET "sys_interval 3600\n",
+		lines ? lines : ""));
 	const char *keep = getenv("MQR_CALLGRIND");
 	const char *out = scene_text(s, "%s/%s.callgrind", keep ? keep : scene_dir(s), dir);
 	server_under(broker, (const char *const[]){"valgrind", "--tool=callgrind", "--separate-threads=yes",
@@ -56,11 +60,11 @@ static double run(struct scene *s, struct server *redis, const char *name, bool 
 	return counted(s, out);
 }
 
-static double each(struct scene *s, struct server *redis, const char *name, bool plugin)
+static void each(struct scene *s, struct server *redis, const char *name, const char *lines)
 {
-	double one = run(s, redis, name, plugin, messages), two = run(s, redis, name, plugin, 2 * messages);
+	double one = run(s, redis, name, lines, messages), two = run(s, redis, name, lines, 2 * messages);
 
-	return (two - one) / (double)messages;
+	figure("instructions", name, (two - one) / (double)messages, "each");
 }
 
 static void test_instructions(void **state)
@@ -69,8 +73,10 @@ static void test_instructions(void **state)
 	struct server *redis = redis_new(s, "redis", CONTEST_REDIS);
 
 	server_start(redis);
-	figure("instructions", "plain", each(s, redis, "plain", false), "each");
-	figure("instructions", "plugin", each(s, redis, "plugin", true), "each");
+	each(s, redis, "plain", "");
+	each(s, redis, "thread", "plugin " TEST_BUILD_DIR "/bench_nothing.so\n");
+	each(s, redis, "thread-callbacks", "plugin " TEST_BUILD_DIR "/bench_nothing.so\nplugin_opt_callbacks true\n");
+	each(s, redis, "plugin", NULL);
 	scene_end(s);
 }
 

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 #include "tests/harness/figures.h"
 #include "tests/harness/store.h"
 

@@ -29,7 +29,7 @@
 	"redeliver common/# overlap=0\nhold_timeout 1h\n"
 #define QUIET "log_type none\nlog_type error\nlog_type warning\nlog_type notice\n"
 
-enum { WAIT_MS = 600000, LIVE_PER_SECOND = 500, PAYLOAD = 100 };
+enum { WAIT_MS = 600000, ARRIVALS = 5, LIVE_PER_SECOND = 500, PAYLOAD = 100 };
 
 static unsigned devices = 2000, own = 200, common = 800;
 
@@ -168,6 +168,27 @@ static void tell(const char *what, const struct noticed *n, unsigned long long m
 	(void)fflush(stdout);
 }
 
+static int by_p99(const void *a, const void *b)
+{
+	const struct noticed *x = a, *y = b;
+
+	return (x->arriving.p99_us > y->arriving.p99_us) - (x->arriving.p99_us < y->arriving.p99_us);
+}
+
+/* With nothing to give out they are all there in a moment, with few publishes meanwhile: the middle one of several arrivals. */
+static struct noticed arrive_in_vain(struct storm *s, struct crowd *c, struct publisher *p)
+{
+	struct noticed n[ARRIVALS];
+
+	for (int i = 0; i < ARRIVALS; i++) {
+		if (i > 0) crowd_disconnect(c);
+		if (i > 0) (void)quiet_second(p);
+		n[i] = arrive(s, c, p, 0);
+	}
+	qsort(n, ARRIVALS, sizeof(*n), by_p99);
+	return n[ARRIVALS / 2];
+}
+
 /* Nothing missed, and then with the backlog in the broker's own queues. */
 static struct noticed plain_mosquitto(struct storm *s, struct scene *scene, struct latency *nothing_missed)
 {
@@ -184,7 +205,7 @@ static struct noticed plain_mosquitto(struct storm *s, struct scene *scene, stru
 	publisher_pace(p, LIVE_PER_SECOND);
 	calm = quiet_second(p);
 	printf("%-44s %7u %8u\n", "plain Mosquitto, calm", calm.p50_us, calm.p99_us);
-	n = arrive(s, c, p, 0);
+	n = arrive_in_vain(s, c, p);
 	tell("plain Mosquitto, nothing missed", &n, 0);
 	*nothing_missed = n.arriving;
 	crowd_disconnect(c);
@@ -200,6 +221,7 @@ static struct noticed plain_mosquitto(struct storm *s, struct scene *scene, stru
 	tell("plain Mosquitto, its own queues", &n, s->messages);
 	publisher_pace(p, 0);
 	crowd_disconnect(c);
+	if (crowd_resets(c) > 0) printf("%u connections to it were reset and made again\n", crowd_resets(c));
 	server_stop(broker);
 	forget_counts(s);
 	return n;
@@ -239,7 +261,8 @@ static void test_storm(void **state)
 	printf("the storm to Mosquitto's own queues: p99 %.2f while they come, %.2f from then on; messages a second %.2f\n",
 		(double)storm.arriving.p99_us / (queues.arriving.p99_us + 1), (double)storm.after.p99_us / (queues.after.p99_us + 1),
 		queues.seconds / storm.seconds);
-	printf("%u devices, %llu messages; bridge at most %ld KiB\n", devices, s.messages, bridge_peak_kib(&s));
+	printf("%u devices, %llu messages; bridge at most %ld KiB; %u connections were reset and made again\n", devices, s.messages,
+		bridge_peak_kib(&s), crowd_resets(s.crowd));
 	figure("storm", "rate", (double)s.messages / storm.seconds, "1/s");
 	figure("storm", "rate, Mosquitto's queues", (double)s.messages / queues.seconds, "1/s");
 	figure("storm", "bridge", (double)bridge_peak_kib(&s) / 1024, "MiB");

@@ -2,33 +2,14 @@
  * libFuzzer entry: what nodes of a cluster say about slots, in RESP, and the commands of which the keys are sought. The
  * first byte chooses. A map that is taken must be within its own bounds.
  */
-#include <hiredis/read.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "config/cluster_map.h"
 #include "config/command_key.h"
+#include "tests/fuzz/fuzz_reader.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define ELEMENTS_MAX 65536
-
-/* As in fuzz_reply.c. */
-static int modest(const uint8_t *data, size_t size)
-{
-	uint64_t sum = 0;
-
-	for (size_t i = 0; i < size; i++) {
-		uint64_t count = 0;
-
-		if (data[i] != '*') continue;
-		for (size_t k = i + 1; k < size && data[k] >= '0' && data[k] <= '9' && count <= ELEMENTS_MAX; k++) {
-			count = count * 10 + (uint64_t)(data[k] - '0');
-		}
-		sum += count;
-	}
-	return sum <= ELEMENTS_MAX;
-}
 
 static void check_map(const struct cluster_map *map)
 {
@@ -48,13 +29,11 @@ static void check_map(const struct cluster_map *map)
 static void read_replies(const uint8_t *data, size_t size)
 {
 	static struct cluster_map map;
-	redisReader *reader = redisReaderCreate();
-	void *reply = NULL;
+	redisReader *reader = fuzz_reader_new(data, size);
+	redisReply *reply = fuzz_reader_next(reader);
 	char why[100];
 
-	if (!reader) abort();
-	if (redisReaderFeed(reader, (const char *)data, size) == REDIS_OK
-		&& redisReaderGetReply(reader, &reply) == REDIS_OK && reply) {
+	if (reply) {
 		struct cluster_address to;
 		unsigned slot = 0;
 		enum cluster_redirect what = cluster_redirect_read(reply, &slot, &to);
@@ -81,7 +60,7 @@ static void read_commands(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	if (size < 2 || !modest(data, size)) return 0;
+	if (size < 2 || !fuzz_reader_modest(data, size)) return 0;
 	if (data[0] & 1) read_commands(data + 1, size - 1);
 	else read_replies(data + 1, size - 1);
 	return 0;

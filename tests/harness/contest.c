@@ -29,11 +29,21 @@ void contest_start(struct contest *c, struct scene *s, const char *lines, bool b
 	guest_connect(c->marker);
 }
 
-void contest_stored(struct contest *c)
+void contest_mark(struct contest *c)
 {
 	guest_publish(c->marker, "end", "end", 1);
 	c->markers++;
-	wait_until(store_stream_len(c->db, "end") >= c->markers, WAIT_MS, "all messages in Redis");
+}
+
+void contest_wait(struct contest *c, unsigned but)
+{
+	wait_until(store_stream_len(c->db, "end") >= c->markers - (long long)but, WAIT_MS, "all messages in Redis");
+}
+
+void contest_stored(struct contest *c)
+{
+	contest_mark(c);
+	contest_wait(c, 0);
 }
 
 long long contest_take(struct contest *c)

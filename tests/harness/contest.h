@@ -26,6 +26,10 @@ struct contest {
 void contest_start(struct contest *c, struct scene *s, const char *lines, bool bridge);
 /* Waits until all that was published to the plugin's broker before is in Redis. */
 void contest_stored(struct contest *c);
+/* In two steps: marks what was published until now; waits until all is in Redis that was published before each mark, `but`
+ * for so many of the last ones. */
+void contest_mark(struct contest *c);
+void contest_wait(struct contest *c, unsigned but);
 /* Number of entries in the streams s:load/...; they are deleted. */
 long long contest_take(struct contest *c);
 

@@ -1,7 +1,8 @@
 /*
- * Very many devices in one thread: MQTT 3.1.1 over bare sockets and epoll, clean sessions unless said otherwise, QoS 1. A device connects,
- * subscribes to its filters and acknowledges what it is given; the test is told of each message. Driven by the test's
- * thread: nothing happens but in crowd_turn. A failed step ends the test. Ends with the scene.
+ * Very many devices in one thread: MQTT 3.1.1 over bare sockets and epoll, clean sessions unless said otherwise, QoS 1. A
+ * device connects, subscribes to its filters and acknowledges what it is given; the test is told of each message. A connection
+ * that is reset before the broker has greeted it is made again. Driven by the test's thread: nothing happens but in crowd_turn.
+ * A failed step ends the test. Ends with the scene.
  */
 #ifndef MQR_TESTS_HARNESS_CROWD_H
 #define MQR_TESTS_HARNESS_CROWD_H
@@ -29,11 +30,12 @@ struct crowd *crowd_new(struct scene *s, uint16_t port, unsigned count, const ch
 void crowd_filter(struct crowd *c, unsigned from, unsigned to, const char *filter);
 /* At the next connect and from then on they ask for a session that the broker keeps. */
 void crowd_persistent(struct crowd *c);
-/* Begins to connect and subscribe all devices that are not connected. */
+/* Connects and subscribes all devices that are not connected. Works meanwhile, so that only some wait to be greeted. */
 void crowd_connect(struct crowd *c);
 /* Works for at most so long; sooner when nothing is to be done. */
 void crowd_turn(struct crowd *c, unsigned timeout_ms);
 unsigned crowd_subscribed(const struct crowd *c); /* devices whose SUBACK has come, all granted */
+unsigned crowd_resets(const struct crowd *c);     /* connections made again so far */
 void crowd_disconnect(struct crowd *c); /* DISCONNECT and close, all */
 
 #endif

@@ -13,6 +13,8 @@ void figure(const char *measure, const char *variant, double value, const char *
 /* CPU seconds of a server so far, all its threads, user and system. */
 double figure_cpu_s(const struct server *v);
 double figure_cpu_of_pid(int pid);
+/* Of its one thread with this name. */
+double figure_thread_cpu_s(const struct server *v, const char *name);
 /* Its anonymous memory (RssAnon), bytes. */
 double figure_memory(const struct server *v);
 

@@ -5,7 +5,7 @@
 #ifndef MQR_TESTS_HARNESS_GUEST_H
 #define MQR_TESTS_HARNESS_GUEST_H
 
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 
 #include "tests/harness/servers.h"
 
@@ -63,6 +63,10 @@ void guest_publish_bytes(struct guest *p, const char *topic, const void *payload
 	const mosquitto_property *properties);
 /* Reason code of the acknowledgement (0 and 0x10 are success), -1 when the connection ended before it came. */
 int guest_publish_code(struct guest *p, const char *topic, const char *text, int qos);
+
+/* For a rule with durability=redis: tried again, over a new connection where the old one was closed, as publishers do when Redis
+ * is slow, until it is acknowledged with success. Returns how often it was sent; each of them is kept. */
+unsigned guest_publish_surely(struct guest *p, const char *topic, const char *text, int qos);
 
 /* Publishes without waiting. Messages are numbered from 0 in the life of the guest: returns the number, or -1 when
  * there is no connection. Waits while `window` messages are unacknowledged (0: never waits). */

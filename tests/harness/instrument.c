@@ -4,15 +4,18 @@
  */
 #include "tests/harness/instrument.h"
 
-#include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define ARGS_MAX 32
+#include "tests/faults/fault.h"
+
+#define FAULT_LIBRARY TEST_BUILD_DIR "/faults/fault.so"
 #define ASAN_OPTIONS "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:disable_coredump=1:exitcode=99" \
-	":fast_unwind_on_malloc=0" /* whole stacks, of libraries without frame pointers too */
+	":fast_unwind_on_malloc=0" /* whole stacks, of libraries without frame pointers too */ \
+	":verify_asan_link_order=0" /* tests/faults comes first */
 
 static bool valgrind_wanted(void)
 {
@@ -27,16 +30,42 @@ unsigned instrument_slowness(void)
 	return TEST_SANITIZE[0] ? 3 : 1;
 }
 
+static size_t name_len(const char *text)
+{
+	return strcspn(text, "=") + 1;
+}
+
+/* "NAME=value", in place of what has that name. */
+static bool put(struct instrument_command *c, const char *text)
+{
+	size_t i = 0;
+
+	while (c->envp[i] && strncmp(c->envp[i], text, name_len(text)) != 0) i++;
+	if (i + 1 >= INSTRUMENT_ENV_MAX) return false;
+	if (!c->envp[i]) c->envp[i + 1] = NULL;
+	c->envp[i] = (char *)(uintptr_t)text;
+	return true;
+}
+
+static const char *value(const struct instrument_command *c, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = 0; c->envp[i]; i++) {
+		if (strncmp(c->envp[i], name, len) == 0 && c->envp[i][len] == '=') return c->envp[i] + len + 1;
+	}
+	return NULL;
+}
+
 /* `preload`: the program is not built with the runtime. Its leaks do not change the exit status, since the broker has some of
  * its own (instrument_report). */
-static bool sanitizer_env(bool preload)
+static bool sanitizer_env(struct instrument_command *c, bool preload)
 {
-	const char *leak = preload ? "exitcode=0" : "print_suppressions=0:suppressions=" TEST_SOURCE_DIR "/tests/harness/bridge.lsan";
-
-	return setenv("ASAN_OPTIONS", ASAN_OPTIONS, 1) == 0 && setenv("LSAN_OPTIONS", leak, 1) == 0 &&
-		setenv("UBSAN_OPTIONS", "print_stacktrace=1", 1) == 0 &&
-		setenv("TSAN_OPTIONS", "exitcode=99:second_deadlock_stack=1", 1) == 0 &&
-		(!preload || setenv("LD_PRELOAD", TEST_PRELOAD, 1) == 0);
+	return put(c, "ASAN_OPTIONS=" ASAN_OPTIONS) && put(c, "UBSAN_OPTIONS=print_stacktrace=1")
+		&& put(c, "TSAN_OPTIONS=exitcode=99:second_deadlock_stack=1")
+		&& put(c, preload ? "LSAN_OPTIONS=exitcode=0"
+			: "LSAN_OPTIONS=print_suppressions=0:suppressions=" TEST_SOURCE_DIR "/tests/harness/bridge.lsan")
+		&& (!preload || put(c, "LD_PRELOAD=" TEST_PRELOAD));
 }
 
 /* Of the test programs themselves: libmosquitto 2.0.11, of which the guests are made, unlocks a mutex that it has not locked
@@ -47,29 +76,43 @@ const char *__tsan_default_suppressions(void) /* NOLINT(bugprone-reserved-identi
 	return "mutex:libmosquitto.so\n";
 }
 
-static void exec_valgrind(const char *const argv[])
+/* tests/faults in front of all, for servers that have a file of faults. */
+static bool preload_faults(struct instrument_command *c)
+{
+	const char *others = value(c, "LD_PRELOAD");
+
+	if (!value(c, FAULT_FILE_ENV)) return true;
+	int len = snprintf(c->preload, sizeof(c->preload), "LD_PRELOAD=%s%s%s", FAULT_LIBRARY, others ? ":" : "", others ? others : "");
+	return len > 0 && (size_t)len < sizeof(c->preload) && put(c, c->preload);
+}
+
+static bool arguments(struct instrument_command *c, const char *const argv[], bool valgrind)
 {
 	static const char *const options[] = {"valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full",
 		"--show-leak-kinds=definite", "--errors-for-leak-kinds=definite", "--num-callers=20", "--vgdb=no",
 		"--"};
-	const char *all[ARGS_MAX];
 	size_t n = 0, i;
 
-	for (; n < sizeof(options) / sizeof(options[0]); n++) all[n] = options[n];
-	for (i = 0; argv[i] && n + 1 < ARGS_MAX; i++) all[n++] = argv[i];
-	all[n] = NULL;
-	if (argv[i]) errno = E2BIG;
-	else execvp(all[0], (char *const *)(uintptr_t)all);
+	for (i = 0; valgrind && i < sizeof(options) / sizeof(options[0]); i++) c->argv[n++] = (char *)(uintptr_t)options[i];
+	for (i = 0; argv[i] && n + 1 < INSTRUMENT_ARGS_MAX; i++) c->argv[n++] = (char *)(uintptr_t)argv[i];
+	c->argv[n] = NULL;
+	return !argv[i];
 }
 
-void instrument_exec(const char *const argv[], bool ours)
+bool instrument_prepare(struct instrument_command *c, const char *const argv[], const char *const env[], bool ours)
 {
 	/* Those in the build tree are built with the sanitizer. */
 	bool built = strncmp(argv[0], TEST_BUILD_DIR "/", sizeof(TEST_BUILD_DIR)) == 0;
+	size_t n = 0;
 
-	if (ours && TEST_SANITIZE[0] && !sanitizer_env(!built)) return;
-	if (ours && valgrind_wanted()) exec_valgrind(argv);
-	else execvp(argv[0], (char *const *)(uintptr_t)argv);
+	for (; environ[n] && n + 1 < INSTRUMENT_ENV_MAX; n++) c->envp[n] = environ[n];
+	c->envp[n] = NULL;
+	if (environ[n]) return false;
+	for (; *env; env++) {
+		if (!put(c, *env)) return false;
+	}
+	if (ours && TEST_SANITIZE[0] && !sanitizer_env(c, !built)) return false;
+	return preload_faults(c) && arguments(c, argv, ours && valgrind_wanted());
 }
 
 /* Whether every frame of a leak's stack is Mosquitto's: it leaks by itself the name of a subscription's node when a client

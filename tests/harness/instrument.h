@@ -9,11 +9,22 @@
 
 #include <stdbool.h>
 
+#define INSTRUMENT_ARGS_MAX 32
+#define INSTRUMENT_ENV_MAX 512
+
 /* Every limit of the harness is so many times longer: 1 without instruments. */
 unsigned instrument_slowness(void);
-/* In a child process: sets the environment and executes the program; `ours`: it is our own program or holds the plugin.
- * Returns when it cannot be executed, with errno set. */
-void instrument_exec(const char *const argv[], bool ours);
+
+/* What is given to execvpe(3). It points into argv, env and the environment. */
+struct instrument_command {
+	char *argv[INSTRUMENT_ARGS_MAX];
+	char *envp[INSTRUMENT_ENV_MAX];
+	char preload[4096];
+};
+/* The command and this process' environment with `env` ("NAME=value", NULL at the end); `ours`: it is our own program or holds the
+ * plugin. False: too much. To be called before fork: the child of a process with threads must not allocate memory, for which another
+ * one may hold a lock (that of AddressSanitizer is not released by fork). */
+bool instrument_prepare(struct instrument_command *c, const char *const argv[], const char *const env[], bool ours);
 /* First line of a report in this text, NULL when it holds none; not terminated there. */
 const char *instrument_report(const char *text);
 

@@ -52,6 +52,8 @@ void load_return(struct load *l, unsigned reader); /* connects again; messages m
 void load_publish(struct load *l, uint64_t count, unsigned per_second);
 /* Works until the readers have been given so many since load_reset. */
 void load_wait(struct load *l, uint64_t received, unsigned timeout_ms);
+/* Works until the broker has taken all acknowledgements of this reader: it answers a ping behind them. */
+void load_settle(struct load *l, unsigned reader);
 /* Works for so long at most; for waiting on something else. */
 void load_turn(struct load *l, unsigned timeout_ms);
 /* When the first message since load_reset came to a reader; 0: none yet. */

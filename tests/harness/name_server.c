@@ -83,7 +83,7 @@ bool name_server_prepare(void)
 		ready = strncmp(address, "127.", 4) == 0 || add_address(address, n++);
 	}
 	if (f) (void)fclose(f); /* only read */
-	return ready && setenv("RES_OPTIONS", "timeout:20 attempts:1", 1) == 0;
+	return ready && setenv("RES_OPTIONS", "timeout:30 attempts:1", 1) == 0;
 }
 
 /* The question again, and for type A one record with 127.0.0.1. Source: RFC 1035, 4.1. */

@@ -42,6 +42,13 @@ static void log_line(void *ctx, enum log_level level, const char *line)
 	snprintf(b->log + len, sizeof(b->log) - len, "%d %s\n", (int)level, line);
 }
 
+uint64_t bench_wall_ms;
+
+static uint64_t wall(void)
+{
+	return bench_wall_ms;
+}
+
 static void make_pipeline(struct bench *b)
 {
 	struct pipeline_config config = {.keys = {"p", false}, .node = "n", .rules = b->cache, .wait = b->wait,
@@ -55,6 +62,8 @@ void bench_open(struct bench *b, const char *const *rules, size_t rule_count)
 	memset(b, 0, sizeof(*b));
 	memcpy(b->rules, rules, rule_count * sizeof(*rules));
 	b->sink = (struct log_sink){log_line, b};
+	bench_wall_ms = 0;
+	journal_clock_ms = wall;
 	assert_int_equal(rule_cache_new(rule_text, b, &b->cache), ST_OK);
 	make_pipeline(b);
 }

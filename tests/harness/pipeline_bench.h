@@ -27,6 +27,9 @@ struct bench {
 	size_t replies;
 };
 
+/* What time the pipeline takes it to be, for what is late; 0 from bench_open on: nothing is. */
+extern uint64_t bench_wall_ms;
+
 /* Prefix "p", node "n". */
 void bench_open(struct bench *b, const char *const *rules, size_t rule_count);
 /* The process dies and another begins with the unreleased records. */

@@ -27,6 +27,8 @@ struct pair {
 	char *late;         /* client cut: what the server still gets */
 	size_t late_len;
 	uint64_t late_at;
+	unsigned hang_round, chunks; /* chunks in the direction that is to hang, since then */
+	bool hung;
 };
 
 struct proxy {
@@ -35,6 +37,8 @@ struct proxy {
 	uint16_t port;
 	unsigned random;
 	atomic_uint server_port, one_in, cuts, habit;
+	atomic_uint hang_at, hang_round, hung; /* hang_round is set last */
+	atomic_bool hang_upward;
 	atomic_bool hold, stop;
 	struct pair pairs[PAIRS_MAX];
 	char chunk[CHUNK_MAX];
@@ -159,6 +163,19 @@ static bool pass(struct proxy *p, struct pair *pair, bool upward, size_t len)
 	return send_all(to, p->chunk, len);
 }
 
+/* True when the chunk is swallowed. */
+static bool hangs(struct proxy *p, struct pair *pair, bool upward)
+{
+	unsigned round = atomic_load(&p->hang_round);
+	if (pair->hung) return true;
+	if (pair->hang_round != round) pair->chunks = 0;
+	pair->hang_round = round;
+	if (atomic_load(&p->hang_at) == 0 || upward != atomic_load(&p->hang_upward)) return false;
+	pair->hung = ++pair->chunks == atomic_load(&p->hang_at) && atomic_load(&p->hung) < PROXY_HANGS_MAX;
+	if (pair->hung) atomic_fetch_add(&p->hung, 1);
+	return pair->hung;
+}
+
 static void carry(struct proxy *p, struct pair *pair, bool upward)
 {
 	ssize_t n = recv(upward ? pair->client : pair->server, p->chunk, sizeof(p->chunk), 0);
@@ -167,6 +184,7 @@ static void carry(struct proxy *p, struct pair *pair, bool upward)
 		return;
 	}
 	if (pair->client < 0) return; /* an answer that nobody waits for */
+	if (hangs(p, pair, upward)) return;
 	if (mistreat(p, pair, upward, (size_t)n)) return;
 	if (!pass(p, pair, upward, (size_t)n)) drop(pair);
 }
@@ -272,4 +290,17 @@ void proxy_lead(struct proxy *p, uint16_t server_port)
 void proxy_hold(struct proxy *p, bool hold)
 {
 	atomic_store(&p->hold, hold);
+}
+
+void proxy_hang(struct proxy *p, unsigned nth, bool upward)
+{
+	atomic_store(&p->hang_at, nth);
+	atomic_store(&p->hang_upward, upward);
+	atomic_store(&p->hung, 0);
+	atomic_fetch_add(&p->hang_round, 1);
+}
+
+unsigned proxy_hung(const struct proxy *p)
+{
+	return atomic_load(&p->hung);
 }

@@ -31,5 +31,10 @@ void proxy_behave(struct proxy *p, enum proxy_habit habit);
 void proxy_lead(struct proxy *p, uint16_t server_port);
 /* While set, nothing passes in either direction and nothing is closed. */
 void proxy_hold(struct proxy *p, bool hold);
+/* Every connection, until PROXY_HANGS_MAX have, hangs for good at its nth chunk from now on, of commands (`upward`: the server never sees
+ * it) or of answers (the server has done it): nothing passes any more, and nothing is closed. 0: none. */
+#define PROXY_HANGS_MAX 8
+void proxy_hang(struct proxy *p, unsigned nth, bool upward);
+unsigned proxy_hung(const struct proxy *p); /* since the last proxy_hang */
 
 #endif

@@ -48,16 +48,20 @@ void replica_set_start(struct replica_set *r, struct scene *s, const char *optio
 		server_port(r->sentinels[1]), server_port(r->sentinels[2]), REPLICA_SET_MASTER);
 }
 
+/* What most of the sentinels say that run: one that was not given a processor for two seconds says nothing new for half a minute
+ * ("tilt"). */
 struct server *replica_set_master(struct replica_set *r)
 {
+	int votes[3] = {0}, voters = 0;
 	for (int i = 0; i < 3; i++) {
 		if (!server_running(r->sentinels[i])) continue;
+		voters++;
 		const redisReply *reply = store_query(r->ask[i], "SENTINEL", "get-master-addr-by-name", REPLICA_SET_MASTER, NULL);
-		if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) return NULL;
-		for (int n = 0; n < 3; n++) {
-			if (atoi(reply->element[1]->str) == server_port(r->redis[n])) return r->redis[n];
-		}
-		return NULL;
+		if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) continue;
+		for (int n = 0; n < 3; n++) votes[n] += atoi(reply->element[1]->str) == server_port(r->redis[n]);
+	}
+	for (int n = 0; n < 3; n++) {
+		if (2 * votes[n] > voters) return r->redis[n];
 	}
 	return NULL;
 }

@@ -22,7 +22,7 @@
 
 #include "tests/harness/scene_internal.h"
 
-#define ITEMS_MAX 4096
+#define ITEMS_MAX 262144 /* a look at a condition may need some, and a busy machine thousands of looks */
 #define LOG_TAIL_BYTES 16384
 
 struct ending {
@@ -184,7 +184,8 @@ const char *scene_read(struct scene *s, const char *path, size_t *len)
 	(void)fclose(f); /* only read */
 	text[used] = '\0';
 	if (len) *len = used;
-	return scene_keep(s, text);
+	char *fitting = realloc(text, used + 1); /* there may be very many */
+	return scene_keep(s, fitting ? fitting : text);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
@@ -248,7 +249,7 @@ int scene_teardown(void **state)
 	if (!s) return 0;
 	passed = s->passed;
 	if (!passed) {
-		for (size_t i = 0; i < s->server_count; i++) server_end_now(s->servers[i]);
+		for (size_t i = s->server_count; i-- > 0;) server_end_now(s->servers[i]); /* before they can tell of the others' end */
 		for (size_t i = 0; i < s->server_count; i++) print_log(s->servers[i]);
 		print_error("---- kept: %s\n", s->dir);
 	}

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -24,9 +25,11 @@
 #include "tests/harness/scene_internal.h"
 #include "tests/harness/store.h"
 
-#define START_LIMIT_MS (20000 * instrument_slowness())
-#define STOP_LIMIT_MS (20000 * instrument_slowness())
+#define START_LIMIT_MS (60000 * instrument_slowness())
+#define ASK_AGAIN_MS 2000
+#define STOP_LIMIT_MS (60000 * instrument_slowness())
 #define ARGS_MAX 16
+#define ENV_MAX 4
 
 enum server_kind { SERVER_REDIS, SERVER_BROKER, SERVER_BRIDGE, SERVER_OTHER };
 
@@ -34,21 +37,29 @@ struct server {
 	struct scene *scene;
 	enum server_kind kind;
 	const char *name, *dir, *log, *socket_path;
+	const char *settings; /* a bridge's; else NULL */
 	const char *argv[ARGS_MAX];
+	const char *env[ENV_MAX + 1]; /* "NAME=value" */
+	unsigned files;    /* descriptors it may have; 0: as many as usual */
 	unsigned patience; /* times the usual limits */
 	uint16_t port;
-	pid_t pid;   /* 0: not running */
+	pid_t pid;       /* 0: not running */
+	size_t log_from; /* of its log, when it was started */
 	bool paused;
 };
 
 /* --- processes ------------------------------------------------------------------------------------------------- */
 
-/* `ours`: it is or holds something of this project. */
-static pid_t spawn(const char *const argv[], const char *log, bool ours)
+/* `ours`: it is or holds something of this project. `env`: what is added, NULL at the end. `files`: see struct server. */
+static pid_t spawn(const char *const argv[], const char *const env[], unsigned files, const char *log, bool ours)
 {
-	pid_t parent = getpid(), pid = fork();
+	const struct rlimit limit = {files, files};
+	struct instrument_command command;
+	pid_t parent = getpid(), pid;
 	int fd;
 
+	scene_require(instrument_prepare(&command, argv, env, ours), "%s: too many arguments or variables", argv[0]);
+	pid = fork();
 	scene_require(pid >= 0, "fork: %s", strerror(errno));
 	if (pid > 0) return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -59,7 +70,8 @@ static pid_t spawn(const char *const argv[], const char *log, bool ours)
 	close(fd);
 	close(0);
 	if (open("/dev/null", O_RDONLY) != 0) _exit(127);
-	instrument_exec(argv, ours);
+	if (files > 0 && setrlimit(RLIMIT_NOFILE, &limit) != 0) _exit(127);
+	execvpe(command.argv[0], command.argv, command.envp);
 	dprintf(2, "%s: %s\n", argv[0], strerror(errno));
 	_exit(127);
 }
@@ -97,6 +109,18 @@ void server_check_alive(struct server *v)
 	if (waitpid(v->pid, &status, WNOHANG) != v->pid) return;
 	v->pid = 0;
 	scene_fail(__FILE__, __LINE__, "%s ended by itself: %s", v->name, status_words(v->scene, status));
+}
+
+bool server_ended(struct server *v, int *status)
+{
+	int how;
+
+	scene_require(v->pid != 0, "%s is not started", v->name);
+	if (waitpid(v->pid, &how, WNOHANG) != v->pid) return false;
+	v->pid = 0;
+	scene_require(WIFEXITED(how), "%s ended by itself: %s", v->name, status_words(v->scene, how));
+	*status = WEXITSTATUS(how);
+	return true;
 }
 
 void server_end_now(struct server *v)
@@ -181,46 +205,81 @@ static bool server_ready(struct server *v)
 
 /* --- verbs ----------------------------------------------------------------------------------------------------- */
 
+/* The default port is everybody's: a test that runs beside would take it away. */
+static void check_listens(const struct server *v)
+{
+	const char *text = v->settings ? scene_read(v->scene, v->settings, NULL) : NULL;
+
+	scene_require(!text || strstr(text, "listen "), "%s: its settings do not say where to listen, or `listen none`", v->name);
+}
+
+void server_begin(struct server *v)
+{
+	scene_require(v->pid == 0, "%s runs already", v->name);
+	check_listens(v);
+	v->paused = false;
+	v->log_from = server_log_size(v);
+	v->pid = spawn(v->argv, v->env, v->files, v->log, v->kind == SERVER_BROKER || v->kind == SERVER_BRIDGE);
+}
+
 /* Redis 7.0, killed within a transaction and again while it rewrites its append-only file, repairs a file that is not the
  * last one and ends; the next start succeeds. Service managers start it again (Restart=always in Debian's unit), and so
- * does this: once. */
-static bool started_again(struct server *v, size_t log_from)
+ * does this: once. And a child that was rewriting the file when Redis was killed has its port for a moment longer. */
+static bool started_again(struct server *v)
 {
 	int status;
 
 	if (waitpid(v->pid, &status, WNOHANG) != v->pid) return false;
 	v->pid = 0;
-	scene_require(server_log_has(v, log_from, "the truncated file is not the last file"), "%s ended by itself: %s", v->name,
+	if (server_log_has(v, v->log_from, "Address already in use")) {
+		server_begin(v);
+		return false;
+	}
+	scene_require(server_log_has(v, v->log_from, "the truncated file is not the last file"), "%s ended by itself: %s", v->name,
 		status_words(v->scene, status));
 	printf("%s repaired its append-only file and is started again\n", v->name);
-	v->pid = spawn(v->argv, v->log, v->kind == SERVER_BROKER || v->kind == SERVER_BRIDGE);
+	server_begin(v);
 	return true;
 }
 
-void server_start(struct server *v)
+void server_await(struct server *v)
 {
-	scene_require(v->pid == 0, "%s runs already", v->name);
-	size_t log_from = server_log_size(v);
-	bool again = false;
-	v->pid = spawn(v->argv, v->log, v->kind == SERVER_BROKER || v->kind == SERVER_BRIDGE);
-	v->paused = false;
 	uint64_t limit = now_ms() + (uint64_t)START_LIMIT_MS * v->patience;
+	bool again = false;
+
 	while (!server_ready(v)) {
 		if (again || v->kind != SERVER_REDIS) server_check_alive(v);
-		else again = started_again(v, log_from);
+		else again = started_again(v);
 		scene_require(now_ms() < limit, "%s did not get ready", v->name);
 		poll_pause();
 	}
 	server_check_alive(v);
 }
 
+void server_start(struct server *v)
+{
+	server_begin(v);
+	server_await(v);
+}
+
+bool server_start_or_end(struct server *v, int *status)
+{
+	server_begin(v);
+	uint64_t limit = now_ms() + (uint64_t)START_LIMIT_MS * v->patience;
+	while (!server_ready(v)) {
+		if (server_ended(v, status)) return false;
+		scene_require(now_ms() < limit, "%s neither got ready nor ended", v->name);
+		poll_pause();
+	}
+	return !server_ended(v, status);
+}
+
 int server_start_refused(struct server *v)
 {
 	int status;
 
-	scene_require(v->pid == 0, "%s runs already", v->name);
-	v->pid = spawn(v->argv, v->log, v->kind == SERVER_BROKER || v->kind == SERVER_BRIDGE);
-	scene_require(await_end(v->pid, 10000 * instrument_slowness(), &status), "%s did not refuse to start", v->name);
+	server_begin(v);
+	scene_require(await_end(v->pid, START_LIMIT_MS, &status), "%s did not refuse to start", v->name);
 	v->pid = 0;
 	scene_require(WIFEXITED(status) && WEXITSTATUS(status) != 0, "%s: %s instead of a refusal", v->name,
 		status_words(v->scene, status));
@@ -261,7 +320,12 @@ void server_stop(struct server *v)
 	if (v->paused) server_continue(v);
 	if (v->kind == SERVER_REDIS && !v->argv[2]) check_rights(v);
 	kill(v->pid, SIGTERM);
-	scene_require(await_end(v->pid, STOP_LIMIT_MS * v->patience, &status), "%s did not stop", v->name);
+	/* Redis does not end while it writes its first append-only file, and must be told again. */
+	uint64_t limit = now_ms() + (uint64_t)STOP_LIMIT_MS * v->patience;
+	while (!await_end(v->pid, v->kind == SERVER_REDIS ? ASK_AGAIN_MS : STOP_LIMIT_MS * v->patience, &status)) {
+		scene_require(now_ms() < limit, "%s did not stop", v->name);
+		kill(v->pid, SIGTERM);
+	}
 	v->pid = 0;
 	scene_require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s stopped with %s", v->name,
 		status_words(v->scene, status));
@@ -358,11 +422,22 @@ bool server_log_has(struct server *v, size_t from, const char *text)
 	return has;
 }
 
+/* Has it ended by itself? Whoever asks for its status still gets it. */
+static bool is_over(const struct server *v)
+{
+	siginfo_t info = {0};
+
+	return v->pid != 0 && waitid(P_PID, (id_t)v->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == v->pid;
+}
+
 void server_log_wait(struct server *v, size_t from, const char *text, unsigned timeout_ms)
 {
 	uint64_t limit = now_ms() + (uint64_t)timeout_ms * instrument_slowness();
 
-	while (!server_log_has(v, from, text)) {
+	for (;;) {
+		bool over = is_over(v); /* asked first: its last words are in the log by then */
+		if (server_log_has(v, from, text)) return;
+		scene_require(!over, "%s has ended, with no line with \"%s\" in its log", v->name, text);
 		scene_require(now_ms() < limit, "%s: no line with \"%s\" in its log", v->name, text);
 		poll_pause();
 	}
@@ -372,7 +447,8 @@ int program_run(struct scene *s, const char *const argv[], unsigned timeout_ms, 
 {
 	static unsigned runs;
 	const char *log = scene_path(s, scene_text(s, "run-%u.out", runs++));
-	pid_t pid = spawn(argv, log, strncmp(argv[0], TEST_BUILD_DIR "/", sizeof(TEST_BUILD_DIR)) == 0);
+	const char *const none[] = {NULL};
+	pid_t pid = spawn(argv, none, 0, log, strncmp(argv[0], TEST_BUILD_DIR "/", sizeof(TEST_BUILD_DIR)) == 0);
 	int status;
 
 	if (!await_end(pid, timeout_ms * instrument_slowness(), &status)) {
@@ -400,6 +476,20 @@ void server_under(struct server *v, const char *const program[])
 	memmove(&v->argv[before], &v->argv[0], (own + 1) * sizeof(v->argv[0]));
 	memcpy(&v->argv[0], program, before * sizeof(v->argv[0]));
 	v->patience = 10;
+}
+
+void server_env(struct server *v, const char *name, const char *value)
+{
+	size_t n = 0;
+
+	while (v->env[n]) n++;
+	scene_require(n < ENV_MAX, "%s: too many variables", v->name);
+	v->env[n] = scene_text(v->scene, "%s=%s", name, value);
+}
+
+void server_files(struct server *v, unsigned count)
+{
+	v->files = count;
 }
 
 static struct server *server_new(struct scene *s, enum server_kind kind, const char *name)
@@ -458,16 +548,23 @@ struct server *broker_new(struct scene *s, const char *name, const char *setting
 {
 	struct server *v = server_new(s, SERVER_BROKER, name);
 	const char *more = options ? options : "";
-	const char *plugin = "";
+	const char *plugin = "", *first = "", *last = "", *own;
 
 	v->port = scene_port(s);
 	if (settings) plugin = scene_text(s, "plugin %s\nplugin_opt_config %s\n", PLUGIN_FILE, settings);
+	own = strstr(more, BROKER_PER_LISTENER);
+	if (own || getenv("TEST_PER_LISTENER")) {
+		first = scene_text(s, BROKER_PER_LISTENER "listener %u 127.0.0.1\n", v->port);
+		if (own) more = scene_text(s, "%.*s%s", (int)(own - more), more, own + strlen(BROKER_PER_LISTENER));
+	} else {
+		last = scene_text(s, "listener %u 127.0.0.1\n", v->port);
+	}
 	v->argv[0] = "mosquitto";
 	v->argv[1] = "-c";
 	v->argv[2] = scene_write(s, scene_text(s, "%s.conf", name),
-		scene_text(s, "log_dest stderr\nlog_type all\nset_tcp_nodelay true\n%s%s%s%s%slistener %u 127.0.0.1\n",
-			geteuid() == 0 ? "user root\n" : "", strstr(more, "allow_anonymous") ? "" : "allow_anonymous true\n",
-			plugin, more, more[0] ? "\n" : "", v->port));
+		scene_text(s, "log_dest stderr\nlog_type all\nset_tcp_nodelay true\n%s%s%s%s%s%s%s",
+			geteuid() == 0 ? "user root\n" : "", first, strstr(more, "allow_anonymous") ? "" : "allow_anonymous true\n",
+			plugin, more, more[0] ? "\n" : "", last));
 	return v;
 }
 
@@ -475,6 +572,7 @@ struct server *bridge_new(struct scene *s, const char *name, const char *setting
 {
 	struct server *v = server_new(s, SERVER_BRIDGE, name);
 
+	v->settings = settings;
 	v->argv[0] = BRIDGE_PROGRAM;
 	v->argv[1] = "-c";
 	v->argv[2] = settings;

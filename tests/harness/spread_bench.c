@@ -253,6 +253,10 @@ static void carry_out(struct spread_bench *f, cluster_node node, struct slice co
 		buf_append_str(out, "+OK\r\n");
 		return;
 	}
+	if (word_is(words[0], "WAIT") && n->demoted) {
+		buf_append_str(out, "-ERR WAIT cannot be used with replica instances. Please also note that\r\n");
+		return;
+	}
 	if (word_is(words[0], "WAIT")) {
 		spread_bench_replicate(f, node);
 		buf_append_str(out, ":1\r\n");
@@ -323,7 +327,9 @@ bool spread_bench_deliver(struct spread_bench *f, cluster_node node)
 	redisReply *reply = parse(&out);
 	buf_free(&out);
 	tidy(n);
+	spread_bench_within(true);
 	spread_reply(f->s, r.batch, reply, r.index);
+	spread_bench_within(false);
 	freeReplyObject(reply);
 	return true;
 }
@@ -389,22 +395,43 @@ void spread_bench_replicate(struct spread_bench *f, cluster_node node)
 	}
 }
 
-void spread_bench_fail_over(struct spread_bench *f, cluster_node node)
+/* Returns who takes over, with what it has. */
+static cluster_node take_over(struct spread_bench *f, cluster_node node)
 {
 	cluster_node other = node > FAKE_MASTERS ? node - FAKE_MASTERS : node + FAKE_MASTERS;
+	memcpy(f->map, f->owner, sizeof(f->map)); /* two in a row are further apart than the map is read */
+	spread_resume(f->s);
 	for (size_t i = 0; i < f->key_count; i++) {
 		if (holder(f, f->keys[i].slot) == node) f->keys[i] = f->replica[i];
 	}
 	for (unsigned slot = 0; slot < CLUSTER_SLOTS; slot++) {
-		if (f->owner[slot] == node) f->owner[slot] = f->map[slot] = other;
+		if (f->owner[slot] == node) f->owner[slot] = other;
 		if (f->importing[slot] == node) f->importing[slot] = other;
 	}
-	f->nodes[node].up = false;
-	spread_bench_cut(f, node, 0);
+	if (!f->nodes[other].up) {
+		f->nodes[other].connects++;
+		memset(f->nodes[other].loaded, 0, sizeof(f->nodes[other].loaded));
+	}
 	f->nodes[other].up = true;
-	f->nodes[other].connects++;
-	memset(f->nodes[other].loaded, 0, sizeof(f->nodes[other].loaded));
+	f->nodes[other].demoted = false;
+	return other;
+}
+
+void spread_bench_fail_over(struct spread_bench *f, cluster_node node)
+{
+	cluster_node other = take_over(f, node);
+	for (unsigned slot = 0; slot < CLUSTER_SLOTS; slot++) {
+		if (f->map[slot] == node) f->map[slot] = other;
+	}
+	f->nodes[node].up = f->nodes[node].demoted = false;
+	spread_bench_cut(f, node, 0);
 	spread_resume(f->s);
+}
+
+void spread_bench_demote(struct spread_bench *f, cluster_node node)
+{
+	(void)take_over(f, node);
+	f->nodes[node].demoted = true;
 }
 
 void spread_bench_move_slot(struct spread_bench *f, unsigned slot, cluster_node to)
@@ -510,11 +537,22 @@ void spread_bench_close(struct spread_bench *f)
 	bench_close(&f->b);
 }
 
+static void nobody(bool in)
+{
+	(void)in;
+}
+
+void (*spread_bench_within)(bool in) = nobody;
+
 static void put_on_connection(struct spread_bench *f, struct spread_batch *batch)
 {
 	struct fake_node *n = &f->nodes[spread_batch_node(batch)];
 	size_t replies;
 	const struct buf *commands = spread_batch_commands(batch, &replies);
+	if (commands->failed) { /* as the writer does it */
+		spread_unsent(f->s, batch);
+		return;
+	}
 	struct slice rest = slice_of(commands->data, commands->len);
 	static struct slice words[WORDS_MAX];
 	bool asking = false;
@@ -543,33 +581,53 @@ static void count_fate(void *ctx, uint16_t rule, enum fate fate)
 	f->dead += fate == FATE_DEAD;
 }
 
+static void release(struct spread_bench *f)
+{
+	struct pipeline_outcome o = spread_outcome(f->s);
+
+	spread_fates(f->s, count_fate, f);
+	spread_bench_within(true);
+	spread_released(f->s);
+	spread_bench_within(false);
+	f->b.released = (size_t)o.position / 10;
+	all_before(f, o.id);
+}
+
+/* One step, with all that it takes in; *added: what the last spread_add said. */
+static enum spread_action step(struct spread_bench *f, enum status *added)
+{
+	enum spread_action action;
+
+	*added = ST_END;
+	spread_bench_within(true);
+	while (spread_position(f->s) / 10 < f->b.count) {
+		*added = spread_add(f->s, &f->b.records[spread_position(f->s) / 10]);
+		if (*added != ST_OK) break;
+	}
+	action = spread_step(f->s);
+	spread_bench_within(false);
+	if (action == SPREAD_SEND) put_on_connection(f, spread_batch_now(f->s));
+	if (action == SPREAD_RELEASE) release(f);
+	return action;
+}
+
+enum spread_action spread_bench_step(struct spread_bench *f)
+{
+	enum status added;
+
+	return step(f, &added);
+}
+
 bool spread_bench_pump(struct spread_bench *f)
 {
-	while (true) {
-		enum status st = ST_END;
-		while (spread_position(f->s) / 10 < f->b.count) {
-			st = spread_add(f->s, &f->b.records[spread_position(f->s) / 10]);
-			if (st != ST_OK) break;
-		}
-		switch (spread_step(f->s)) {
-		case SPREAD_SEND:
-			put_on_connection(f, spread_batch_now(f->s));
-			break;
-		case SPREAD_RELEASE: {
-			struct pipeline_outcome o = spread_outcome(f->s);
-			spread_fates(f->s, count_fate, f);
-			spread_released(f->s);
-			f->b.released = (size_t)o.position / 10;
-			all_before(f, o.id);
-			break;
-		}
-		case SPREAD_WAIT:
-			return false;
-		case SPREAD_IDLE:
-			assert_int_equal(f->b.released, f->b.count);
-			return true;
-		}
-	}
+	enum spread_action action;
+	enum status added;
+
+	do action = step(f, &added);
+	while (action == SPREAD_SEND || action == SPREAD_RELEASE || (action == SPREAD_IDLE && added == ST_NOMEM)); /* again */
+	if (action == SPREAD_WAIT) return false;
+	assert_int_equal(f->b.released, f->b.count);
+	return true;
 }
 
 void spread_bench_run(struct spread_bench *f)

@@ -34,6 +34,7 @@ struct fake_request {
 
 struct fake_node {
 	bool up;
+	bool demoted;       /* a replica now, its connection as before */
 	uint64_t connects;
 	bool loaded[SLOT_SCRIPT_COUNT];
 	struct fake_request queue[FAKE_QUEUE_MAX];
@@ -60,10 +61,15 @@ struct spread_bench {
 	const char *refuses; /* keys that begin so are of the wrong type */
 };
 
+/* Called before and behind most calls of the spread; a test may let things fail in between. */
+extern void (*spread_bench_within)(bool in);
+
 void spread_bench_open(struct spread_bench *f, const char *const *rules, size_t rule_count);
 void spread_bench_close(struct spread_bench *f);
 /* The process dies and another begins with the unreleased records; what it had sent may still arrive. */
 void spread_bench_restart(struct spread_bench *f);
+/* One step of what spread_bench_pump does. */
+enum spread_action spread_bench_step(struct spread_bench *f);
 /* Gathers, steps, and puts what is to be sent on the connections; releases. True when nothing is left to do. */
 bool spread_bench_pump(struct spread_bench *f);
 /* One node carries out the oldest request and answers. False: it has none. */
@@ -76,6 +82,8 @@ void spread_bench_late(struct spread_bench *f, size_t which);
 void spread_bench_replicate(struct spread_bench *f, cluster_node node);
 /* The node dies; its replica takes over with what it has. */
 void spread_bench_fail_over(struct spread_bench *f, cluster_node node);
+/* The same, but the node is there and becomes the replica, on connections that stay; who asks it is told, the map is not. */
+void spread_bench_demote(struct spread_bench *f, cluster_node node);
 /* 0: no more. Whoever imports a slot has all of it. */
 void spread_bench_import(struct spread_bench *f, unsigned slot, cluster_node to);
 void spread_bench_move_slot(struct spread_bench *f, unsigned slot, cluster_node to);

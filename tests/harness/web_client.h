@@ -11,7 +11,7 @@
 
 /* Valid until WEB_ANSWERS_KEPT further requests were made. */
 struct web_answer {
-	int code;         /* 0: the connection ended without an answer */
+	int code;         /* 0: nobody listens, or the connection ended without an answer */
 	const char *head; /* with the status line */
 	const char *body;
 	size_t len;       /* of the body; bytes */

@@ -8,12 +8,18 @@
 #include "tests/harness/scene_internal.h"
 #include "tests/harness/store.h"
 
-#define BRIDGE_LIMIT_MS 15000
+#define BRIDGE_LIMIT_MS 60000
 #define EVENT_LIMIT_MS 60000
+
+static bool greeted(struct world *w, size_t from)
+{
+	if (w->bridge && server_running(w->bridge)) server_check_alive(w->bridge);
+	return server_log_has(w->broker, from, BRIDGE_GREETED);
+}
 
 void world_wait_bridge(struct world *w, size_t from)
 {
-	server_log_wait(w->broker, from, BRIDGE_GREETED, BRIDGE_LIMIT_MS);
+	wait_until(greeted(w, from), BRIDGE_LIMIT_MS, "the bridge's greeting in the broker's log");
 }
 
 /* Two lines of settings; `option`: how they begin. */
@@ -44,8 +50,9 @@ void world_start_with(struct world *w, struct scene *s, const char *lines, const
 	broker_port = server_port(w->broker);
 	scene_write(s, "mosquitto-redis.conf",
 		scene_text(s, "redis_url redis://127.0.0.1:%u/0\njournal %s/journal\njournal_size 4M\nnode test\n"
-			"broker_url mqtt://127.0.0.1:%u\n%s%s%s\n", server_port(w->redis), scene_dir(s), broker_port, bridge_login,
-			lines && strstr(lines, "listen ") ? "" : "listen none\n", lines ? lines : ""));
+			"broker_url mqtt://127.0.0.1:%u\n%s%s%s%s\n", server_port(w->redis), scene_dir(s), broker_port, bridge_login,
+			lines && strstr(lines, "listen ") ? "" : "listen none\n",
+			!(flags & WORLD_BRIDGE) || (lines && strstr(lines, "hold_timeout ")) ? "" : "hold_timeout 60s\n", lines ? lines : ""));
 	if (flags & WORLD_BRIDGE) w->bridge = bridge_new(s, "bridge", w->settings);
 	if (flags & WORLD_NO_START) return;
 	server_start(w->redis);

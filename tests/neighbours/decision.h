@@ -4,12 +4,7 @@
 
 #include <string.h>
 
-#include "config/mosquitto_headers.h"
-
-#if LIBMOSQUITTO_VERSION_NUMBER < 2001000
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-#endif
+#include "config/mosquitto_version.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

@@ -5,14 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/mosquitto_headers.h"
+#include "config/mosquitto_version.h"
 
-#if LIBMOSQUITTO_VERSION_NUMBER < 2001000
-#include <mosquitto_broker.h>
-#include <mosquitto_plugin.h>
-#define REFUSED MOSQ_ERR_UNKNOWN
-#else
+#if MOSQUITTO_HAS_EVENTS
 #define REFUSED MOSQ_ERR_QUOTA_EXCEEDED
+#else
+#define REFUSED MOSQ_ERR_UNKNOWN
 #endif
 
 #define EXPORT __attribute__((visibility("default")))

@@ -13,57 +13,25 @@
 #include <cmocka.h>
 
 #include "config/cluster_slot.h"
-#include "tests/harness/cluster_set.h"
-#include "tests/harness/guest.h"
+#include "tests/harness/cluster_world.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 120000
+#define WAIT_MS CLUSTER_WAIT_MS
 #define TOPICS 40
 
-struct rig {
-	struct scene *scene;
-	struct cluster_set set;
-	struct server *broker, *bridge;
-	const char *settings;
-};
-
-static const char *login(struct scene *s, const char *option, const char *user, const char *password)
+static void start(struct cluster_world *r, struct scene *s, const char *lines)
 {
-	const char *file = scene_write(s, scene_text(s, "%s.password", user), password);
-	return scene_text(s, "%sredis_username %s\n%sredis_password_file %s\n", option, user, option, file);
+	cluster_world_new(r, s, lines);
+	cluster_world_start(r);
 }
 
-static void rig_start(struct rig *r, struct scene *s, const char *lines)
-{
-	memset(r, 0, sizeof(*r));
-	r->scene = s;
-	cluster_set_start(&r->set, s, "appendonly yes\nappendfsync everysec\n");
-	r->settings = scene_path(s, "settings.conf");
-	r->broker = broker_new(s, "broker", r->settings, scene_text(s, "%smax_queued_messages 0\n",
-		login(s, "plugin_opt_", PLUGIN_USER, PLUGIN_PASSWORD)));
-	scene_write(s, "settings.conf", scene_text(s, "redis_url %s\njournal %s/journal\njournal_size 8M\nnode test\nlisten none\n"
-		"broker_url mqtt://127.0.0.1:%u\n%s%s", r->set.url, scene_dir(s), server_port(r->broker),
-		login(s, "", BRIDGE_USER, BRIDGE_PASSWORD), lines));
-	server_start(r->broker);
-	r->bridge = bridge_new(s, "bridge", r->settings);
-	server_start(r->bridge);
-	server_log_wait(r->broker, 0, BRIDGE_GREETED, WAIT_MS);
-}
-
-static const char *ctl(struct rig *r, int expected, const char *a, const char *b, const char *c)
+static const char *ctl(struct cluster_world *r, int expected, const char *a, const char *b, const char *c)
 {
 	const char *argv[] = {CTL_PROGRAM, "-c", r->settings, a, b, c, NULL};
 	const char *output = NULL;
 	int status = program_run(r->scene, argv, WAIT_MS, &output);
 	scene_require(status == expected, "ctl %s: status %d: %s", a, status, output);
 	return output;
-}
-
-static struct guest *guest(struct rig *r, const char *id)
-{
-	struct guest *g = guest_new_at(r->scene, server_port(r->broker), id, NULL);
-	guest_connect(g);
-	return g;
 }
 
 /* Numbers, spread over topics whose keys are in as many slots. */
@@ -88,25 +56,20 @@ static void expect_range(struct guest *g, size_t from, int first, int last)
 }
 
 /* Known to Redis, and away. */
-static struct guest *absent_device(struct rig *r, const char *id)
+static struct guest *absent_device(struct cluster_world *r, const char *id)
 {
-	struct guest *g = guest(r, id);
+	struct guest *g = cluster_world_guest(r, id);
 	guest_subscribe(g, "d/#", 1);
 	guest_settle(g);
 	guest_disconnect(g);
 	return g;
 }
 
-static long long length(struct rig *r, const char *command, const char *key)
-{
-	return cluster_set_query(&r->set, command, key, NULL)->integer;
-}
-
 /* --- calm ------------------------------------------------------------------------------------------------------- */
 
-static void redelivery(struct rig *r)
+static void redelivery(struct cluster_world *r)
 {
-	struct guest *backend = guest(r, "backend"), *device = absent_device(r, "device{x}");
+	struct guest *backend = cluster_world_guest(r, "backend"), *device = absent_device(r, "device{x}");
 	publish_range(backend, 0, 400);
 	guest_connect(device);
 	guest_subscribe(device, "d/#", 1);
@@ -119,15 +82,15 @@ static void redelivery(struct rig *r)
 	/* The index is where it is said to be, and only there. */
 	long long members = 0;
 	for (unsigned i = 0; i < 64; i++) {
-		members += length(r, "ZCARD", scene_text(r->scene, "mqtt:index:{%s}", cluster_slot_tag(i * 256)));
+		members += cluster_world_number(r, "ZCARD", scene_text(r->scene, "mqtt:index:{%s}", cluster_slot_tag(i * 256)));
 	}
 	assert_int_equal(members, TOPICS);
-	assert_int_equal(length(r, "EXISTS", "mqtt:index") + length(r, "EXISTS", "mqtt:sessions"), 0);
+	assert_int_equal(cluster_world_number(r, "EXISTS", "mqtt:index") + cluster_world_number(r, "EXISTS", "mqtt:sessions"), 0);
 }
 
-static void tool(struct rig *r)
+static void tool(struct cluster_world *r)
 {
-	wait_until(length(r, "HLEN", "mqtt:status:{test}") > 0, WAIT_MS, "the plugin's report");
+	wait_until(cluster_world_number(r, "HLEN", "mqtt:status:{test}") > 0, WAIT_MS, "the plugin's report");
 	const char *text = ctl(r, 0, "status", NULL, NULL);
 	assert_non_null(strstr(text, "sessions   1\n"));
 	assert_non_null(strstr(text, "dead       0\n"));
@@ -138,7 +101,7 @@ static void tool(struct rig *r)
 	(void)ctl(r, 0, "backlog", "device{x}", NULL);
 }
 
-static void push(struct rig *r, const char *key, int number, const char *more, const char *value)
+static void push(struct cluster_world *r, const char *key, int number, const char *more, const char *value)
 {
 	char text[16];
 	(void)snprintf(text, sizeof(text), "%d", number);
@@ -146,9 +109,9 @@ static void push(struct rig *r, const char *key, int number, const char *more, c
 	else (void)cluster_set_query(&r->set, "XADD", key, "*", "topic", "p/x", "payload", text, NULL);
 }
 
-static void pushes(struct rig *r)
+static void pushes(struct cluster_world *r)
 {
-	struct guest *device = guest(r, "pushed");
+	struct guest *device = cluster_world_guest(r, "pushed");
 	guest_subscribe(device, "p/#", 1);
 	push(r, "push", 0, NULL, NULL);
 	expect_range(device, 0, 0, 1);
@@ -156,52 +119,35 @@ static void pushes(struct rig *r)
 	push(r, "push", 1, "result", "{push}results");
 	push(r, "push", 2, "result", "foo");
 	expect_range(device, 1, 1, 3);
-	wait_until(length(r, "XLEN", "{push}results") == 1 && length(r, "XLEN", "foo") == 1, WAIT_MS, "results");
+	wait_until(cluster_world_number(r, "XLEN", "{push}results") == 1 && cluster_world_number(r, "XLEN", "foo") == 1, WAIT_MS, "results");
 	const redisReply *result = cluster_set_query(&r->set, "XRANGE", "foo", "-", "+", NULL);
 	assert_string_equal(stored_field(result->element[0], "outcome")->str, "published");
 	/* Later, and never. */
 	push(r, "push", 3, "deliver_at", "1");
 	(void)cluster_set_query(&r->set, "XADD", "push", "*", "topic", "p/#", "payload", "x", NULL);
 	expect_range(device, 3, 3, 4);
-	wait_until(length(r, "XLEN", "mqtt:dead:{push}:push") == 1, WAIT_MS, "a dead letter");
-	wait_until(length(r, "XLEN", "push") == 0, WAIT_MS, "an empty outbox");
+	wait_until(cluster_world_number(r, "XLEN", "mqtt:dead:{push}:push") == 1, WAIT_MS, "a dead letter");
+	wait_until(cluster_world_number(r, "XLEN", "push") == 0, WAIT_MS, "an empty outbox");
 	assert_non_null(strstr(ctl(r, 1, "status", NULL, NULL), "dead       1\n"));
 	/* A list; its bridge has a list of its own beside it. */
 	for (int i = 4; i < 40; i++) {
 		(void)cluster_set_query(&r->set, "LPUSH", "push:list", scene_text(r->scene, "{\"topic\":\"p/x\",\"payload\":\"%d\"}", i), NULL);
 	}
 	expect_range(device, 4, 4, 40);
-	wait_until(length(r, "LLEN", "mqtt:outbox:processing:{push:list}:test:push:list") == 0
-		&& length(r, "LLEN", "push:list") == 0, WAIT_MS, "an empty list");
+	wait_until(cluster_world_number(r, "LLEN", "mqtt:outbox:processing:{push:list}:test:push:list") == 0
+		&& cluster_world_number(r, "LLEN", "push:list") == 0, WAIT_MS, "an empty list");
 	guest_settle(device);
 	assert_int_equal(guest_count(device), 40);
 }
 
 static void test_calm(void **state)
 {
-	struct rig r;
-	rig_start(&r, *state, "mirror d/# stream s:%t\nredeliver d/# overlap=0\noutbox stream push\noutbox list push:list\n");
+	struct cluster_world r;
+	start(&r, *state, "mirror d/# stream s:%t\nredeliver d/# overlap=0\noutbox stream push\noutbox list push:list\n");
 	redelivery(&r);
 	tool(&r);
 	pushes(&r);
 	scene_end(r.scene);
-}
-
-/* A second broker with its bridge, of the same cluster. */
-static void second_node(struct rig *r, struct rig *other, const char *lines)
-{
-	struct scene *s = r->scene;
-
-	*other = (struct rig){.scene = s, .set = r->set, .settings = scene_path(s, "other.conf")};
-	other->broker = broker_new(s, "other-broker", other->settings, scene_text(s, "%smax_queued_messages 0\n",
-		login(s, "plugin_opt_", PLUGIN_USER, PLUGIN_PASSWORD)));
-	scene_write(s, "other.conf", scene_text(s, "redis_url %s\njournal %s/other-journal\njournal_size 8M\nnode other\nlisten none\n"
-		"broker_url mqtt://127.0.0.1:%u\n%s%s", r->set.url, scene_dir(s), server_port(other->broker),
-		login(s, "", BRIDGE_USER, BRIDGE_PASSWORD), lines));
-	server_start(other->broker);
-	other->bridge = bridge_new(s, "other-bridge", other->settings);
-	server_start(other->bridge);
-	server_log_wait(other->broker, 0, BRIDGE_GREETED, WAIT_MS);
 }
 
 /* A device that moves from one broker to another gets what it missed from both. */
@@ -209,20 +155,22 @@ static void test_two_nodes(void **state)
 {
 	static const char lines[] = "mirror d/# stream %n:%t\nredeliver d/# overlap=0\n";
 	struct scene *s = *state;
-	struct rig r, other;
+	struct cluster_world r, other;
 	bool had[80] = {false};
 
-	rig_start(&r, s, lines);
-	second_node(&r, &other, lines);
-	struct guest *here = guest(&r, "here"), *there = guest(&other, "there"), *device = absent_device(&r, "device");
-	wait_until(length(&r, "ZCARD", "mqtt:nodes") == 2, WAIT_MS, "two nodes");
+	start(&r, s, lines);
+	cluster_world_beside(&r, &other, "other", lines);
+	cluster_world_start(&other);
+	struct guest *here = cluster_world_guest(&r, "here"), *there = cluster_world_guest(&other, "there");
+	struct guest *device = absent_device(&r, "device");
+	wait_until(cluster_world_number(&r, "ZCARD", "mqtt:nodes") == 2, WAIT_MS, "two nodes");
 	publish_range(here, 0, 40);
 	publish_range(there, 40, 80);
 	for (int i = 0; i < 40; i++) {
-		wait_until(length(&r, "XLEN", scene_text(s, "test:d/%d", i)) == 1 && length(&r, "XLEN", scene_text(s, "other:d/%d", i)) == 1,
-			WAIT_MS, "all stored");
+		wait_until(cluster_world_number(&r, "XLEN", scene_text(s, "test:d/%d", i)) == 1, WAIT_MS, "all stored");
+		wait_until(cluster_world_number(&r, "XLEN", scene_text(s, "other:d/%d", i)) == 1, WAIT_MS, "all stored");
 	}
-	device = guest(&other, "device");
+	device = cluster_world_guest(&other, "device");
 	guest_subscribe(device, "d/#", 1);
 	guest_wait(device, 80, WAIT_MS);
 	guest_settle(device);
@@ -234,18 +182,18 @@ static void test_two_nodes(void **state)
 
 /* --- trouble ------------------------------------------------------------------------------------------------------ */
 
-static void move_slot(struct rig *r, unsigned slot)
+static void move_slot(struct cluster_world *r, unsigned slot)
 {
 	cluster_set_move(&r->set, slot, cluster_set_master(&r->set, cluster_set_owner(&r->set, slot)));
 }
 
-static void move_key(struct rig *r, const char *key)
+static void move_key(struct cluster_world *r, const char *key)
 {
 	move_slot(r, cluster_slot(slice_str(key)));
 }
 
 /* What the bridge and the plugin work with, one after the other. */
-static void move_everything(struct rig *r)
+static void move_everything(struct cluster_world *r)
 {
 	struct scene *s = r->scene;
 	for (int i = 0; i < 6; i++) move_key(r, scene_text(s, "s:d/%d", i));
@@ -257,9 +205,9 @@ static void move_everything(struct rig *r)
 static void test_slots_move_and_a_master_dies(void **state)
 {
 	enum { BACKLOG = 2000, LIVE = 100 };
-	struct rig r;
-	rig_start(&r, *state, "mirror d/# stream s:%t\nredeliver d/# overlap=0 rate=400\noutbox stream push\noutbox list push:list\n");
-	struct guest *backend = guest(&r, "backend"), *device = absent_device(&r, "device");
+	struct cluster_world r;
+	start(&r, *state, "mirror d/# stream s:%t\nredeliver d/# overlap=0 rate=400\noutbox stream push\noutbox list push:list\n");
+	struct guest *backend = cluster_world_guest(&r, "backend"), *device = absent_device(&r, "device");
 	publish_range(backend, 0, BACKLOG);
 	guest_connect(device);
 	guest_subscribe(device, "d/#", 1);
@@ -269,6 +217,7 @@ static void test_slots_move_and_a_master_dies(void **state)
 	publish_range(backend, BACKLOG, BACKLOG + LIVE);
 	cluster_set_wait_ok(&r.set, WAIT_MS);
 	int dead = cluster_set_owner(&r.set, cluster_slot(slice_str("s:d/1")));
+	cluster_set_impatient(&r.set);
 	server_kill(r.set.redis[dead]);
 	publish_range(backend, BACKLOG + LIVE, BACKLOG + 2 * LIVE);
 	expect_range(device, 0, 0, BACKLOG + 2 * LIVE);
@@ -284,9 +233,9 @@ static void test_slots_move_and_a_master_dies(void **state)
 static void test_pushes_in_trouble(void **state)
 {
 	enum { MOVED = 300, ALL = 600 };
-	struct rig r;
-	rig_start(&r, *state, "mirror d/# stream s:%t\noutbox stream push result=other:results\noutbox list push:list\n");
-	struct guest *device = guest(&r, "pushed");
+	struct cluster_world r;
+	start(&r, *state, "mirror d/# stream s:%t\noutbox stream push result=other:results\noutbox list push:list\n");
+	struct guest *device = cluster_world_guest(&r, "pushed");
 	bool seen[ALL] = {false};
 	guest_subscribe(device, "p/#", 1);
 	for (int i = 0; i < MOVED; i++) {
@@ -294,7 +243,7 @@ static void test_pushes_in_trouble(void **state)
 		if (i % 100 == 50) move_key(&r, "push");
 	}
 	expect_range(device, 0, 0, MOVED);
-	wait_until(length(&r, "XLEN", "other:results") == MOVED, WAIT_MS, "every result, once");
+	wait_until(cluster_world_number(&r, "XLEN", "other:results") == MOVED, WAIT_MS, "every result, once");
 	cluster_set_wait_ok(&r.set, WAIT_MS);
 	int dead = cluster_set_owner(&r.set, cluster_slot(slice_str("push")));
 	for (int i = MOVED; i < ALL; i++) {
@@ -302,11 +251,12 @@ static void test_pushes_in_trouble(void **state)
 		if (i == MOVED + 100) {
 			/* The replica has all that came by this connection. */
 			assert_true(store_integer(r.set.db[dead], "WAIT", "1", "60000", NULL) >= 1);
+			cluster_set_impatient(&r.set);
 			server_kill(r.set.redis[dead]);
 			cluster_set_wait_ok(&r.set, WAIT_MS);
 		}
 	}
-	wait_until(length(&r, "XLEN", "push") == 0, WAIT_MS, "an empty outbox");
+	wait_until(cluster_world_number(&r, "XLEN", "push") == 0, WAIT_MS, "an empty outbox");
 	guest_settle(device);
 	for (size_t i = 0; i < guest_count(device); i++) seen[atoi(guest_message(device, i).payload) % ALL] = true;
 	for (int i = 0; i < ALL; i++) scene_require(seen[i], "push %d is lost", i);

@@ -15,9 +15,9 @@
 #include "tests/harness/name_server.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 30000
-/* A look-up would hang for 20 seconds (RES_OPTIONS). */
-#define SOON_MS 10000
+#define WAIT_MS 60000
+/* A look-up would hang for 30 seconds (RES_OPTIONS). */
+#define SOON_MS 20000
 
 static bool allowed;
 
@@ -43,7 +43,7 @@ static void test_silent_name_server(void **state)
 	w.redis = redis_new(s, "secure", scene_text(s, "appendonly yes\ntls-port %u\ntls-cert-file %s\ntls-key-file %s\n"
 		"tls-ca-cert-file %s\ntls-auth-clients no\n", redis_port, cert.cert, cert.key, ca.cert));
 	scene_write(s, "mosquitto-redis.conf", scene_text(s,
-		"redis_url rediss://redis.example:%u\nredis_tls_ca %s\njournal %s/journal\njournal_size 4M\nnode test\n"
+		"redis_url rediss://redis.example:%u\nredis_tls_ca %s\njournal %s/journal\njournal_size 4M\nnode test\nlisten none\n"
 		"broker_url mqtts://broker.example:%u\nbroker_tls_ca %s\nmirror # stream s\nredeliver #\n",
 		redis_port, ca.cert, scene_dir(s), broker_port, ca.cert));
 	server_start(w.redis);

@@ -14,7 +14,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 /* A world whose Redis listens with TLS, too, and asks for a certificate. */
 struct secure {
@@ -38,7 +38,7 @@ static void make(struct secure *t, struct scene *s, const char *redis_host, cons
 		"tls-ca-cert-file %s\ntls-auth-clients yes\n", t->redis_port, t->server.cert, t->server.key, t->ca.cert));
 	scene_write(s, "mosquitto-redis.conf", scene_text(s,
 		"redis_url rediss://%s:%u/0\nredis_tls_ca %s\nredis_tls_cert %s\nredis_tls_key %s\n"
-		"journal %s/journal\njournal_size 4M\nnode test\n"
+		"journal %s/journal\njournal_size 16M\nnode test\nlisten none\n"
 		"broker_url mqtts://%s:%u\nbroker_tls_ca %s\nbroker_tls_cert %s\nbroker_tls_key %s\n%s\n",
 		redis_host, t->redis_port, t->ca.cert, t->client.cert, t->client.key, scene_dir(s),
 		broker_host, t->broker_port, t->ca.cert, t->client.cert, t->client.key, lines));
@@ -151,7 +151,7 @@ static void test_without_own_certificate(void **state)
 
 	make(&t, s, "localhost", "localhost", "mirror s/# stream all");
 	scene_write(s, "mosquitto-redis.conf", scene_text(s,
-		"redis_url rediss://localhost:%u/0\nredis_tls_ca %s\njournal %s/journal\njournal_size 4M\nnode test\n"
+		"redis_url rediss://localhost:%u/0\nredis_tls_ca %s\njournal %s/journal\njournal_size 16M\nnode test\n"
 		"mirror s/# stream all\n", t.redis_port, t.ca.cert, scene_dir(s)));
 	server_start(t.w.redis);
 	server_start(t.w.broker);

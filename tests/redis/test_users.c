@@ -13,7 +13,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 static void come_as(redisContext *c, const char *user, const char *password)
 {

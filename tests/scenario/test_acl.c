@@ -16,7 +16,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 15000
+#define WAIT_MS 60000
 
 static const char *const users[] = {NULL, "anna", "bert", "boss"};
 static const char *const topics[] = {"public/a", "private/a", "own/anna/x", "own/bert/x", "read/only", "write/only",

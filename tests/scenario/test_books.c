@@ -168,22 +168,6 @@ static struct load *load_new(struct world *w)
 	return l;
 }
 
-static bool rewriting(struct world *w)
-{
-	const char *info = store_query(w->db, "INFO", "persistence", NULL)->str;
-
-	return !strstr(info, "aof_rewrite_in_progress:0") || !strstr(info, "aof_rewrite_scheduled:0");
-}
-
-/* A Redis killed while it wrote a transaction to its append-only file cuts the file off within that transaction when it
- * loads it (7.0), not before its MULTI. What follows then belongs to it at the next load, and list elements in the cut
- * part come twice. A rewritten file is whole. */
-static void forget_torn_transaction(struct world *w)
-{
-	(void)store_try(w->db, "BGREWRITEAOF", NULL); /* refused while one is under way, which does as well */
-	wait_until(!rewriting(w), WAIT_MS, "the append-only file to be rewritten");
-}
-
 static bool settled(struct world *w, struct view *v, long long in)
 {
 	return view_hash(w, v) && v->total.in >= in && v->total.queued == 0;
@@ -205,8 +189,9 @@ static void test_at_random_moments(void **state)
 	assert_string_equal(v.rules[1].text, "load/# list l:%t");
 	printf("seed %u\n", SEED);
 	srand(SEED);
-	uint64_t until = now_ms() + 45000;
-	for (int turn = 0; now_ms() < until; turn++) {
+	uint64_t until = now_ms() + 45000, limit = until + WAIT_MS;
+	for (int turn = 0; now_ms() < until || samples <= 20 || rounds <= 1; turn++) { /* on a slow machine they take longer */
+		scene_require(now_ms() < limit, "only %u samples, %u rounds of $SYS", samples, rounds);
 		int fate = turn == 4 ? 0 : turn == 12 ? 3 : rand() % 100; /* each kind of fault at least once */
 		send_some(l, rand() % 300);
 		/* The load must not outrun a slow disk (appendfsync always) and fill the journal with QoS 1: it would be refused. */
@@ -234,7 +219,7 @@ static void test_at_random_moments(void **state)
 			check("$SYS, Redis dead", &v);
 			server_start(w.redis);
 			store_reopen(w.db);
-			forget_torn_transaction(&w);
+			store_forget_torn(w.db);
 		} else if (fate < 12) {
 			view_sys(&w, &v);
 			check("$SYS", &v);
@@ -260,7 +245,7 @@ static void test_at_random_moments(void **state)
 		samples, rounds, v.total.in, v.total.stored, v.total.dropped, v.total.dead, v.reconnects);
 	printf("really: %lld in streams, %lld in lists, %lld dead letters; sent %lld of QoS 1, %lld of QoS 0, %lld wrong\n",
 		streams, lists, store_stream_len(w.db, "mqtt:dead"), l->load, l->qos0, l->wrong);
-	assert_true(samples > 20 && rounds > 1 && v.reconnects > 0);
+	assert_true(v.reconnects > 0);
 	assert_int_equal(v.total.in, in);
 	assert_int_equal(v.rules[0].stored, streams);
 	assert_int_equal(v.rules[1].stored, lists);
@@ -341,7 +326,7 @@ static void test_shown_by_the_cli(void **state)
 	send_one(l, "wrong/1", 5, 1);
 	wait_until(settled(&w, &v, 15), WAIT_MS, "everything to be in Redis");
 	const char *const json[] = {CTL_PROGRAM, "status", "-c", w.settings, "--json", NULL};
-	(void)program_run(s, json, 10000, &text); /* not 0: there are dead letters to warn of */
+	(void)program_run(s, json, WAIT_MS, &text); /* not 0: there are dead letters to warn of */
 	cJSON *root = cJSON_Parse(text);
 	scene_require(root != NULL, "no JSON: %s", text);
 	const cJSON *plugin = cJSON_GetObjectItemCaseSensitive(root, "plugin");
@@ -359,7 +344,7 @@ static void test_shown_by_the_cli(void **state)
 		"load/# list l:%t");
 	cJSON_Delete(root);
 	const char *const plain[] = {CTL_PROGRAM, "status", "-c", w.settings, NULL};
-	(void)program_run(s, plain, 10000, &text);
+	(void)program_run(s, plain, WAIT_MS, &text);
 	scene_require(strstr(text, "rule 2   in 1 stored 0 queued 0 dropped 0 dead 1  (wrong/# stream w:%t)") != NULL,
 		"%s", text);
 	free(l);

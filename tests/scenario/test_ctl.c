@@ -22,21 +22,24 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
 #define EVIL "evil\x1b[2J\xc2\x9b" "1m"
 #define RULES "mirror a/# stream a:%t\nmirror b/# list b\nredeliver a/# overlap=0 new=all\nredeliver b/# overlap=0\n"
 
-/* Runs a command; its exit code. argv ends with NULL. */
+/* Runs a command; its exit code. argv ends with NULL. It gives Redis two seconds (status 3), which a busy machine may not give it. */
 static int ctl(struct world *w, const char **output, ...)
 {
 	const char *argv[16] = {CTL_PROGRAM, "-c", w->settings};
 	va_list list;
-	int argc = 3;
+	int argc = 3, status;
+	uint64_t limit = now_ms() + WAIT_MS;
 
 	va_start(list, output);
 	while (argc < 15 && (argv[argc] = va_arg(list, const char *)) != NULL) argc++;
 	va_end(list);
-	return program_run(w->scene, argv, WAIT_MS, output);
+	do status = program_run(w->scene, argv, WAIT_MS, output);
+	while (status == 3 && server_running(w->redis) && now_ms() < limit);
+	return status;
 }
 
 static cJSON *parsed(const char *text)
@@ -297,6 +300,7 @@ static void test_rewind_and_purge(void **state)
 	struct world w;
 	struct guest *p, *d;
 	const char *out, *third;
+	const redisReply *fields;
 	cJSON *json;
 
 	world_start(&w, s, RULES, WORLD_BRIDGE);
@@ -326,7 +330,13 @@ static void test_rewind_and_purge(void **state)
 	world_wait_event(&w, "gone", "dev", 3);
 	assert_int_equal(ctl(&w, &out, "rewind", "dev", "--to", "-1h", "--yes", NULL), 0);
 	assert_int_equal(backlog_of(&w, "dev"), 5);
+	/* What a crash of the broker would have meant, what other nodes have given and what was taken back is void with the cursors. */
+	(void)store_query(w.db, "HSET", "mqtt:session:dev", "b@test a/#", third, "kept@test", "0-1", "g@test a/#", "1-0 9-0 1-0 n",
+		"u@test b", "1-0 9-0+7-0:10-0", "left@test", "5-0", NULL);
 	assert_int_equal(ctl(&w, &out, "purge", "dev", "--yes", NULL), 0);
+	fields = store_query(w.db, "HKEYS", "mqtt:session:dev", NULL);
+	for (size_t i = 0; i < fields->elements; i++) scene_require(!strchr("bgklu", fields->element[i]->str[0]) || strcmp(
+		fields->element[i]->str, "user") == 0, "%s is still there", fields->element[i]->str);
 	assert_int_equal(backlog_of(&w, "dev"), 0);
 	expect_backlog(&w, d, "dev", "a/#", 0);
 	world_wait_event(&w, "gone", "dev", 4);

@@ -62,7 +62,7 @@ static void test_hundred_goodbyes(void **state)
 	struct world w;
 
 	world_start(&w, scene, a.told ? "mirror plant/# stream s:%t\nredeliver plant/#\n"
-		: "mirror plant/# stream s:%t\nredeliver plant/# overlap=5s\n", WORLD_BRIDGE);
+		: "mirror plant/# stream s:%t\nredeliver plant/# overlap=20s\n", WORLD_BRIDGE);
 	struct publisher *p = publisher_start(scene, server_port(w.broker), "plant", TOPICS, 32);
 	struct reader *r = reader_new(scene, server_port(w.broker), "d", true, came, &a);
 	come(r, &a);

@@ -11,6 +11,8 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
+#define WAIT_MS 60000
+
 static struct world plain_world(struct scene *scene)
 {
 	struct world w = {.scene = scene};
@@ -31,7 +33,7 @@ static void test_peers(void **state)
 	guest_publish(b, "t/1", "one", 0);
 	guest_publish(b, "t/1", "two", 1);
 	guest_publish_bytes(b, "t/2", "th\0ree", 6, 2, false, NULL);
-	guest_wait(a, 3, 5000);
+	guest_wait(a, 3, WAIT_MS);
 	guest_settle(a);
 	guest_expect(a, 0, "one", "two", "th", NULL);
 	assert_int_equal(guest_message(a, 2).len, 6);
@@ -61,10 +63,10 @@ static void test_connections(void **state)
 	guest_connect(p);
 	assert_true(guest_session_present(p));
 	guest_drop(p);
-	guest_wait(watcher, 1, 5000);
+	guest_wait(watcher, 1, WAIT_MS);
 	assert_string_equal(guest_message(watcher, 0).payload, "gone");
 	server_kill(w.broker);
-	wait_until(!guest_connected(watcher), 5000, "the end of the connection");
+	wait_until(!guest_connected(watcher), WAIT_MS, "the end of the connection");
 	assert_int_equal(guest_connect_code(p), -1);
 	server_start(w.broker);
 	guest_connect(watcher);
@@ -83,9 +85,9 @@ static void test_window(void **state)
 		const char *text = i % 7 ? "x" : "seventh";
 		assert_int_equal(guest_send(from, "t", text, strlen(text), i % 2, false, 20), i);
 	}
-	assert_true(guest_flush(from, 20000));
+	assert_true(guest_flush(from, WAIT_MS));
 	assert_int_equal(guest_acked_count(from), COUNT);
-	guest_wait(to, COUNT, 20000);
+	guest_wait(to, COUNT, WAIT_MS);
 	scene_end(scene);
 }
 

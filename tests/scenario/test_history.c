@@ -15,7 +15,7 @@
 #include "tests/harness/servers.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
 #define REPLAY_TOPIC "$CONTROL/mosquitto-redis/v1/replay"
 #define LINES "mirror plant/# stream s:%t\nredeliver plant/1/# overlap=0 replay=yes\nredeliver plant/# overlap=0\n" \
 	"hold_timeout 60s\n"
@@ -237,8 +237,10 @@ static void test_operator_asks(void **state)
 	expect_numbers(d, 0, 0, 10);
 	assert_int_equal(ctl(&w, &output, "d", "plant/2/+", "--last", "3"), 0);
 	expect_numbers(d, 10, 7, 10);
+	world_wait_event(&w, "live", "d", 2);
 	assert_int_equal(ctl(&w, &output, "d", "plant/#", "--since", "1h"), 0);
 	expect_numbers(d, 13, 0, 10);
+	world_wait_event(&w, "live", "d", 3);
 	assert_int_equal(ctl(&w, &output, "d", "plant/#", "--id", stored_id(stored_stream(w.db, "s:plant/2/t")->element[8])), 0);
 	expect_numbers(d, 23, 9, 10);
 	assert_int_equal(ctl(&w, &output, "nobody", "plant/#", "--last", "1"), 1);

@@ -2,6 +2,7 @@
  * What the bridge shows over HTTP, with real servers: the books in /metrics, /health while Redis and the broker go away
  * and come back, hostile requests, clients that never finish, ports that are taken.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -321,7 +322,9 @@ static void slow_clients_hold_up_nobody(void **state)
 	assert_true(now_ms() - began < WAIT_MS);
 	assert_true(now_ms() - began >= HTTP_DEADLINE_MS / 2);
 	for (size_t i = 0; i < SILENT; i++) {
-		assert_true(recv(silent[i], &byte, 1, 0) <= 0);
+		ssize_t n = recv(silent[i], &byte, 1, 0);
+
+		assert_true(n == 0 || (n < 0 && errno == ECONNRESET)); /* cut off, not our own time-out */
 		(void)close(silent[i]);
 	}
 	(void)close(dripping);

@@ -23,7 +23,7 @@
 #include "tests/harness/store.h"
 #include "tests/unit/journal_v1.h"
 
-#define WAIT_MS 15000
+#define WAIT_MS 60000
 #define COUNT 200
 #define RECORDS_MAX 300
 #define MIB (1024u * 1024u)

@@ -31,23 +31,35 @@ static bool has_all(struct guest *d)
 	return different == MESSAGES;
 }
 
-/* The device has read a few; the rest is in its socket and the broker's queue when the broker is killed. `v5`: MQTT 5. */
-static void check(struct scene *s, bool v5)
+/* Live; then it reads slowly while all are published. What it has not read is in its socket and the broker's queue. */
+static struct guest *half_read(struct world *w, struct scene *s, const struct guest_options *options)
 {
-	struct guest_options options = {.keep_session = true, .v5 = v5};
-	struct world w;
 	char text[16];
 
-	world_start(&w, s, "mirror t stream s\nredeliver t\n", WORLD_BRIDGE);
-	struct guest *d = guest_join(&w, "device", &options), *p = guest_join(&w, "p", NULL);
+	world_start(w, s, "mirror t stream s\nredeliver t\n", WORLD_BRIDGE);
+	struct guest *d = guest_join(w, "device", options), *p = guest_join(w, "p", NULL);
 	guest_subscribe(d, "t", 1);
-	world_wait_event(&w, "live", "device", 1);
-	guest_pace(d, 300);
+	world_wait_event(w, "live", "device", 1);
+	guest_pace(d, 900);
 	for (int i = 0; i < MESSAGES; i++) {
 		(void)snprintf(text, sizeof(text), "%d", i);
 		guest_publish(p, "t", text, 1);
 	}
-	store_wait_stream(w.db, "s", MESSAGES, WAIT_MS);
+	store_wait_stream(w->db, "s", MESSAGES, WAIT_MS);
+	return d;
+}
+
+/* `gone`: its connection is lost before the broker is killed, and the broker keeps for it what it has not acknowledged. */
+static void check(struct scene *s, bool v5, bool gone)
+{
+	struct guest_options options = {.keep_session = true, .v5 = v5};
+	struct world w;
+
+	struct guest *d = half_read(&w, s, &options);
+	if (gone) {
+		guest_drop(d);
+		world_wait_event(&w, "gone", "device", 1);
+	}
 	size_t from = server_log_size(w.broker);
 	server_kill(w.broker);
 	guest_pace(d, 0);
@@ -63,12 +75,50 @@ static void check(struct scene *s, bool v5)
 
 static void test_v311(void **state)
 {
-	check(*state, false);
+	check(*state, false, false);
 }
 
 static void test_v5(void **state)
 {
-	check(*state, true);
+	check(*state, true, false);
+}
+
+static void test_v311_away(void **state)
+{
+	check(*state, false, true);
+}
+
+static void test_v5_away(void **state)
+{
+	check(*state, true, true);
+}
+
+static bool ends_with(struct guest *d, int number)
+{
+	size_t count = guest_count(d);
+
+	return count > 0 && atoi(guest_message(d, count - 1).payload) == number;
+}
+
+/* A clean session in its place ends it, too. */
+static void test_replaced(void **state)
+{
+	struct guest_options options = {.keep_session = true};
+	struct scene *s = *state;
+	struct world w;
+
+	struct guest *d = half_read(&w, s, &options), *clean = guest_new(&w, "device", NULL);
+	guest_drop(d);
+	world_wait_event(&w, "gone", "device", 1);
+	size_t had = guest_count(d);
+	assert_true(had < MESSAGES);
+	guest_connect(clean);
+	guest_subscribe(clean, "t", 1);
+	wait_until(ends_with(clean, MESSAGES - 1), WAIT_MS, "what it had not read"); /* and what it may not have acknowledged */
+	assert_true(guest_count(clean) >= MESSAGES - had);
+	for (int i = (int)guest_count(clean) - 1, number = MESSAGES - 1; number >= (int)had; i--, number--)
+		assert_int_equal(atoi(guest_message(clean, (size_t)i).payload), number);
+	scene_end(s);
 }
 
 int main(void)
@@ -76,6 +126,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scene_test(test_v311),
 		scene_test(test_v5),
+		scene_test(test_v311_away),
+		scene_test(test_v5_away),
+		scene_test(test_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,10 +14,8 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 #include "tests/harness/between.h"
-#if LIBMOSQUITTO_VERSION_NUMBER < 2001000
-#endif
 
-#define WAIT_MS 10000
+#define WAIT_MS 60000
 
 static void test_fields(void **state)
 {
@@ -170,12 +168,14 @@ static void test_trimming(void **state)
 	publish_numbers(p, "len", 0, 2000);
 	publish_numbers(p, "list", 0, 100);
 	wait_until(now_ms() > later, WAIT_MS, "a second");
+	uint64_t began = now_ms();
 	publish_numbers(p, "age", 1000, 1200);
+	bool young = now_ms() - began < 900; /* all of them, when the last one was written */
 	guest_publish(p, "end", "end", 1);
 	store_wait_stream(w.db, "end", 1, WAIT_MS);
 	/* Streams are trimmed by whole nodes of 100 entries. */
 	assert_between(store_stream_len(w.db, "s:len"), 100, 300);
-	assert_between(store_stream_len(w.db, "s:age"), 200, 400);
+	assert_between(store_stream_len(w.db, "s:age"), young ? 200 : 1, 400);
 	assert_int_equal(store_list_len(w.db, "l"), 10);
 	const redisReply *newest = store_query(w.db, "LINDEX", "l", "0", NULL);
 	assert_non_null(strstr(newest->str, "\"payload\":\"99\""));

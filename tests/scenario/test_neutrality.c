@@ -19,7 +19,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
 
 /* Which login; the last one's password is wrong. */
 static const struct login {
@@ -268,6 +268,18 @@ static const char *old_decider(struct scene *s, const char *side)
 	return scene_text(s, "allow_anonymous true\nauth_plugin " NEIGHBOUR_FILE("old_decider") "\n");
 }
 
+static const char *decider_v3(struct scene *s, const char *side)
+{
+	(void)side;
+	return scene_text(s, "allow_anonymous true\nauth_plugin " NEIGHBOUR_FILE("decider_v3") "\n");
+}
+
+static const char *decider_v2(struct scene *s, const char *side)
+{
+	(void)side;
+	return scene_text(s, "allow_anonymous true\nauth_plugin " NEIGHBOUR_FILE("decider_v2") "\n");
+}
+
 static const char *decider_and_lists(struct scene *s, const char *side)
 {
 	return scene_text(s, "%splugin " NEIGHBOUR_FILE("decider") "\n", access_lists(s, side));
@@ -330,7 +342,7 @@ static const char *of_a_listener(struct scene *s, const char *side)
 static const char *settings_of(struct scene *s, struct world *w, uint16_t port, const char *lines)
 {
 	return scene_write(s, "ours.conf", scene_text(s, "redis_url redis://127.0.0.1:%u/0\njournal %s/journal\njournal_size 4M\n"
-		"node test\nlisten none\nbroker_url mqtt://127.0.0.1:%u\nbroker_username boss\nbroker_password_file %s\n%s\n",
+		"node test\nlisten none\nhold_timeout 60s\nbroker_url mqtt://127.0.0.1:%u\nbroker_username boss\nbroker_password_file %s\n%s\n",
 		server_port(w->redis), scene_dir(s), port, scene_write(s, "boss.password", "secret\n"), lines));
 }
 
@@ -438,6 +450,10 @@ static void test_decider(void **state) { compare(*state, &(struct way){decider, 
 static void test_decider_before(void **state) { compare_last(*state, &(struct way){decider, LAST, true, NULL}); }
 static void test_old_decider(void **state) { compare(*state, &(struct way){old_decider, FIRST, true, NULL}); }
 static void test_old_decider_before(void **state) { compare_last(*state, &(struct way){old_decider, LAST, true, NULL}); }
+static void test_decider_v3(void **state) { compare(*state, &(struct way){decider_v3, FIRST, true, NULL}); }
+static void test_decider_v3_before(void **state) { compare_last(*state, &(struct way){decider_v3, LAST, true, NULL}); }
+static void test_decider_v2(void **state) { compare(*state, &(struct way){decider_v2, FIRST, true, NULL}); }
+static void test_decider_v2_before(void **state) { compare_last(*state, &(struct way){decider_v2, LAST, true, NULL}); }
 static void test_decider_and_lists(void **state) { compare(*state, &(struct way){decider_and_lists, FIRST, true, NULL}); }
 
 int main(int argc, char **argv)
@@ -453,6 +469,10 @@ int main(int argc, char **argv)
 		scene_test(test_decider_before),
 		scene_test(test_old_decider),
 		scene_test(test_old_decider_before),
+		scene_test(test_decider_v3),
+		scene_test(test_decider_v3_before),
+		scene_test(test_decider_v2),
+		scene_test(test_decider_v2_before),
 		scene_test(test_decider_and_lists),
 	};
 

@@ -19,7 +19,7 @@
 #include "tests/harness/store.h"
 #include "tests/harness/between.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
 #define BROKER_LINES "log_type none\nlog_type error\nlog_type warning\nlog_type notice\n"
 #define RULES "mirror t stream s\nmirror t list l format=raw\nredeliver t new=none"
 
@@ -196,9 +196,10 @@ static void append_torn(struct rig *r, const char *element)
 /* A message is sent to a Redis that stands still and then is killed. */
 static void kill_under_way(struct rig *r, const char *text)
 {
+	size_t log = server_log_size(r->broker);
+
 	server_pause(r->redis);
 	guest_publish(r->p, "t", text, 1);
-	size_t log = server_log_size(r->broker);
 	server_log_wait(r->broker, log, "no reply", WAIT_MS); /* it was sent */
 	server_kill(r->redis);
 }

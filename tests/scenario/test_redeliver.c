@@ -16,8 +16,9 @@
 #include "tests/harness/store.h"
 #include "tests/harness/between.h"
 
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 #define PLANT "mirror plant/# stream s:%t\nredeliver plant/# overlap=0\n"
+#define HOLD "hold_timeout 12s\n" /* so long that a busy machine manages to publish before it is over */
 
 /* Subscribes and waits until the device is live. `n`: how many times it will then have gone live. */
 static void subscribe_live(struct world *w, struct guest *d, const char *id, const char *filter, int qos, size_t n)
@@ -173,6 +174,49 @@ static void test_nobody_else(void **state)
 	scene_end(scene);
 }
 
+/* Nor what Mosquitto's own bridge takes to another broker, nor devices whose names begin with this one's or with which this one's
+ * begins. */
+static void test_nobody_of_a_like_name(void **state)
+{
+	enum { NAMES = 3 };
+	static const char *const names[NAMES] = {"device", "devic", "device1"};
+	struct scene *scene = *state;
+	struct server *other = broker_new(scene, "other", NULL, "");
+	struct guest *likes[NAMES];
+	struct world w;
+
+	server_start(other);
+	world_start_with(&w, scene, PLANT, scene_text(scene, "connection link\naddress 127.0.0.1:%u\ntopic plant/# out 1\n",
+		(unsigned)server_port(other)), WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *there = guest_new_at(scene, server_port(other), "there", NULL);
+	guest_connect(there);
+	guest_subscribe(there, "plant/#", 1);
+	for (size_t i = 0; i < NAMES; i++) {
+		likes[i] = guest_join(&w, names[i], NULL);
+		subscribe_live(&w, likes[i], names[i], "plant/#", 1, 1);
+	}
+	guest_disconnect(likes[0]);
+	world_wait_event(&w, "gone", names[0], 1);
+	guest_publish(p, "plant/0", "linked?", 1);
+	guest_wait(there, 1, WAIT_MS);
+	for (size_t i = 1; i < NAMES; i++) {
+		guest_wait(likes[i], 1, WAIT_MS);
+		guest_clear(likes[i]);
+	}
+	guest_clear(there);
+	publish_numbers(p, "plant/1", 0, 300, 1);
+	guest_connect(likes[0]);
+	subscribe_live(&w, likes[0], names[0], "plant/#", 1, 2);
+	publish_numbers(p, "plant/1", 300, 310, 1);
+	guest_wait(likes[0], 311, WAIT_MS);
+	guest_settle(likes[0]);
+	assert_int_equal(guest_count(likes[0]), 311);
+	expect_numbers(likes[1], 310);
+	expect_numbers(likes[2], 310);
+	expect_numbers(there, 310);
+	scene_end(scene);
+}
+
 static void test_no_grant(void **state)
 {
 	struct scene *scene = *state;
@@ -195,6 +239,7 @@ static void test_no_grant(void **state)
 		guest_subscribe(e, "own/e/x", 1);
 		world_wait_event(&w, "live", "d", (size_t)round + 1);
 		world_wait_event(&w, "live", "e", (size_t)round + 1);
+		if (round == 1) guest_wait(d, 3, WAIT_MS); /* nothing holds back what no grant covers */
 		guest_publish(p, "free/now", "live", 1);
 		guest_wait(d, round == 0 ? 1 : 4, WAIT_MS);
 		if (round == 1) break;
@@ -314,7 +359,7 @@ static void test_seam_lost_connections(void **state)
 	size_t begins[ROUNDS + 1] = {0};
 
 	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/#\n", WORLD_BRIDGE);
-	struct guest *d = guest_join(&w, "d", &(struct guest_options){.keepalive_s = 5});
+	struct guest *d = guest_join(&w, "d", &(struct guest_options){.keepalive_s = 10});
 	subscribe_live(&w, d, "d", "plant/#", 1, 1);
 	publish_begin(&w, &s, "plant/1");
 	for (size_t round = 1; round <= ROUNDS; round++) {
@@ -356,8 +401,7 @@ static void test_rate(void **state)
 	guest_subscribe(d, "plant/#", 1);
 	publish_numbers(p, "plant/1", 300, 310, 1);
 	guest_wait(d, 300, WAIT_MS);
-	uint64_t took = now_ms() - began;
-	assert_between(took, 1800, 8000); /* a burst of one second's worth may come at once */
+	assert_true(now_ms() - began >= 1800); /* a burst of one second's worth may come at once */
 	expect_numbers(d, 310);
 	scene_end(scene);
 }
@@ -486,10 +530,11 @@ static void test_overlapping_filters(void **state)
 	struct guest *p = guest_join(&w, "p", NULL);
 	struct guest *d = guest_join(&w, "d", NULL);
 	guest_subscribe(d, "plant/#", 1);
-	guest_subscribe(d, "plant/1", 1);
 	world_wait_event(&w, "live", "d", 1);
+	guest_subscribe(d, "plant/1", 1); /* it starts over, which is written as an end */
+	world_wait_event(&w, "live", "d", 2);
 	guest_disconnect(d);
-	world_wait_event(&w, "gone", "d", 1);
+	world_wait_event(&w, "gone", "d", 2);
 	publish_numbers(p, "plant/1", 0, 600, 1);
 	guest_connect(d);
 	guest_subscribe(d, "plant/#", 1);
@@ -498,10 +543,61 @@ static void test_overlapping_filters(void **state)
 	guest_wait(d, 300, WAIT_MS);
 	guest_subscribe(d, "plant/#", 1);
 	guest_wait(d, 600, WAIT_MS);
-	world_wait_event(&w, "live", "d", 2);
+	world_wait_event(&w, "live", "d", 3);
 	guest_settle(d);
 	for (int i = 0; i < 600; i++) assert_int_equal(atoi(guest_message(d, (size_t)i).payload), i);
 	assert_int_equal(guest_count(d), 600);
+	scene_end(scene);
+}
+
+static unsigned lives;
+
+static void come(struct world *w, struct guest *d, const char *filter)
+{
+	if (!guest_connected(d)) guest_connect(d);
+	guest_subscribe(d, filter, 1);
+	world_wait_event(w, "live", "d", ++lives);
+}
+
+static void go(struct world *w, struct guest *d, unsigned gone)
+{
+	guest_settle(d);
+	guest_disconnect(d);
+	world_wait_event(w, "gone", "d", gone);
+}
+
+/* Two overlapping subscriptions, of which connections have one, the other, both, or the second later: what has come through
+ * one does not come again through the other, and nothing is missed. */
+static void test_one_of_two_subscriptions(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	lives = 0;
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL);
+	struct guest *d = guest_join(&w, "d", NULL);
+	come(&w, d, "plant/#");
+	come(&w, d, "plant/+"); /* joins a live device: one more `gone` */
+	go(&w, d, 2);
+	publish_numbers(p, "plant/1", 0, 100, 1);
+	come(&w, d, "plant/#");
+	publish_numbers(p, "plant/1", 100, 150, 1);
+	guest_wait(d, 150, WAIT_MS);
+	go(&w, d, 3);
+	publish_numbers(p, "plant/1", 150, 200, 1);
+	come(&w, d, "plant/+");
+	publish_numbers(p, "plant/1", 200, 250, 1);
+	guest_wait(d, 250, WAIT_MS);
+	come(&w, d, "plant/#"); /* with both, 2.1 itself delivers live messages twice */
+	go(&w, d, 5);
+	publish_numbers(p, "plant/1", 250, 260, 1);
+	come(&w, d, "plant/#");
+	come(&w, d, "plant/+");
+	guest_wait(d, 260, WAIT_MS);
+	guest_settle(d);
+	for (int i = 0; i < 260; i++) assert_int_equal(atoi(guest_message(d, (size_t)i).payload), i);
+	assert_int_equal(guest_count(d), 260);
 	scene_end(scene);
 }
 
@@ -571,17 +667,18 @@ static void test_late_without_redis(void **state)
 	struct scene *scene = *state;
 	struct world w;
 
-	world_start(&w, scene, PLANT "hold_timeout 1s\n", WORLD_BRIDGE);
+	world_start(&w, scene, PLANT HOLD, WORLD_BRIDGE);
 	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);
 	subscribe_live(&w, d, "d", "plant/#", 1, 1);
 	guest_disconnect(d);
 	world_wait_event(&w, "gone", "d", 1);
 	guest_publish(p, "plant/1", "missed", 1);
 	server_pause(w.redis);
+	size_t from = server_log_size(w.broker);
 	guest_connect(d);
 	guest_subscribe(d, "plant/#", 1);
 	guest_publish(p, "plant/1", "held", 1);
-	server_log_wait(w.broker, 0, "goes live without its backlog", WAIT_MS);
+	server_log_wait(w.broker, from, "goes live without its backlog", WAIT_MS);
 	guest_publish(p, "plant/1", "live", 1);
 	guest_expect(d, 0, "live", NULL);
 	server_continue(w.redis);
@@ -595,18 +692,19 @@ static void test_late(void **state)
 	struct scene *scene = *state;
 	struct world w;
 
-	world_start(&w, scene, PLANT "hold_timeout 1s\n", WORLD_BRIDGE);
+	world_start(&w, scene, PLANT HOLD, WORLD_BRIDGE);
 	struct guest *p = guest_join(&w, "p", NULL);
 	struct guest *d = guest_join(&w, "d", &(struct guest_options){.v5 = true});
 	subscribe_live(&w, d, "d", "plant/#", 1, 1);
 	guest_disconnect(d);
 	world_wait_event(&w, "gone", "d", 1);
+	size_t had = world_events(&w, "live", "d");
 	guest_publish(p, "plant/1", "missed", 1);
 	server_kill(w.bridge);
 	guest_connect(d);
 	guest_subscribe(d, "plant/#", 1);
 	guest_publish(p, "plant/1", "held", 1);
-	world_wait_event(&w, "live", "d", 2);
+	world_wait_event(&w, "live", "d", had + 1);
 	guest_publish(p, "plant/1", "live", 1);
 	guest_expect(d, 0, "live", NULL);
 	server_start(w.bridge);
@@ -624,8 +722,7 @@ static void test_bridge_restarted(void **state)
 	struct scene *scene = *state;
 	struct world w;
 
-	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0 rate=500\nhold_timeout 30s\n",
-		WORLD_BRIDGE);
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/# overlap=0 rate=500\n", WORLD_BRIDGE);
 	struct guest *p = guest_join(&w, "p", NULL);
 	struct guest *d = known_device(&w, "d", "plant/#", 1);
 	publish_numbers(p, "plant/1", 0, 2000, 1);
@@ -787,7 +884,7 @@ int main(void)
 		scene_test(test_qos0),
 		scene_test(test_qos2),
 		scene_test(test_wildcards),
-		scene_test(test_nobody_else),
+		scene_test(test_nobody_else), scene_test(test_nobody_of_a_like_name),
 		scene_test(test_no_grant),
 		scene_test(test_seam),
 		scene_test(test_seam_lost_connections),
@@ -796,6 +893,7 @@ int main(void)
 		scene_test(test_v5_properties),
 		scene_test(test_expiry_and_retained),
 		scene_test(test_overlapping_filters),
+		scene_test(test_one_of_two_subscriptions),
 		scene_test(test_unsubscribe_forgets),
 		scene_test(test_new_devices),
 		scene_test(test_late),

@@ -13,7 +13,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 15000
+#define WAIT_MS 60000
 #define CHECK_SAYS "mosquitto-redis: redis: "
 
 /* The sample's lines but those that say where it lives; comments go too. */

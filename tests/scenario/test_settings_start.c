@@ -16,7 +16,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 15000
+#define WAIT_MS 60000
 
 /* The line that is wrong stands in line `line` of the file and must be named with it and with `word`. */
 static void refused(struct scene *scene, const char *name, const char *text, int line, const char *word)
@@ -137,7 +137,7 @@ static void test_unreachable_redis(void **state)
 	struct scene *scene = *state;
 	struct world w;
 
-	world_start(&w, scene, "mirror # stream s:%t\nredeliver # \n", WORLD_NO_START | WORLD_BRIDGE);
+	world_start(&w, scene, "mirror # stream s:%t\nredeliver # \nhold_timeout 1s\n", WORLD_NO_START | WORLD_BRIDGE);
 	server_start(w.broker);
 	server_start(w.bridge);
 	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);

@@ -14,7 +14,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
 #define PROMPT "ready> "
 
 struct terminal {

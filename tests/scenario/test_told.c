@@ -156,7 +156,8 @@ static void test_kept_session_broker_killed(void **state)
 	guest_connect(d);
 	assert_false(guest_session_present(d));
 	guest_subscribe(d, "plant/#", 1);
-	expect_numbers(d, 0, 0, 2000);
+	/* 2.0.x does not tell a goodbye: whatever had not been acknowledged would be gone with the session. */
+	expect_numbers(d, broker_has_events(scene) ? 0 : 10, 0, 2000);
 	scene_end(scene);
 }
 
@@ -166,8 +167,10 @@ static void restored_session(void **state, void (*ending)(struct server *broker)
 {
 	struct scene *scene = *state;
 	struct guest_options keep = {.keep_session = true};
-	const char *options = scene_text(scene, "max_queued_messages %s\npersistence true\npersistence_location %s/\n"
-		"autosave_on_changes true\nautosave_interval 1\n", broker_has_events(scene) ? "500" : "0", scene_dir(scene));
+	/* 2.0.x would save each of the thousands of messages with which the bridge finds out the queue's limit. */
+	const char *options = scene_text(scene, "max_queued_messages %s\npersistence true\npersistence_location %s/\n%s",
+		broker_has_events(scene) ? "500" : "0", scene_dir(scene),
+		broker_has_events(scene) ? "autosave_on_changes true\nautosave_interval 1\n" : "");
 	struct world w;
 
 	world_start_with(&w, scene, PLANT, options, WORLD_BRIDGE);
@@ -349,7 +352,7 @@ static void test_slow_device(void **state)
 	struct world w;
 
 	world_start_with(&w, scene, "mirror plant/# stream s:%t\nmirror other stream o\nredeliver plant/# overlap=0\n"
-		"redeliver other overlap=0\n", scene_text(scene, "max_queued_messages %d\nsys_interval 1\n",
+		"redeliver other overlap=0\n", scene_text(scene, "plugin_opt_journal_size 32M\nmax_queued_messages %d\nsys_interval 1\n",
 		broker_has_events(scene) ? 1000 : 0), WORLD_BRIDGE);
 	struct guest *p = guest_join(&w, "p", NULL), *watcher = guest_join(&w, "watcher", NULL);
 	struct guest *slow = guest_join(&w, "slow", NULL), *fast = guest_join(&w, "fast", NULL);

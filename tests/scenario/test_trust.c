@@ -14,7 +14,7 @@
 #include "tests/harness/guest.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 15000
+#define WAIT_MS 60000
 #define LINES "mirror plant/# stream s:%t\nredeliver plant/# overlap=0\n"
 #define REFUSED "control: refused"
 

@@ -15,9 +15,9 @@
 #include "tests/harness/servers.h"
 #include "tests/harness/store.h"
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
 /* What is promised is ten seconds; asked for with room for a busy machine. */
-#define TAKEN_OVER_MS 30000
+#define TAKEN_OVER_MS 60000
 #define WORKS "lock: this bridge works"
 #define STANDS_BY "stands by"
 #define LINES "mirror plant/# stream s:%t\nredeliver plant/# overlap=0 rate=500\nhold_timeout 60s\n"
@@ -107,8 +107,10 @@ static void test_paused(void **state)
 
 	pair_start(&p, scene, 2500);
 	guest_wait(p.device, 300, WAIT_MS);
+	size_t knocks = server_log_size(p.w.broker);
 	server_pause(p.w.bridge);
 	server_log_wait(p.other, 0, WORKS, TAKEN_OVER_MS);
+	world_wait_bridge(&p.w, knocks);
 	guest_wait(p.device, 1000, WAIT_MS);
 	size_t from = server_log_size(p.w.bridge), greeted = server_log_size(p.w.broker);
 	server_continue(p.w.bridge);
@@ -164,9 +166,9 @@ static void test_fence(void **state)
 	refused = server_log_size(p.w.broker);
 	server_restart(p.w.broker);
 	world_wait_bridge(&p.w, refused);
+	wait_until(!guest_connected(p.publisher) && !guest_connected(p.device), WAIT_MS, "the end of the connections");
 	guest_connect(p.publisher);
 	publish_numbers(p.publisher, 600, 610);
-	wait_until(!guest_connected(p.device), WAIT_MS, "the device to have lost its connection");
 	guest_connect(p.device);
 	guest_subscribe(p.device, "plant/#", 1);
 	expect_numbers(p.device, 610);
@@ -181,8 +183,8 @@ static void test_redis_away(void **state)
 
 	pair_start(&p, scene, 1500);
 	guest_wait(p.device, 200, WAIT_MS);
-	server_pause(p.w.redis);
 	size_t first = server_log_size(p.w.bridge), second = server_log_size(p.other);
+	server_pause(p.w.redis);
 	server_log_wait(p.w.bridge, first, "could not be renewed", TAKEN_OVER_MS);
 	server_continue(p.w.redis);
 	wait_until(server_log_has(p.w.bridge, first, WORKS) || server_log_has(p.other, second, WORKS), WAIT_MS,

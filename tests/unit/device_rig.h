@@ -18,6 +18,7 @@
 
 #include "config/control.h"
 #include "plugin/devices.h"
+#include "plugin/qos2.h"
 
 #define RIG_RULES_MAX 8
 #define RIG_DELIVERIES_MAX 16384
@@ -43,6 +44,7 @@ struct rig {
 	struct devices *devices;
 	struct outlet outlet;
 	struct devices_deps deps;
+	struct qos2 *qos2;
 	struct delivery_seen seen[RIG_DELIVERIES_MAX];
 	size_t seen_count;
 	uint64_t read_position;  /* of rig_event */
@@ -156,8 +158,10 @@ static inline struct rig *rig_new(uint64_t journal_size, const char *const *mirr
 	assert_int_equal(report_init(&r->report), ST_OK);
 	assert_int_equal(append_new(r->journal, &r->report, rig_wake, r, &r->append), ST_OK);
 	assert_int_equal(routes_new(r->mirrors, numbers, r->settings.mirror_count, &r->routes), ST_OK);
+	assert_int_equal(qos2_new(&r->qos2), ST_OK);
 	r->deps = (struct devices_deps){.settings = &r->settings, .journal = r->journal, .append = r->append,
-		.routes = r->routes, .report = &r->report, .outlet = &r->outlet, .now_ms = rig_monotonic};
+		.routes = r->routes, .report = &r->report, .outlet = &r->outlet, .now_ms = rig_monotonic,
+		.qos2 = r->qos2};
 	assert_int_equal(devices_new(&r->deps, &r->devices), ST_OK);
 	r->read_position = journal_released(r->journal);
 	return r;
@@ -166,6 +170,7 @@ static inline struct rig *rig_new(uint64_t journal_size, const char *const *mirr
 static inline void rig_free(struct rig *r)
 {
 	devices_free(r->devices);
+	qos2_free(r->qos2);
 	routes_free(r->routes);
 	append_free(r->append);
 	report_fini(&r->report);
@@ -179,11 +184,63 @@ static inline void rig_free(struct rig *r)
 	free(r);
 }
 
+/* The same on 2.1, where the broker tells what it sends and who connects. */
+static inline struct rig *rig_told(uint64_t journal_size, const char *const *mirrors, const char *const *grants)
+{
+	struct rig *r = rig_new(journal_size, mirrors, grants);
+
+	r->outlet.tells_sent = r->deps.tells_connect = true;
+	devices_rewire(r->devices, &r->deps);
+	return r;
+}
+
+static inline bool rig_logged(const struct rig *r, const char *text)
+{
+	return strstr(r->last_line, text) != NULL;
+}
+
+/* --- a full journal ---------------------------------------------------------------------------------------------- */
+
+/* Until not even the smallest event has room. */
+static inline void rig_fill(struct rig *r)
+{
+	char *out;
+	bool wake;
+
+	for (size_t len = 4096; len > 0; len /= 2) {
+		while ((out = journal_reserve(r->journal, JOURNAL_UNSUBSCRIBED, len)) != NULL) {
+			memset(out, 0, len);
+			(void)journal_commit(r->journal, len, &wake);
+		}
+	}
+}
+
+static inline void rig_drain(struct rig *r)
+{
+	struct journal_record rec;
+	uint64_t position = journal_released(r->journal);
+
+	while (journal_next(r->journal, position, &rec) == ST_OK) {
+		position = rec.next;
+		journal_release(r->journal, position, rec.id);
+	}
+	r->read_position = position;
+}
+
 /* --- what clients do ------------------------------------------------------------------------------------------- */
 
 static inline struct client_info rig_client(const char *id)
 {
 	return (struct client_info){.id = id, .user = NULL, .clean = true, .keepalive_s = 60};
+}
+
+/* Its session is kept. */
+static inline struct client_info rig_kept(const char *id)
+{
+	struct client_info c = rig_client(id);
+
+	c.clean = false;
+	return c;
 }
 
 static inline void rig_subscribe(struct rig *r, const char *id, const char *filter, uint8_t qos)
@@ -198,7 +255,7 @@ static inline struct current_message rig_publish(struct rig *r, const char *topi
 {
 	struct current_message c = {.message = {.topic = slice_str(topic), .payload = slice_str("x"),
 		.client = slice_str("publisher"), .qos = qos, .payload_format = -1}};
-	struct route route = routes_find(r->routes, c.message.topic);
+	struct route route = *routes_find(r->routes, c.message.topic);
 
 	assert_true(route.count > 0);
 	assert_int_equal(append_message(r->append, &c.message, route.rules, route.count, &c.id), ST_OK);
@@ -209,7 +266,7 @@ static inline struct current_message rig_publish(struct rig *r, const char *topi
 /* The broker's read check for one subscriber: true when it is held back. */
 static inline bool rig_offer(struct rig *r, const char *client, const struct current_message *c)
 {
-	return devices_check_reads(r->devices) && devices_hold(r->devices, client, c);
+	return devices_check_reads(r->devices, c) && devices_hold(r->devices, client, c);
 }
 
 /* --- what the journal got --------------------------------------------------------------------------------------- */

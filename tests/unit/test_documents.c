@@ -1,6 +1,6 @@
 /*
  * Holds the table of settings, config/mosquitto-redis.conf and README.md, "Settings", together, the manual pages of the
- * programs with what these take, and bridge/OPERATIONS.md with sizes and names; no server.
+ * programs with what these take, bridge/OPERATIONS.md with sizes and names, and bridge/REDIS.md with users; no server.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,6 +22,7 @@
 #define README TEST_SOURCE_DIR "/README.md"
 #define CTL_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-ctl.1"
 #define OPERATIONS TEST_SOURCE_DIR "/bridge/OPERATIONS.md"
+#define REDIS_PAGE TEST_SOURCE_DIR "/bridge/REDIS.md"
 #define METRICS TEST_SOURCE_DIR "/bridge/metrics.c"
 #define BRIDGE_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-bridge.8"
 
@@ -144,22 +145,22 @@ static void examples_of_the_sample_are_valid(void **state)
 	text_file_free(&f);
 }
 
-/* What README.md tells about Redis users is what the tests run with. */
-static void readme_shows_the_users(void **state)
+/* What bridge/REDIS.md tells about Redis users is what the tests run with. */
+static void the_users_are_shown(void **state)
 {
-	struct text_file users = document(TEST_SOURCE_DIR "/config/redis-users.conf"), readme = document(README);
+	struct text_file users = document(TEST_SOURCE_DIR "/config/redis-users.conf"), page = document(REDIS_PAGE);
 	struct slice rest = slice_of(users.data, users.len), line;
 	size_t shown = 0;
 
 	(void)state;
 	while (text_line_next(&rest, &line)) {
 		if (!begins(line, "user ")) continue;
-		if (!memmem(readme.data, readme.len, line.data, line.len)) fail_msg("README: no line \"%.*s\"", (int)line.len, line.data);
+		if (!memmem(page.data, page.len, line.data, line.len)) fail_msg("REDIS.md: no line \"%.*s\"", (int)line.len, line.data);
 		shown++;
 	}
 	assert_int_equal(shown, 3);
 	text_file_free(&users);
-	text_file_free(&readme);
+	text_file_free(&page);
 }
 
 /* --- README.md ---------------------------------------------------------------------------------------------------- */
@@ -414,7 +415,7 @@ int main(void)
 		cmocka_unit_test(sample_loads), cmocka_unit_test(sample_has_no_unknown_names),
 		cmocka_unit_test(sample_has_every_setting_with_its_default),
 		cmocka_unit_test(examples_of_the_sample_are_valid), cmocka_unit_test(readme_has_no_unknown_names),
-		cmocka_unit_test(readme_shows_the_users),
+		cmocka_unit_test(the_users_are_shown),
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
 		cmocka_unit_test(readme_tells_what_changes_live), cmocka_unit_test(manual_has_every_command_and_option),
 		cmocka_unit_test(manual_of_the_bridge_has_every_option),

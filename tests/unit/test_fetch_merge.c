@@ -15,6 +15,7 @@
 #include "bridge/fetch_source.h"
 #include "bridge/merge.h"
 #include "config/keys.h"
+#include "tests/unit/seeds.h"
 
 static struct entry_id at(uint64_t ms)
 {
@@ -380,9 +381,10 @@ static void read_list(unsigned seed, bool backwards)
 
 static void lists(void **state)
 {
+	struct seeds s = seeds(1, 400);
+
 	(void)state;
-	printf("lists: seeds 1 to 400\n");
-	for (unsigned seed = 1; seed <= 400; seed++) {
+	for (unsigned seed = s.first; seed < s.end; seed++) {
 		read_list(seed, false);
 		read_list(seed, true);
 	}
@@ -665,5 +667,6 @@ int main(void)
 		cmocka_unit_test(last_text),
 	};
 
+	seeds_test_wanted();
 	return cmocka_run_group_tests(tests, load_rules, free_rules);
 }

@@ -244,6 +244,60 @@ static void test_restart(void **state)
 	end(r);
 }
 
+/* The same for members of groups: what comes while none is back is held back, and they need not subscribe again, if
+ * the broker has their subscriptions, as it shows when it asks for one. */
+static void test_restart_of_a_group(void **state)
+{
+	static const char group[] = "$share/g/dev/#";
+	struct rig *r = begin();
+	struct current_message m;
+	const char *const clients[] = {"m1", "gone", "clean", "left"};
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		if (strcmp(clients[i], "clean") == 0) rig_subscribe(r, "clean", group, 1);
+		else subscribe_kept(r, clients[i], group);
+		if (strcmp(clients[i], "left") == 0) devices_unsubscribed(r->devices, "left", group);
+		devices_disconnected(r->devices, clients[i], strcmp(clients[i], "clean") != 0);
+	}
+	end(r);
+
+	r = begin();
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "m1", &m));
+	assert_false(rig_offer(r, "gone", &m));
+	assert_false(rig_offer(r, "clean", &m));
+	assert_false(rig_offer(r, "left", &m));
+	rig_expect_none(r);
+	connect_kept(r, "m1", 1);
+	assert_true(slice_equal(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).client, slice_str(group)));
+	assert_true(devices_holds(r->devices, "m1", group));
+	end(r);
+
+	r = begin(); /* it is in the file still; but the broker may have restored another subscription, and not this one */
+	connect_kept(r, "m1", 1);
+	rig_expect_none(r);
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "m1", &m));
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	end(r);
+	r = begin();
+	connect_kept(r, "m1", 1);
+	subscribe_kept(r, "m1", group);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	end(r);
+
+	r = begin();
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "m1", &m));
+	connect_kept(r, "m1", 0); /* its session was lost */
+	end(r);
+	r = begin();
+	m = rig_publish(r, "dev/a", 1);
+	assert_false(rig_offer(r, "m1", &m));
+	end(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +306,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unwritable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart_of_a_group, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

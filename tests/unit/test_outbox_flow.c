@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "bridge/outbox_flow.h"
+#include "tests/unit/seeds.h"
 
 #define SEED 20261122u
 
@@ -633,8 +634,10 @@ static void run_model(bool list, bool guarded, unsigned seed)
 
 static void random_faults(void **state)
 {
+	struct seeds s = seeds(SEED, 12);
+
 	(void)state;
-	for (unsigned i = 0; i < 12; i++) run_model(i % 2 == 0, i % 4 < 2, SEED + i);
+	for (unsigned seed = s.first; seed < s.end; seed++) run_model(seed % 2 == 0, seed % 4 < 2, seed);
 }
 
 int main(void)
@@ -654,5 +657,6 @@ int main(void)
 		cmocka_unit_test(random_faults),
 	};
 
+	seeds_test_wanted();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

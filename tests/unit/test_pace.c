@@ -123,6 +123,53 @@ static void test_after_a_rest(void **state)
 	assert_true(r.sent < 200);
 }
 
+/* How long a backlog of so many messages takes. */
+static uint64_t takes_us(struct rehearsal *r, uint64_t messages)
+{
+	uint64_t began = r->now;
+
+	r->sent = r->longest_us = 0;
+	while (r->sent < messages && r->now - began < 10 * SECOND) run(r, 500, 512);
+	return r->now - began;
+}
+
+/* A short backlog does not wait for the right pace to be found: not the first one, and not one after times in which the broker was
+ * busy. Nor is the broker kept from others for long while it is looked for. */
+static void test_short_backlog(void **state)
+{
+	static const double message_us[] = {2, 10, 100, 400};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(message_us) / sizeof(message_us[0]); i++) {
+		struct rehearsal r;
+		double least_us = 10000 * message_us[i];
+
+		start(&r, message_us[i], 0);
+		run(&r, 30 * (uint64_t)SECOND, 0);
+		assert_true((double)takes_us(&r, 10000) < 1.4 * least_us + 20000);
+		if (message_us[i] <= 10) assert_true(r.longest_us < 25000);
+		r.others_us = 200000;
+		run(&r, 5 * SECOND, 512);
+		assert_true(pace_rate(&r.pace) < 2 * PACE_RATE_MIN);
+		r.others_us = 0;
+		run(&r, 30 * (uint64_t)SECOND, 0);
+		assert_true((double)takes_us(&r, 10000) < 1.4 * least_us + 20000);
+		if (message_us[i] <= 10) assert_true(r.longest_us < 25000);
+	}
+}
+
+/* One answer that is not quick, but not late, does not end the search. */
+static void test_slow_first_answer(void **state)
+{
+	struct rehearsal r;
+
+	(void)state;
+	start(&r, 10, 3000);
+	run(&r, 5000, 512);
+	r.others_us = 0;
+	assert_true(takes_us(&r, 10000) < 130000);
+}
+
 /* Without an answer nothing goes, but not for ever. */
 static void test_lost_answer(void **state)
 {
@@ -151,6 +198,8 @@ int main(void)
 		cmocka_unit_test(test_gives_way),
 		cmocka_unit_test(test_busy_by_itself),
 		cmocka_unit_test(test_after_a_rest),
+		cmocka_unit_test(test_short_backlog),
+		cmocka_unit_test(test_slow_first_answer),
 		cmocka_unit_test(test_lost_answer),
 	};
 

@@ -175,6 +175,47 @@ static void test_damaged(void **state)
 }
 
 /* What the bridge counts to find out what the broker drops goes to the bridge alone, as backlogs go to a device. */
+static unsigned deliveries_left;
+static struct control_command probed;
+
+static enum status deliver_some(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
+	const struct mqtt5_extras *v5)
+{
+	(void)ctx;
+	(void)client;
+	(void)qos;
+	(void)kind;
+	(void)v5;
+	if (deliveries_left == 0) return ST_NOMEM;
+	deliveries_left--;
+	assert_int_equal(control_decode(m->payload, &probed), ST_OK);
+	return ST_OK;
+}
+
+static void ask_probes(uint32_t sequence, uint16_t count)
+{
+	control_probe(&r->command, sequence, count);
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+}
+
+/* What could not be handed to the broker must not be taken for what it drops. */
+static void test_probe_without_memory(void **state)
+{
+	(void)state;
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	r->outlet.deliver = deliver_some;
+	deliveries_left = 2;
+	ask_probes(1, CONTROL_PROBE_MAX);
+	ask_probes(2, 1); /* not answered */
+	assert_int_equal(probed.sequence, 1);
+	deliveries_left = 20000;
+	ask_probes(3, 1);
+	assert_true(probed.sequence == 3 && probed.probes == CONTROL_PROBE_MAX);
+	ask_probes(4, CONTROL_PROBE_MAX);
+	ask_probes(5, 1);
+	assert_true(probed.sequence == 5 && probed.probes == 1);
+}
+
 static void test_probe(void **state)
 {
 	(void)state;
@@ -236,6 +277,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_commands, begin, end),
 		cmocka_unit_test_setup_teardown(test_damaged, begin, end),
 		cmocka_unit_test_setup_teardown(test_probe, begin, end),
+		cmocka_unit_test_setup_teardown(test_probe_without_memory, begin, end),
 		cmocka_unit_test_setup_teardown(test_device_with_nul, begin, end),
 		cmocka_unit_test_setup_teardown(test_presence, begin, end),
 	};

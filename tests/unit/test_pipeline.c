@@ -137,7 +137,7 @@ static void stream_and_lists(void **state)
 		"LPUSH raw hi\n"
 		"XADD s:t/2 1000-1" FIELDS("t/2", "a\\0b")
 		"XADD s:t/1 1001-2" FIELDS("t/1", "")
-		"ZADD p:index GT 1001 ss:t/1\\0t/1 1000 ll:t/1\\0t/1 1000 ss:t/2\\0t/2\n"
+		"ZADD p:index GT 1101 ss:t/1\\0t/1 1100 ll:t/1\\0t/1 1100 ss:t/2\\0t/2\n"
 		"SET p:mark:n 1001-2\n"
 		"EXEC\n" WATCH_LINE);
 	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED",
@@ -160,11 +160,90 @@ static void same_key_is_written_once(void **state)
 		"MULTI\n"
 		"XADD s:a/b 1000-0" FIELDS("a/b", "x")
 		"XADD s:a/b 1000-1" FIELDS("a/b", "y")
-		"ZADD p:index GT 1000 ss:a/b\\0a/b\n"
+		"ZADD p:index GT 1100 ss:a/b\\0a/b\n"
 		"SET p:mark:n 1000-1\n"
 		"EXEC\n" WATCH_LINE);
 	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|$1|x|:1|+OK", "+OK");
 	expect_released(b, 2, 4, 0, 0);
+	bench_close(b);
+}
+
+/* Sends one message of rule 0 and answers it; the index command's answer is `index`. Was there one? */
+static bool indexed(struct bench *b, uint64_t ms, const char *topic, const char *index)
+{
+	char exec[64];
+	bench_message(b, ms, "0", topic, S("x"));
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+	bool with = b->replies == 6;
+	snprintf(exec, sizeof(exec), "*3|$1|x|%s|+OK", index);
+	if (with) ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", exec, "+OK");
+	else ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
+	expect_released(b, 1, 1, 0, 0);
+	return with;
+}
+
+/* A key's score may be so much ahead of its last id, and never behind it. */
+static void index_is_written_ahead(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	assert_true(indexed(b, 1000, "t", ":1"));
+	assert_false(indexed(b, 1000 + INDEX_AHEAD_MS, "t", ":0"));
+	assert_true(indexed(b, 1000 + INDEX_AHEAD_MS, "another", ":1"));
+	assert_true(indexed(b, 1001 + INDEX_AHEAD_MS, "t", ":0"));
+	assert_false(indexed(b, 1002 + INDEX_AHEAD_MS, "t", ":0"));
+	bench_close(b);
+}
+
+/* Housekeeping may have removed a member since: one that is written late is not taken for granted, nor while Redis refuses. */
+static void index_is_written_when_late(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	assert_true(indexed(b, 1000, "t", ":1"));
+	bench_wall_ms = 1010 + INDEX_LEASE_LATE_MS;
+	assert_false(indexed(b, 1010, "t", ":1"));
+	bench_wall_ms++;
+	assert_true(indexed(b, 1010, "t", ":1"));
+	bench_message(b, 1011, "0", "t", S("x"));
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+	assert_int_equal(b->replies, 5); /* without */
+	ANSWER(b, "+OK", "-OOM x", "-OOM x", "-EXECABORT x", "+OK");
+	assert_int_equal(pipeline_step(b->p), PIPELINE_PAUSE);
+	pipeline_resume(b->p);
+	assert_int_equal(pipeline_step(b->p), PIPELINE_IDLE);
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+	assert_int_equal(b->replies, 6); /* with */
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK");
+	expect_released(b, 1, 1, 0, 0);
+	bench_close(b);
+}
+
+/* Only what Redis has confirmed counts: not what is under way, nor what it refused, nor what another connection was told. */
+static void index_is_written_when_unsure(void **state)
+{
+	(void)state;
+	struct bench *b = ready();
+	assert_true(indexed(b, 1000, "t", "-WRONGTYPE x"));
+	assert_true(indexed(b, 1001, "t", ":1"));
+	assert_false(indexed(b, 1002, "t", ":1"));
+	pipeline_lost(b->p);
+	bench_mark(b, "1002-2", "");
+	assert_true(indexed(b, 1003, "t", ":0"));
+	assert_false(indexed(b, 1004, "t", ":0"));
+	bench_message(b, 1200, "0", "t", S("x"));
+	assert_int_equal(bench_gather(b), ST_END);
+	free(bench_sent(b));
+	assert_int_equal(b->replies, 6);
+	bench_message(b, 1201, "0", "t", S("x"));
+	assert_int_equal(bench_gather(b), ST_END);
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK");
+	expect_released(b, 1, 1, 0, 0);
+	free(bench_sent(b));
+	assert_int_equal(b->replies, 6);
 	bench_close(b);
 }
 
@@ -181,7 +260,7 @@ static void trimming(void **state)
 	assert_non_null(strstr(text, "XADD both MINID ~ 5000-0 15000-0 topic"));
 	assert_non_null(strstr(text, "XADD both MINID ~ 5001-0 15001-1 topic"));
 	assert_non_null(strstr(text, 
-		"\nXTRIM both MAXLEN ~ 50\nLTRIM short 0 9\nZADD p:index GT 15000 sall\\0# 15000 sold\\0#"));
+		"\nXTRIM both MAXLEN ~ 50\nLTRIM short 0 9\nZADD p:index GT 15100 sall\\0# 15100 sold\\0#"));
 	assert_null(strstr(strstr(text, "XTRIM") + 1, "XTRIM"));
 	assert_null(strstr(strstr(text, "LTRIM") + 1, "LTRIM"));
 	free(text);
@@ -201,13 +280,13 @@ static void session_events_in_order(void **state)
 	assert_int_equal(bench_gather(b), ST_END);
 	expect_sent(b,
 		"MULTI\n"
-		"HSET p:session:d live@n 77-0 live_at@n 1000-0\n"
+		"HSET p:session:d live@n 77-0 live_at@n 1000-0 live_of@n 1000-0\n"
 		"XADD p:events:n MAXLEN ~ 100000 1000-0 op live client d generation 1000-0\n"
 		"LPUSH raw x\n"
 		"HSET p:boots:n 77-0 999-0\n"
 		"ZADD p:nodes 1001 n\n"
 		"XADD p:events:n MAXLEN ~ 100000 1001-2 op boot\n"
-		"HSET p:session:d live@n 1001-2 live_at@n 1002-3\n"
+		"HSET p:session:d live@n 1001-2 live_at@n 1002-3 live_of@n 1002-3\n"
 		"XADD p:events:n MAXLEN ~ 100000 1002-3 op live client d generation 1002-3\n"
 		"SET p:mark:n 1002-3\n"
 		"EXEC\n" WATCH_LINE);
@@ -732,7 +811,8 @@ static void confirm(struct bench *b, int count)
 		bench_message(b, 1000 + b->count, "02", "t", S("x"));
 		assert_int_equal(bench_gather(b), ST_END);
 		free(bench_sent(b));
-		ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|:1|:1|+OK", "+OK");
+		if (b->replies == 7) ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|:1|:1|+OK", "+OK");
+		else ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK"); /* the index is ahead of it */
 		expect_released(b, 1, 2, 0, 0);
 	}
 }
@@ -949,7 +1029,7 @@ static void applied_without_its_mark(void **state)
 	bench_message(b, 1002, "02", "t", S("x"));
 	assert_int_equal(bench_gather(b), ST_END);
 	free(bench_sent(b));
-	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|:1|:1|-NOPERM x", "+OK");
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|-NOPERM x", "+OK");
 	expect_released(b, 1, 2, 0, 0);
 	pipeline_lost(b->p);
 	bench_mark(b, "1001-1", "");
@@ -1317,13 +1397,13 @@ static void the_journals_name(void **state)
 	bench_mark(b, "", "");
 	for (int turn = 0; turn < 2; turn++) {
 		send_one(b);
-		assert_int_equal(b->replies, turn == 0 ? 7 : 6);
+		assert_int_equal(b->replies, turn == 0 ? 7 : 5);
 		if (turn == 0) ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4|$1|x|:1|+OK|+OK", "+OK");
-		else ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3|$1|x|:1|+OK", "+OK");
+		else ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*2|$1|x|+OK", "+OK");
 		expect_released(b, 1, 1, 0, 0);
 	}
 	send_one(b);
-	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*-1", "+OK");
+	ANSWER(b, "+OK", "+QUEUED", "+QUEUED", "*-1", "+OK");
 	pipeline_resume(b->p);
 	b->journal_there = "j2";
 	bench_mark(b, "1000-77", "");
@@ -1538,7 +1618,8 @@ int main(void)
 		cmocka_unit_test(nothing_before_the_mark),
 		cmocka_unit_test(may_gather_while_nothing_is_under_way), cmocka_unit_test(stream_and_lists),
 		cmocka_unit_test(same_key_is_written_once),
-		cmocka_unit_test(trimming),
+		cmocka_unit_test(index_is_written_ahead), cmocka_unit_test(index_is_written_when_late),
+		cmocka_unit_test(index_is_written_when_unsure), cmocka_unit_test(trimming),
 		cmocka_unit_test(session_events_in_order),
 		cmocka_unit_test(damaged_records_are_counted),
 		cmocka_unit_test(unknown_rules_go_to_the_dead_letters),

@@ -177,6 +177,25 @@ static void repeated_only_when_changed(void **state)
 	assert_int_equal(s.level, LOG_LEVEL_ERROR);
 }
 
+/* The nodes of a cluster are what they should be, and are looked at in all else. */
+static void nodes_of_a_cluster(void **state)
+{
+	struct redis_checks c = {.cluster = true};
+	struct said s = {0};
+	const char *texts[REDIS_CHECKS_REPLIES];
+	(void)state;
+	memcpy(texts, healthy, sizeof(texts));
+	texts[0] = "redis_version:7.0.15\r\nredis_mode:cluster\r\nrun_id:ab12\r\nuptime_in_seconds:77\r\n";
+	answer(&c, &s, texts);
+	assert_int_equal(s.lines, 0);
+	assert_string_equal(c.facts.bulk_max, "536870912");
+	assert_string_equal(c.facts.request_max, "1048576");
+	texts[4] = PAIR(1, 8, "everysec");
+	answer(&c, &s, texts);
+	assert_int_equal(s.lines, 1);
+	assert_non_null(strstr(s.text, "appendfsync is everysec"));
+}
+
 /* While it loads, Redis says that its append-only file is off: nothing is said before it is asked again. */
 static void loading(void **state)
 {
@@ -240,7 +259,8 @@ static void asks_as_many_as_it_takes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(judged), cmocka_unit_test(repeated_only_when_changed), cmocka_unit_test(loading),
+		cmocka_unit_test(judged), cmocka_unit_test(repeated_only_when_changed), cmocka_unit_test(nodes_of_a_cluster),
+		cmocka_unit_test(loading),
 		cmocka_unit_test(refused_and_odd_answers), cmocka_unit_test(asks_as_many_as_it_takes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,8 @@ static void fields(void **state)
 		{SESSION_CURSOR, "n1", "a/#", "f@n1 a/#"},
 		{SESSION_CURSOR, "n:1@x", "f@n a", "f@n:1@x f@n a"},
 		{SESSION_GIVEN, "n1", " ", "g@n1  "},
+		{SESSION_SINCE, "n1", "s@n f", "s@n1 s@n f"},
+		{SESSION_LEFT, "n1", "a/#", "u@n1 a/#"},
 	};
 	struct buf out = {0};
 
@@ -42,7 +44,7 @@ static void fields(void **state)
 
 static void no_fields(void **state)
 {
-	static const char *const table[] = {"", "f", "f:", "user", "f@", "f@ a", "f@n", "f@n ", "g:a", "h@n a", "gap", "gap_at"};
+	static const char *const table[] = {"", "f", "f:", "user", "f@", "f@ a", "f@n", "f@n ", "g:a", "h@n a", "s:a", "s@n", "gap", "gap_at"};
 	enum session_field kind;
 	struct slice node, filter;
 
@@ -54,6 +56,55 @@ static void no_fields(void **state)
 	assert_false(session_node_field_parse(S("live_at@n"), SESSION_LIVE, &node));
 	assert_false(session_node_field_parse(S("live@"), SESSION_LIVE, &node));
 	assert_false(session_node_field_parse(S("live"), SESSION_LIVE, &node));
+}
+
+static void since(void **state)
+{
+	static const struct {
+		const char *text, *generation; /* NULL: not one */
+	} table[] = {{"5-1 7-2", "7-2"}, {"5-1", ""}, {"5-1 ", ""}, {"", NULL}, {"x 7-2", NULL}, {" 7-2", NULL}};
+	struct entry_id id;
+	struct slice generation;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		assert_int_equal(session_since_parse(slice_str(table[i].text), &id, &generation), table[i].generation != NULL);
+		if (!table[i].generation) continue;
+		assert_true(id.ms == 5 && id.seq == 1);
+		assert_true(slice_equal(generation, slice_str(table[i].generation)));
+	}
+	assert_false(session_since_parse((struct slice){0}, &id, &generation));
+}
+
+static void ranges(void **state)
+{
+	static const struct {
+		const char *text;
+		bool ok;
+		uint64_t since, upto, id, most;
+		const char *by, *rest;
+	} table[] = {
+		{"5-0 9-0", true, 5, 9, 0, 0, NULL, ""},
+		{"5-0 9-0 11-0 12-0", true, 5, 9, 0, 0, NULL, "11-0 12-0"},
+		{"5-0 9-0+20-0:15-0 11-0", true, 5, 9, 20, 15, NULL, "11-0"},
+		{"5-0 9-0+20-0:15-0@n:1+@x", true, 5, 9, 20, 15, "n:1+@x", ""},
+		{"", false, 0, 0, 0, 0, NULL, NULL}, {"5-0", false, 0, 0, 0, 0, NULL, NULL}, {"5-0 ", false, 0, 0, 0, 0, NULL, NULL},
+		{"x 9-0", false, 0, 0, 0, 0, NULL, NULL}, {"5-0 x", false, 0, 0, 0, 0, NULL, NULL}, {"5-0 9-0+x:7-0", false, 0, 0, 0, 0, NULL, NULL},
+		{"5-0 9-0+7-0", false, 0, 0, 0, 0, NULL, NULL}, {"5-0 9-0+7-0:x", false, 0, 0, 0, 0, NULL, NULL},
+	};
+	struct session_range r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct slice rest = slice_str(table[i].text);
+
+		assert_int_equal(session_range_next(&rest, &r), table[i].ok);
+		if (!table[i].ok) continue;
+		assert_true(r.since.ms == table[i].since && r.upto.ms == table[i].upto && r.id.ms == table[i].id && r.most.ms == table[i].most);
+		assert_int_equal(r.by.data != NULL, table[i].by != NULL);
+		if (r.by.data) assert_true(slice_equal(r.by, slice_str(table[i].by)));
+		assert_true(slice_equal(rest, slice_str(table[i].rest)));
+	}
 }
 
 static struct entry_id at(uint64_t ms)
@@ -100,6 +151,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fields),
 		cmocka_unit_test(no_fields),
+		cmocka_unit_test(since),
+		cmocka_unit_test(ranges),
 		cmocka_unit_test(gifts),
 	};
 

@@ -10,6 +10,7 @@
 
 #include "plugin/session_event.h"
 #include "plugin/session_redis.h"
+#include "plugin/session_script.h"
 #include "tests/harness/resp_text.h"
 
 static const struct entry_id event_id = {5000, 7};
@@ -30,7 +31,7 @@ static char *commands_for(enum journal_type type, const struct session_event *e,
 	char *script = strstr(text, "EVAL local");
 	if (script) {
 		/* How the scripts end; what follows is the number of keys. */
-		const char *last = type == JOURNAL_SUBSCRIBED ? "'f:' .. ARGV[3]))" : "return 1";
+		const char *last = "return 1";
 		char *end = strstr(script, last);
 		assert_non_null(end);
 		end += strlen(last);
@@ -70,14 +71,22 @@ static void subscribed(void **state)
 	struct session_event e = {.client = S("dev 1"), .user = S("u"), .filter = S("a/+"), .qos = 1, .overlap_ms = 90000,
 		.rate = 50, .broker_queued = true};
 	expect(JOURNAL_SUBSCRIBED, &e, 4,
-		"EVAL (script) 2 p:session:dev 1 p:boots:n1 4000-1 n1 a/+ 5000-7\n"
+		"EVAL (script) 2 p:session:dev 1 p:boots:n1 4000-1 n1 a/+ 5000-7 5000-7 kept 5000-7\n"
 		"HSET p:session:dev 1 overlap 90000 here@n1 4000-1 user u\n"
 		"ZADD p:sessions 5000 dev 1\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client dev 1 generation 5000-7 filter a/+ qos 1 user u "
 		"rate 50 queued 5000-7\n");
-	struct session_event anonymous = {.client = S("d"), .filter = S("#"), .generation = {4500, 2}};
+	e.broker_queued = false;
+	e.kept = true;
+	e.rate = 0;
+	expect(JOURNAL_SUBSCRIBED, &e, 4,
+		"EVAL (script) 2 p:session:dev 1 p:boots:n1 4000-1 n1 a/+ 5000-7 5000-7 kept 5000-7\n"
+		"HSET p:session:dev 1 overlap 90000 here@n1 4000-1 user u\n"
+		"ZADD p:sessions 5000 dev 1\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client dev 1 generation 5000-7 filter a/+ qos 1 user u\n");
+	struct session_event anonymous = {.client = S("d"), .filter = S("#"), .generation = {4500, 2}, .connection = {4400, 1}};
 	expect(JOURNAL_SUBSCRIBED, &anonymous, 5,
-		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 # 5000-7\n"
+		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 # 5000-7 4500-2 new 4400-1\n"
 		"HSET p:session:d overlap 0 here@n1 4000-1\n"
 		"HDEL p:session:d user\n"
 		"ZADD p:sessions 5000 d\n"
@@ -91,13 +100,13 @@ static void initial_cursors(void **state)
 		struct initial_cursor initial;
 		const char *text;
 	} rows[] = {
-		{{NEW_NONE, 9, 9}, "5000-7\n"},
-		{{NEW_ALL, 9, 9}, "0-0\n"},
-		{{NEW_SINCE, 9, 1000}, "4000-0\n"},
-		{{NEW_SINCE, 9, 5000}, "0-0\n"},
-		{{NEW_SINCE, 9, UINT64_MAX}, "0-0\n"},
-		{{NEW_LAST, 10, 9}, "last=10@5000-7\n"},
-		{{NEW_LAST, UINT64_MAX, 9}, "last=18446744073709551615@5000-7\n"},
+		{{NEW_NONE, 9, 9}, "5000-7 "},
+		{{NEW_ALL, 9, 9}, "0-0 "},
+		{{NEW_SINCE, 9, 1000}, "4000-0 "},
+		{{NEW_SINCE, 9, 5000}, "0-0 "},
+		{{NEW_SINCE, 9, UINT64_MAX}, "0-0 "},
+		{{NEW_LAST, 10, 9}, "last=10@5000-7 "},
+		{{NEW_LAST, UINT64_MAX, 9}, "last=18446744073709551615@5000-7 "},
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct session_event e = {.client = S("d"), .filter = S("f"), .initial = rows[i].initial};
@@ -114,14 +123,16 @@ static void subscribed_again(void **state)
 {
 	(void)state;
 	struct session_event e = {.client = S("d"), .user = S("u"), .filter = S("a"), .qos = 2, .again = true,
-		.generation = {4200, 0}, .from = {4300, 1}, .upto = {4400, 2}, .initial = {NEW_ALL, 0, 0}, .overlap_ms = 5};
-	expect(JOURNAL_SUBSCRIBED, &e, 2,
+		.generation = {4200, 0}, .connection = {4100, 0}, .from = {4300, 1}, .upto = {4400, 2}, .initial = {NEW_ALL, 0, 0}, .overlap_ms = 5};
+	expect(JOURNAL_SUBSCRIBED, &e, 3,
 		"ZADD p:sessions 5000 d\n"
+		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 a 0-0 4200-0 again 4100-0\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u "
 		"again 1 from 4300-1 upto 4400-2\n");
 	e.from = e.upto = ENTRY_ID_ZERO;
-	expect(JOURNAL_SUBSCRIBED, &e, 2,
+	expect(JOURNAL_SUBSCRIBED, &e, 3,
 		"ZADD p:sessions 5000 d\n"
+		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 a 0-0 4200-0 again 4100-0\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 2 user u "
 		"again 1\n");
 }
@@ -130,12 +141,22 @@ static void unsubscribed_live_gone(void **state)
 {
 	(void)state;
 	struct session_event e = {.client = S("d"), .filter = S("a/#"), .generation = {4200, 0}};
+	struct buf end = {0};
 	expect(JOURNAL_UNSUBSCRIBED, &e, 2,
-		"EVAL (script) 1 p:session:d a/#\n"
+		"EVAL (script) 1 p:session:d a/# n1  64 8 5000-7 5000-7 \n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client d generation 4200-0 filter a/#\n");
+	session_cursor_pack(&end, e.filter, (struct entry_id){4900, 1});
+	e.cursors = slice_of(end.data, end.len);
+	e.cursor_count = 1;
+	expect(JOURNAL_UNSUBSCRIBED, &e, 2,
+		"EVAL (script) 1 p:session:d a/# n1 4900-1 64 8 5000-7 5000-7 \n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client d generation 4200-0 filter a/#\n");
+	buf_free(&end);
+	e.cursors = (struct slice){0};
+	e.cursor_count = 0;
 	e.upto = (struct entry_id){4900, 1}; /* means something only when late */
 	expect(JOURNAL_LIVE, &e, 2,
-		"HSET p:session:d live@n1 4000-1 live_at@n1 5000-7\n"
+		"HSET p:session:d live@n1 4000-1 live_at@n1 5000-7 live_of@n1 4200-0\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op live client d generation 4200-0\n");
 	e.late = true;
 	expect(JOURNAL_LIVE, &e, 1, /* owed: not marked live */
@@ -146,18 +167,56 @@ static void unsubscribed_live_gone(void **state)
 	struct session_event gone = {.client = S("d"), .generation = {4200, 0}, .cursor_count = 2,
 		.cursors = slice_of(cursors.data, cursors.len)};
 	expect(JOURNAL_GONE, &gone, 4,
-		"EVAL (script) 1 p:session:d f@n1 a/# 4800-3 f@n1 b c 0-0\n"
-		"HDEL p:session:d live@n1 live_at@n1 here@n1\n"
+		"EVAL (script) 1 p:session:d 4000-1 kept@n1 2 f@n1 a/# 4800-3 f@n1 b c 0-0\n"
+		"HDEL p:session:d live@n1 live_at@n1 live_of@n1 here@n1\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
+	gone.cursor_count = 0;
+	gone.cursors = (struct slice){0};
+	gone.behind_count = 2;
+	gone.behind = slice_of(cursors.data, cursors.len);
+	expect(JOURNAL_POSITION, &gone, 1,
+		"EVAL (script) 1 p:session:d 4000-1 kept@n1 0 f@n1 a/# 4800-3 f@n1 b c 0-0\n");
+	buf_clear(&cursors);
+	session_cursor_pack(&cursors, S("a/#"), ENTRY_ID_MAX);
+	gone.behind_count = 1;
+	gone.behind = slice_of(cursors.data, cursors.len);
+	expect(JOURNAL_POSITION, &gone, 1, "EVAL (script) 1 p:session:d 4000-1 kept@n1 0 f@n1 a/# " SESSION_UNSEEN "\n");
 	buf_free(&cursors);
 	struct session_event reloaded = {.filter = S("a/# stream a\nb list b\n")};
 	expect(JOURNAL_RELOADED, &reloaded, 1, "XADD p:events:n1 MAXLEN ~ 100000 5000-7 op reloaded rules a/# stream a\nb list b\n\n");
 	struct session_event nothing = {.client = S("d"), .generation = {4200, 0}};
 	expect(JOURNAL_GONE, &nothing, 3,
-		"HDEL p:session:d live@n1 live_at@n1 here@n1\n"
+		"HDEL p:session:d live@n1 live_at@n1 live_of@n1 here@n1\n"
 		"ZADD p:sessions 5000 d\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
+}
+
+/* What comes of it is told when it has shown; it may have been live ahead of what it was owed. */
+static void taken_back(void **state)
+{
+	(void)state;
+	struct session_event e = {.client = S("d"), .filter = S("a/#"), .generation = {4200, 0}, .connection = {4100, 0}, .upto = {4950, 2}};
+	struct buf left = {0};
+	expect(JOURNAL_UNSUBSCRIBED, &e, 2,
+		"EVAL (script) 1 p:session:d a/# n1  64 8 4100-0 5000-7 4950-2\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client d generation 4200-0 filter a/#\n");
+	session_left_pack(&left, &(struct session_left){S("a/#"), {4800, 0}, {4810, 0}, {4990, 0}});
+	e.left = slice_of(left.data, left.len);
+	e.left_count = 1;
+	expect(JOURNAL_UNSUBSCRIBED, &e, 2,
+		"EVAL (script) 1 p:session:d a/# n1  64 8 4100-0 5000-7 4950-2 4800-0 4810-0 4990-0\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client d generation 4200-0 filter a/#\n");
+	session_left_pack(&left, &(struct session_left){S("b c"), {4700, 0}, {4710, 1}, {0, 0}});
+	struct session_event shows = {.client = S("d"), .generation = {4200, 0}, .left_count = 2, .left = slice_of(left.data, left.len)};
+	expect(JOURNAL_POSITION, &shows, 1,
+		"EVAL (script) 1 p:session:d n1 8 a/# 4800-0 4810-0 4990-0 b c 4700-0 4710-1 \n");
+	expect(JOURNAL_GONE, &shows, 4,
+		"EVAL (script) 1 p:session:d n1 8 a/# 4800-0 4810-0 4990-0 b c 4700-0 4710-1 \n"
+		"HDEL p:session:d live@n1 live_at@n1 live_of@n1 here@n1\n"
+		"ZADD p:sessions 5000 d\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op gone client d generation 4200-0\n");
+	buf_free(&left);
 }
 
 static void binary_names(void **state)
@@ -165,7 +224,7 @@ static void binary_names(void **state)
 	(void)state;
 	struct session_event e = {.client = slice_of("a\0b", 3), .filter = slice_of("x\r\ny", 4)};
 	expect(JOURNAL_UNSUBSCRIBED, &e, 2,
-		"EVAL (script) 1 p:session:a\\0b x\r\ny\n"
+		"EVAL (script) 1 p:session:a\\0b x\r\ny n1  64 8 5000-7 5000-7 \n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op unsubscribed client a\\0b generation 5000-7 filter x\r\ny\n");
 }
 
@@ -210,6 +269,7 @@ int main(void)
 		cmocka_unit_test(initial_cursors),
 		cmocka_unit_test(subscribed_again),
 		cmocka_unit_test(unsubscribed_live_gone),
+		cmocka_unit_test(taken_back),
 		cmocka_unit_test(binary_names),
 		cmocka_unit_test(damaged_bodies_append_nothing),
 	};

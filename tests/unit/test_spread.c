@@ -12,6 +12,7 @@
 #include "config/cluster_slot.h"
 #include "plugin/stretch.h"
 #include "tests/harness/spread_bench.h"
+#include "tests/unit/seeds.h"
 
 static const char *const rules[] = {
 	"# stream s:%t",       /* 0 */
@@ -258,6 +259,12 @@ static void a_clock_that_was_set_back_loses_nothing(void **state)
 	assert_non_null(strstr(f->b.log, "clock set back"));
 }
 
+static bool asked_to_wait(cluster_node node)
+{
+	const struct fake_node *n = &f->nodes[node];
+	return n->head < n->tail && strstr(n->queue[n->head].command.data, "WAIT");
+}
+
 static void replicas_are_waited_for_before_the_release(void **state)
 {
 	(void)state;
@@ -290,6 +297,27 @@ static void a_failover_between_two_stretches_loses_nothing(void **state)
 	spread_bench_run(f);
 	spread_bench_check(f);
 	assert_int_equal(count_of("all"), 20);
+}
+
+/* A master that stood still wakes up, takes a part, and only then hears that it is a replica now. */
+static void a_master_that_is_a_replica_now(void **state)
+{
+	(void)state;
+	f->wait = (struct wait){REDIS_CONFIRM_REPLICAS, 1};
+	spread_bench_restart(f);
+	cluster_node master = f->owner[cluster_slot(slice_str("all"))];
+	messages(10, "02");
+	for (int turn = 0; turn < 10; turn++) { /* until it is asked how far that has spread */
+		(void)spread_bench_pump(f);
+		for (cluster_node n = 1; n <= FAKE_MASTERS; n++) {
+			if (!asked_to_wait(n)) (void)spread_bench_deliver(f, n);
+		}
+	}
+	assert_true(asked_to_wait(master));
+	spread_bench_demote(f, master);
+	spread_bench_run(f);
+	spread_bench_check(f);
+	assert_int_equal(count_of("all"), 10);
 }
 
 static void a_loss_of_what_was_confirmed_is_told(void **state)
@@ -378,9 +406,12 @@ static void fault(bool failovers)
 		f->nodes[n].state = states[dice(3)];
 		break;
 	case 4:
-		if (failovers && f->nodes[n].up) spread_bench_fail_over(f, n);
+		if (!failovers || !f->nodes[n].up || f->nodes[n].demoted) break;
+		if (dice(3) == 0) spread_bench_demote(f, n);
+		else spread_bench_fail_over(f, n);
 		break;
 	case 5:
+		if (f->nodes[n].demoted) break;
 		if (f->nodes[n].up && f->nodes[f->owner[slot]].up) spread_bench_import(f, slot, n == f->owner[slot] ? 0 : n);
 		break;
 	case 6:
@@ -419,12 +450,13 @@ static void one_life(unsigned seed, bool failovers)
 
 static void lives(bool failovers)
 {
-	for (unsigned seed = 1; seed <= 60; seed++) {
-		if (seed > 1) {
+	struct seeds s = seeds(1, 60);
+
+	for (unsigned seed = s.first; seed < s.end; seed++) {
+		if (seed > s.first) {
 			teardown(NULL);
 			setup(NULL);
 		}
-		print_message("%s", seed % 20 == 0 ? "." : "");
 		one_life(seed, failovers);
 	}
 }
@@ -459,11 +491,13 @@ int main(void)
 		TEST(a_clock_that_was_set_back_loses_nothing),
 		TEST(replicas_are_waited_for_before_the_release),
 		TEST(a_failover_between_two_stretches_loses_nothing),
+		TEST(a_master_that_is_a_replica_now),
 		TEST(a_loss_of_what_was_confirmed_is_told),
 		TEST(stepping_back_keeps_what_is_under_way),
 		TEST(three_masters_need_a_third_of_the_time),
 		TEST(random_faults_lose_and_double_nothing),
 		TEST(random_failovers_with_replicas_lose_and_double_nothing),
 	};
+	seeds_test_wanted();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

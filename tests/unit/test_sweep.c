@@ -12,6 +12,8 @@
 #include "bridge/retention.h"
 #include "bridge/sweep.h"
 #include "config/keys.h"
+#include "config/redis_link.h"
+#include "plugin/index_lease.h"
 #include "tests/harness/resp_text.h"
 #include "tests/harness/between.h"
 
@@ -346,6 +348,23 @@ static void later_rounds_cost_nothing(void **state)
 	settings_free(settings);
 }
 
+/* However short a rule's maxage, a member stays for longer than whoever writes takes it for granted. */
+static void never_too_soon(void **state)
+{
+	static const char *const rules[] = {"a/# stream %t maxage=1s"};
+	struct settings *settings = load(rules, 1);
+	struct sweep *s = begin(settings);
+	struct member *m = add(NOW - SWEEP_KEY_LEAST_MS - 1, false), *soon = add(NOW - SWEEP_KEY_LEAST_MS + 1, false);
+
+	(void)state;
+	assert_true(SWEEP_KEY_LEAST_MS > 2 * (INDEX_AHEAD_MS + INDEX_LEASE_LATE_MS + REDIS_LINK_TIMEOUT_MS));
+	assert_true(run(s, true, false, 0));
+	assert_int_equal(soon->looked, 0);
+	assert_int_equal(m->looked, 1);
+	sweep_free(s);
+	settings_free(settings);
+}
+
 /* Of two clocks the earlier one counts; members that are none of ours are left alone. */
 static void careful(void **state)
 {
@@ -433,7 +452,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(maxage_of_a_key), cmocka_unit_test(every_member_once),
-		cmocka_unit_test(later_rounds_cost_nothing), cmocka_unit_test(careful), cmocka_unit_test(sessions_and_boots),
+		cmocka_unit_test(later_rounds_cost_nothing), cmocka_unit_test(never_too_soon), cmocka_unit_test(careful),
+		cmocka_unit_test(sessions_and_boots),
 		cmocka_unit_test(refused_anywhere),
 	};
 

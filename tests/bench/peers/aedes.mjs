@@ -11,4 +11,4 @@ const aedes = await Aedes.createBroker({
 	mq: emitter(redis),
 	persistence: persistence({ ...redis, maxSessionDelivery: 10000000 }), // its default keeps 1000
 });
-createServer(aedes.handle).listen(port, "127.0.0.1");
+createServer({ noDelay: true }, aedes.handle).listen(port, "127.0.0.1");

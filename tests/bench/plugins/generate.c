@@ -41,7 +41,7 @@ static int on_tick(int event, void *event_data, void *data)
 
 	(void)event;
 	(void)data;
-#if LIBMOSQUITTO_VERSION_NUMBER >= 2001000
+#if MOSQUITTO_HAS_EVENTS
 	((struct mosquitto_evt_tick *)event_data)->next_ms = 1; /* 2.0 turns its loop often enough by itself */
 #else
 	(void)event_data;
