@@ -73,6 +73,25 @@ static void test_connections(void **state)
 	scene_end(scene);
 }
 
+/* What the broker has queued for a session, more than may be in flight, is before the marker. */
+static void test_settled(void **state)
+{
+	struct scene *scene = *state;
+	struct world w = plain_world(scene);
+	struct guest *from = guest_join(&w, "from", NULL);
+	struct guest *to = guest_join(&w, "to", &(struct guest_options){.keep_session = true});
+	enum { COUNT = 2000 };
+
+	guest_subscribe(to, "t", 2);
+	guest_disconnect(to);
+	for (int i = 0; i < COUNT; i++) assert_true(guest_send(from, "t", "x", 1, 1 + i % 2, false, 20) >= 0);
+	assert_true(guest_flush(from, WAIT_MS));
+	guest_connect(to);
+	guest_settle(to);
+	assert_int_equal(guest_count(to), COUNT);
+	scene_end(scene);
+}
+
 static void test_window(void **state)
 {
 	struct scene *scene = *state;
@@ -129,6 +148,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scene_test(test_peers),
 		scene_test(test_connections),
+		scene_test(test_settled),
 		scene_test(test_window),
 		scene_test(test_redis),
 		scene_test(test_refused),
