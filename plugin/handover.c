@@ -461,9 +461,11 @@ static bool has_waited(const struct devices *d, const struct device *dev)
 	return dev->state == DEVICE_CATCHING && d->deps.now_ms() - dev->waiting_since_ms >= d->deps.settings->hold_timeout_ms;
 }
 
-static void pass_over(struct devices *d, struct device *dev)
+/* What this tick has handed over itself the broker delivers a turn later: until then the device is not live, or what comes in that
+ * turn would pass it. */
+static void pass_over(struct devices *d, struct device *dev, bool handed_now)
 {
-	if (!device_passed(dev)) return;
+	if (handed_now || !device_passed(dev)) return;
 	if (!dev->aside) dev->live_since_ms = d->deps.now_ms();
 	dev->aside = false;
 	dev->last_released = ENTRY_ID_ZERO;
@@ -480,9 +482,11 @@ static void turn_over(struct devices *d, bool away)
 	groups_tick(d, away);
 	d->ticking = false;
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {
+		uint64_t handed = d->handed;
+
 		device_feed_turn(d, dev);
 		if (dev->state == DEVICE_PASS) {
-			pass_over(d, dev);
+			pass_over(d, dev, d->handed != handed);
 			continue;
 		}
 		if (entry_id_is_zero(dev->generation)) (void)device_announce_all(d, dev); /* else at the next one */

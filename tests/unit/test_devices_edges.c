@@ -137,6 +137,49 @@ static void it_waits_in_passing(void **state)
 	devices_tick(r->devices, false);
 	assert_int_equal(r->seen_count, 2);
 	assert_id_equal(r->seen[1].id, m.id);
+	/* The broker has them at the end of the turn that has begun. */
+	assert_int_equal(devices_count(r->devices).catching, 1);
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "d", &m));
+	assert_int_equal(r->seen_count, 3);
+	devices_tick(r->devices, false);
+	assert_int_equal(devices_count(r->devices).catching, 0);
+	m = rig_publish(r, "dev/a", 1);
+	assert_false(rig_offer(r, "d", &m));
+	rig_free(r);
+}
+
+static void send_seen(struct rig *r, size_t from, size_t to)
+{
+	for (size_t i = from; i < to; i++)
+		devices_sent(r->devices, "d", r->seen[i].id, slice_str(r->seen[i].topic), slice_str("x"));
+}
+
+/* 2.1: the switch hands over as much as the broker should have in hand, and a few wait. A tick hands those over; what comes in the
+ * turn that begins with it is behind them. */
+static void the_rest_at_a_tick(void **state)
+{
+	struct rig *r = rig_told(1 << 20, mirrors, grants);
+	struct current_message m;
+
+	(void)state;
+	(void)passing(r, "d", "dev/#", 1);
+	for (int i = 0; i < WINDOW_AT_ONCE + 4; i++) {
+		m = rig_publish(r, "dev/a", 1);
+		assert_true(rig_offer(r, "d", &m));
+	}
+	assert_int_equal(r->seen_count, WINDOW_AT_ONCE);
+	devices_tick(r->devices, false);
+	assert_int_equal(devices_count(r->devices).catching, 1);
+	send_seen(r, 0, 20);
+	assert_int_equal(r->seen_count, WINDOW_AT_ONCE);
+	devices_tick(r->devices, false);
+	assert_int_equal(r->seen_count, WINDOW_AT_ONCE + 4);
+	assert_id_equal(r->seen[WINDOW_AT_ONCE + 3].id, m.id);
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "d", &m)); /* not the broker's to deliver at once */
+	assert_id_equal(r->seen[WINDOW_AT_ONCE + 4].id, m.id);
+	devices_tick(r->devices, false);
 	assert_int_equal(devices_count(r->devices).catching, 0);
 	m = rig_publish(r, "dev/a", 1);
 	assert_false(rig_offer(r, "d", &m));
@@ -860,6 +903,7 @@ int main(void)
 		cmocka_unit_test(nothing_can_be_handed_over),
 		cmocka_unit_test(nothing_is_taken_at_the_switch),
 		cmocka_unit_test(it_waits_in_passing),
+		cmocka_unit_test(the_rest_at_a_tick),
 		cmocka_unit_test(too_much_in_passing),
 		cmocka_unit_test(too_much_at_the_switch),
 		cmocka_unit_test(batches_have_an_end),
