@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "bridge/tokens.h"
 #include "config/topic.h"
 
 #define TOO_FAR_WAIT_MS_MIN 5
@@ -49,9 +50,7 @@ struct catch_up {
 	uint64_t not_before_ms;
 	bool forget;
 
-	/* Token bucket, in thousandths of a message. */
-	uint64_t tokens, tokens_at_ms;
-	bool tokens_started;
+	struct tokens tokens;
 	bool begun;              /* it was given messages before, by another machine or live: the broker may still have them queued */
 	uint32_t limit;
 };
@@ -379,11 +378,6 @@ static uint32_t rate_of(const struct catch_up *c)
 	return rate;
 }
 
-struct bucket {
-	uint64_t rate;                /* messages a second */
-	uint64_t first, need, most;   /* thousandths of a message */
-};
-
 /* Have all filters come as far as when they were subscribed to? What is left came live. */
 static bool came_live(const struct catch_up *c)
 {
@@ -394,45 +388,32 @@ static bool came_live(const struct catch_up *c)
 }
 
 /* False: as fast as it can be read. */
-static bool bucket(const struct catch_up *c, struct bucket *b)
+static bool flow_of(const struct catch_up *c, struct token_flow *f)
 {
 	uint64_t rate = rate_of(c);
 
 	if (rate > 0) {
-		b->need = b->first = rate * RATE_SLICE_MS > 1000 ? rate * RATE_SLICE_MS : 1000;
-		b->most = b->need * 2;
+		f->need = f->first = rate * RATE_SLICE_MS > 1000 ? rate * RATE_SLICE_MS : 1000;
+		f->most = f->need * 2;
 	} else if (c->limit > 0) {
 		rate = c->limit / (came_live(c) ? 5 : 20) + 1;
-		b->need = rate * LIMIT_SLICE_MS > 1000 ? rate * LIMIT_SLICE_MS : 1000;
-		b->most = c->limit > 1 ? (uint64_t)c->limit * 1000 / 2 : 1000;
-		b->first = c->begun ? b->need : b->most;
+		f->need = rate * LIMIT_SLICE_MS > 1000 ? rate * LIMIT_SLICE_MS : 1000;
+		f->most = c->limit > 1 ? (uint64_t)c->limit * 1000 / 2 : 1000;
+		f->first = c->begun ? f->need : f->most;
 	}
-	b->rate = rate;
+	f->rate = rate;
 	return rate > 0;
 }
 
 /* How many messages may go now; 0: not before *until_ms. */
-static size_t tokens_take(struct catch_up *c, uint64_t now_ms, uint64_t *until_ms)
+static size_t may_go(struct catch_up *c, uint64_t now_ms, uint64_t *until_ms)
 {
-	uint64_t elapsed;
-	struct bucket b;
+	struct token_flow flow;
+	size_t count;
 
-	if (!bucket(c, &b)) return CONTROL_BATCH_MESSAGES_MAX;
-	if (!c->tokens_started) {
-		c->tokens = b.first;
-		c->tokens_at_ms = now_ms;
-		c->tokens_started = true;
-	}
-	elapsed = now_ms > c->tokens_at_ms ? now_ms - c->tokens_at_ms : 0;
-	if (elapsed > 60000) elapsed = 60000;
-	c->tokens += elapsed * b.rate;
-	c->tokens_at_ms = now_ms;
-	if (c->tokens > b.most) c->tokens = b.most;
-	if (c->tokens < b.need) {
-		*until_ms = now_ms + (b.need - c->tokens + b.rate - 1) / b.rate;
-		return 0;
-	}
-	return c->tokens / 1000 < CONTROL_BATCH_MESSAGES_MAX ? (size_t)(c->tokens / 1000) : CONTROL_BATCH_MESSAGES_MAX;
+	if (!flow_of(c, &flow)) return CONTROL_BATCH_MESSAGES_MAX;
+	count = tokens_ready(&c->tokens, &flow, now_ms, until_ms);
+	return count < CONTROL_BATCH_MESSAGES_MAX ? count : CONTROL_BATCH_MESSAGES_MAX;
 }
 
 void catch_up_limit(struct catch_up *c, uint32_t limit)
@@ -444,10 +425,8 @@ void catch_up_limit(struct catch_up *c, uint32_t limit)
 
 static struct catch_up_action batch(struct catch_up *c)
 {
-	uint64_t used = (uint64_t)c->chunk_messages * 1000;
-
 	c->chunk_ready = false;
-	c->tokens -= used < c->tokens ? used : c->tokens;
+	tokens_spend(&c->tokens, c->chunk_messages);
 	for (size_t i = 0; i < c->filter_count; i++) {
 		c->advances[i] = !c->filters[i].had && above(c->chunk_upto, c->filters[i].position);
 		if (c->advances[i]) c->filters[i].position = c->chunk_upto;
@@ -470,7 +449,7 @@ static struct catch_up_action fetch_on(struct catch_up *c, uint64_t now_ms)
 	struct catch_up_action a = {.verb = CATCH_UP_FETCH, .begin = c->begin, .upto = c->pass_upto};
 
 	if (catch_up_unacked(c) >= CATCH_UP_WINDOW) return (struct catch_up_action){.verb = CATCH_UP_IDLE};
-	a.count = tokens_take(c, now_ms, &a.until_ms);
+	a.count = may_go(c, now_ms, &a.until_ms);
 	if (a.count == 0) {
 		a.verb = CATCH_UP_WAIT;
 		return a;
