@@ -1,6 +1,6 @@
 /*
  * The writer thread: its loop, its link to Redis, its timers. It carries records from the journal to the pipeline and
- * bytes from the pipeline to the link; what to send and what a reply means is decided in pipeline.c. Everything but
+ * bytes from the pipeline to the link; what to send and what a reply means is decided in pipeline*.c. Everything but
  * writer_start, writer_wake and writer_stop runs on that thread. Never calls the broker; blocks only in the look-up of
  * a host name.
  */
