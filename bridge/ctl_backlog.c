@@ -143,6 +143,16 @@ static const char *filter_text(const struct backlog *b, size_t i, char *out, siz
 	return out;
 }
 
+static void gap_line(const struct ctl_gap *gap)
+{
+	char count[48] = "", when[CTL_TIME_TEXT_MAX];
+
+	if (gap->messages == 0 && !gap->more) return;
+	if (gap->messages) (void)snprintf(count, sizeof(count), "up to %" PRIu64 " messages%s", gap->messages, gap->more ? " and " : "");
+	printf("retention had removed %s%s before its catch-up of %s\n", count, gap->more ? "an unknown number" : "",
+		ctl_time_format(gap->at_ms, when));
+}
+
 static bool backlog_text(const struct backlog *b)
 {
 	static const char *const heads[] = {"FILTER", "HAS ALL UP TO", ">MESSAGES", "OLDEST", NULL};
@@ -163,6 +173,7 @@ static bool backlog_text(const struct backlog *b)
 	if (b->total.messages)
 		printf(", oldest %s (%s ago)", ctl_time_format(since, text), ctl_time_span(now > since ? now - since : 0, span));
 	printf("\n");
+	gap_line(&b->session.gap);
 	return true;
 }
 
@@ -182,6 +193,7 @@ static bool backlog_json(struct backlog *b)
 	ctl_json_text(out, "user", slice_str(b->session.user));
 	ctl_json_text(out, "state", slice_str(ctl_presence_text(b->session.presence)));
 	ctl_json_number(out, "seen_ms", b->session.seen_ms);
+	ctl_gap_json(out, &b->session.gap);
 	json_id(out, "mark", true, b->mark);
 	ctl_json_number(out, "messages", b->total.messages);
 	ctl_json_number(out, "bytes", b->bytes);

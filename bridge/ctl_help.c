@@ -19,7 +19,8 @@ static const struct {
 	{"sessions",
 		"  PATTERN  of client ids: * any characters, ? one, [a-c] one of them\n"
 		"  --json   one JSON document\n\n"
-		"STATE is live, catching up or absent; FILTERS are the subscriptions that are remembered.\n"},
+		"STATE is live, catching up or absent; FILTERS are the subscriptions that are remembered; MISSING\n"
+		"is how many messages retention had removed, at most, before the last catch-up that found any gone (45+: and more).\n"},
 	{"backlog",
 		"  --json   one JSON document\n\n"
 		"Reads what is stored as redelivery does, with the grants and ACL file of the settings. For a device that is live\n"

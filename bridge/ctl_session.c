@@ -3,12 +3,14 @@
  */
 #include "bridge/ctl_session.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bridge/ctl_command.h"
 #include "bridge/ctl_redis.h"
+#include "bridge/ctl_terminal.h"
 #include "bridge/cursors.h"
 #include "bridge/fetch_source.h"
 #include "config/keys.h"
@@ -28,6 +30,32 @@ const char *ctl_presence_text(enum ctl_presence presence)
 	static const char *const texts[] = {"absent", "catching up", "live"};
 
 	return texts[presence];
+}
+
+bool ctl_gap_field(struct ctl_gap *gap, struct slice field, struct slice value)
+{
+	uint64_t number = value.data ? strtoull(value.data, NULL, 10) : 0; /* hiredis ends texts with a NUL */
+
+	if (slice_equal(field, slice_str(SESSION_GAP))) gap->messages = number;
+	else if (slice_equal(field, slice_str(SESSION_GAP_MORE))) gap->more = number > 0;
+	else if (slice_equal(field, slice_str(SESSION_GAP_AT))) gap->at_ms = number;
+	else return false;
+	return true;
+}
+
+const char *ctl_gap_text(const struct ctl_gap *gap, char out[CTL_GAP_TEXT_MAX])
+{
+	if (gap->messages == 0 && !gap->more) return "-";
+	(void)snprintf(out, CTL_GAP_TEXT_MAX, "%" PRIu64 "%s", gap->messages, gap->more ? "+" : "");
+	return out;
+}
+
+void ctl_gap_json(struct buf *json, const struct ctl_gap *gap)
+{
+	ctl_json_number(json, "gap", gap->messages);
+	ctl_json_name(json, "gap_more");
+	buf_append_str(json, gap->more ? "true" : "false");
+	ctl_json_number(json, "gap_at_ms", gap->at_ms);
 }
 
 static redisReply *boot_end(struct ctl_redis *redis, const struct settings *settings, struct slice boot)
@@ -195,9 +223,10 @@ static int take_hash(struct ctl_redis *redis, struct ctl_reader *reader, const r
 	if (user.data && !(s->user = strndup(user.data, user.len))) return no_memory();
 	for (size_t i = 0; code == CTL_OK && i + 1 < hash->elements; i += 2) {
 		enum session_field kind;
-		struct slice node, filter;
+		struct slice name = reply_slice(hash->element[i]), node, filter;
 
-		if (!session_filter_field_parse(reply_slice(hash->element[i]), &kind, &node, &filter)) continue;
+		if (ctl_gap_field(&s->gap, name, reply_slice(hash->element[i + 1]))) continue;
+		if (!session_filter_field_parse(name, &kind, &node, &filter)) continue;
 		if (kind != SESSION_BEGAN) continue;
 		struct crash its = crash;
 

@@ -26,6 +26,7 @@ struct row {
 	char *node; /* where it is; NULL: nowhere */
 	enum ctl_presence presence;
 	uint64_t seen_ms, filters;
+	struct ctl_gap gap;
 };
 
 struct listing {
@@ -83,6 +84,8 @@ static void take_field(struct listing *l, struct row *row, struct slice field, s
 
 	if (session_filter_field_parse(field, &kind, &node, &filter)) {
 		row->filters += kind == SESSION_BEGAN;
+	} else if (ctl_gap_field(&row->gap, field, value)) {
+		return;
 	} else if (slice_equal(field, slice_str(SESSION_USER))) {
 		if (!row->user && !(row->user = strndup(value.data, value.len))) l->failed = true;
 	} else if (marks(l, field, value, SESSION_LIVE, &node)) {
@@ -211,9 +214,9 @@ static bool repeated(const struct listing *l, size_t i)
 
 static bool print_text(const struct listing *l)
 {
-	static const char *const heads[] = {"CLIENT", "USER", "STATE", "LAST SEEN", ">FILTERS", NULL};
+	static const char *const heads[] = {"CLIENT", "USER", "STATE", "LAST SEEN", ">FILTERS", ">MISSING", NULL};
 	struct ctl_table *t = ctl_table_new(heads);
-	char when[CTL_TIME_TEXT_MAX];
+	char when[CTL_TIME_TEXT_MAX], gap[CTL_GAP_TEXT_MAX];
 
 	for (size_t i = 0; t && i < l->count; i++) {
 		const struct row *row = &l->rows[i];
@@ -224,6 +227,7 @@ static bool print_text(const struct listing *l)
 		ctl_table_text(t, ctl_presence_text(row->presence));
 		ctl_table_text(t, ctl_time_format(row->seen_ms, when));
 		ctl_table_number(t, row->filters);
+		ctl_table_text(t, ctl_gap_text(&row->gap, gap));
 	}
 	return t && ctl_table_print(t);
 }
@@ -245,6 +249,7 @@ static bool print_json(const struct listing *l)
 		ctl_json_text(&out, "node", slice_str(row->node));
 		ctl_json_number(&out, "seen_ms", row->seen_ms);
 		ctl_json_number(&out, "filters", row->filters);
+		ctl_gap_json(&out, &row->gap);
 		buf_append_str(&out, "}");
 	}
 	buf_append_str(&out, "]");

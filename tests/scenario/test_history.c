@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <cjson/cJSON.h>
+
 #include "tests/harness/guest.h"
 #include "tests/harness/servers.h"
 #include "tests/harness/store.h"
@@ -217,6 +219,50 @@ static void test_bridge_killed(void **state)
 	scene_end(scene);
 }
 
+static const char *ctl_read(struct world *w, const char *command, const char *device, const char *option)
+{
+	const char *const argv[] = {CTL_PROGRAM, "-c", w->settings, command, device, option, NULL};
+	const char *output;
+
+	scene_require(program_run(w->scene, argv, WAIT_MS, &output) == 0, "%s: %s", command, output);
+	return output;
+}
+
+static cJSON *ctl_json(struct world *w, const char *command, const char *device)
+{
+	const char *output = ctl_read(w, command, device, "--json");
+	cJSON *json = cJSON_Parse(output);
+
+	scene_require(json, "no JSON: %s", output);
+	return json;
+}
+
+static void expect_gap_in(const cJSON *object, long long gap, bool more)
+{
+	const cJSON *at = cJSON_GetObjectItemCaseSensitive(object, "gap_at_ms");
+
+	assert_int_equal(cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(object, "gap")), gap);
+	assert_int_equal(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, "gap_more")), more);
+	assert_true(cJSON_IsNumber(at) && (at->valuedouble > 1e12) == (gap || more));
+}
+
+/* What the command line tool says of a device, in its text (`shown` is the last column) and its JSON. */
+static void expect_gap(struct world *w, const char *device, long long gap, bool more, const char *shown)
+{
+	char last[32] = "";
+	const char *output = ctl_read(w, "sessions", device, NULL);
+	cJSON *list = ctl_json(w, "sessions", device), *backlog = ctl_json(w, "backlog", device);
+
+	assert_non_null(strstr(output, " MISSING\n"));
+	assert_int_equal(sscanf(strstr(output, "MISSING\n"), "MISSING %*s %*s %*s %*s %*s %31s", last), 1);
+	if (strcmp(last, shown) != 0) fail_msg("%s, not %s, in: %s", last, shown, output);
+	assert_int_equal(cJSON_GetArraySize(list), 1);
+	expect_gap_in(cJSON_GetArrayItem(list, 0), gap, more);
+	expect_gap_in(backlog, gap, more);
+	cJSON_Delete(list);
+	cJSON_Delete(backlog);
+}
+
 static int ctl(struct world *w, const char **output, const char *device, const char *filter, const char *option,
 	const char *value)
 {
@@ -283,12 +329,19 @@ static void test_gap_told(void **state)
 	world_wait_event(&w, "live", "d", 2);
 	assert_int_equal(atoll(store_query(w.db, "HGET", "mqtt:session:d", "gap", NULL)->str), 1000 - left);
 	assert_string_equal(store_query(w.db, "HGET", "mqtt:session:d", "gap_more", NULL)->str, "0");
+	expect_gap(&w, "d", 1000 - left, false, scene_text(scene, "%lld", 1000 - left));
+	expect_gap(&w, "e", 0, false, "-");
 	/* Of two streams one is whole; the other one's number is the same. */
 	guest_connect(e);
 	guest_subscribe(e, "g/+/t", 1);
 	guest_wait(e, 5 + (size_t)left + 5, WAIT_MS);
 	world_wait_event(&w, "live", "e", 2);
 	assert_int_equal(atoll(store_query(w.db, "HGET", "mqtt:session:e", "gap", NULL)->str), 1000 - left);
+	(void)store_query(w.db, "HSET", "mqtt:session:e", "gap_more", "1", NULL);
+	expect_gap(&w, "e", 1000 - left, true, scene_text(scene, "%lld+", 1000 - left));
+	const char *told = ctl_read(&w, "backlog", "e", NULL);
+	if (!strstr(told, scene_text(scene, "retention had removed up to %lld messages and an unknown number before", 1000 - left)))
+		fail_msg("%s", told);
 	/* Away again, and nothing is missing. */
 	(void)store_query(w.db, "DEL", "mqtt:session:none", NULL);
 	(void)store_query(w.db, "HDEL", "mqtt:session:d", "gap", NULL);
