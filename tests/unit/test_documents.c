@@ -1,6 +1,6 @@
 /*
  * Holds the table of settings, config/mosquitto-redis.conf and README.md, "Settings", together, the manual pages of the
- * programs with what these take, bridge/OPERATIONS.md with sizes and names, and bridge/REDIS.md with users; no server.
+ * programs with what these take, the lines for mosquitto.conf, bridge/OPERATIONS.md with sizes and names, and bridge/REDIS.md with users; no server.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,6 +19,7 @@
 #include "plugin/journal_format.h"
 
 #define SAMPLE TEST_SOURCE_DIR "/config/mosquitto-redis.conf"
+#define EXAMPLES_BROKER TEST_SOURCE_DIR "/examples/common.sh"
 #define README TEST_SOURCE_DIR "/README.md"
 #define CTL_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-ctl.1"
 #define OPERATIONS TEST_SOURCE_DIR "/bridge/OPERATIONS.md"
@@ -113,6 +114,24 @@ static void sample_has_every_setting_with_its_default(void **state)
 			rows[i].default_text ? rows[i].default_text : "...");
 	}
 	text_file_free(&f);
+}
+
+/* What mosquitto.conf needs and what it should have are the same lines wherever they are shown or used. */
+static void the_lines_of_mosquitto_conf_are_shown(void **state)
+{
+	static const char *const lines[] = {"plugin_opt_config /etc/mosquitto/mosquitto-redis.conf\n", "max_queued_messages 0",
+		"set_tcp_nodelay true"};
+	struct text_file sample = document(SAMPLE), readme = document(README), used = document(EXAMPLES_BROKER);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		if (!strstr(sample.data, lines[i])) fail_msg("sample: no line \"%s\"", lines[i]);
+		if (!strstr(readme.data, lines[i])) fail_msg("README: no line \"%s\"", lines[i]);
+		if (i > 0 && !strstr(used.data, lines[i])) fail_msg("examples/common.sh: no line \"%s\"", lines[i]);
+	}
+	text_file_free(&sample);
+	text_file_free(&readme);
+	text_file_free(&used);
 }
 
 /* What the sample shows must work when it is taken into use, files on this machine aside. */
@@ -414,7 +433,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sample_loads), cmocka_unit_test(sample_has_no_unknown_names),
 		cmocka_unit_test(sample_has_every_setting_with_its_default),
-		cmocka_unit_test(examples_of_the_sample_are_valid), cmocka_unit_test(readme_has_no_unknown_names),
+		cmocka_unit_test(the_lines_of_mosquitto_conf_are_shown), cmocka_unit_test(examples_of_the_sample_are_valid), cmocka_unit_test(readme_has_no_unknown_names),
 		cmocka_unit_test(the_users_are_shown),
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
 		cmocka_unit_test(readme_tells_what_changes_live), cmocka_unit_test(manual_has_every_command_and_option),
