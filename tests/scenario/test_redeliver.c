@@ -629,6 +629,16 @@ static void test_unsubscribe_forgets(void **state)
 	scene_end(scene);
 }
 
+/* As if it had been published two hours ago. */
+static void publish_long_ago(struct world *w, const char *topic, const char *payload)
+{
+	struct timespec now;
+
+	assert_int_equal(clock_gettime(CLOCK_REALTIME, &now), 0);
+	(void)store_query(w->db, "XADD", scene_text(w->scene, "s:%s", topic),
+		scene_text(w->scene, "%lld-0", ((long long)now.tv_sec - 2 * 3600) * 1000), "topic", topic, "payload", payload, NULL);
+}
+
 static void test_new_devices(void **state)
 {
 	struct scene *scene = *state;
@@ -636,6 +646,8 @@ static void test_new_devices(void **state)
 
 	world_start(&w, scene, "mirror # stream s:%t\nredeliver all/# new=all\nredeliver last/# new=last=3\n"
 		"redeliver since/# new=since=1h\nredeliver none/#\n", WORLD_BRIDGE);
+	publish_long_ago(&w, "all/x", "old"); /* what is published behind it brings its stream into the index */
+	publish_long_ago(&w, "since/x", "old");
 	struct guest *p = guest_join(&w, "p", NULL);
 	for (int i = 0; i < 10; i++) {
 		char text[16];
@@ -655,7 +667,7 @@ static void test_new_devices(void **state)
 	guest_publish(p, "last/x", "live", 1);
 	guest_publish(p, "since/x", "live", 1);
 	guest_publish(p, "none/x", "live", 1);
-	guest_expect(all, 0, "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "live", NULL);
+	guest_expect(all, 0, "old", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "live", NULL);
 	guest_expect(last, 0, "7", "8", "9", "live", NULL);
 	guest_expect(since, 0, "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "live", NULL);
 	guest_expect(none, 0, "live", NULL);
