@@ -28,7 +28,9 @@
 enum {
 	DEVICES = 2000, OWN = 10, COMMON = 40, LIVE_PER_SECOND = 200, SLACK_US = 1000000,
 	LONG_DEVICES = 70, LONG = 3000, SHORT_DEVICES = 150,
-	BRIDGE_KIB_MAX = 256 * 1024, BRIDGE_CONNECTIONS_MAX = 4
+	/* What bridge/OPERATIONS.md says, and half as much again: 16 MiB of its own, 32 read ahead, 24 not acknowledged. */
+	BRIDGE_KIB_MAX = (16 + 32 + 24) * 1024 * 3 / 2,
+	BRIDGE_CONNECTIONS = 3 /* bridge, bridge-events, bridge-housekeeping; an outbox, of which there is none, would add two */
 };
 
 struct tally {
@@ -140,6 +142,12 @@ static long bridge_peak_kib(const struct storm *s)
 	return strtol(at + 6, NULL, 10);
 }
 
+static void memory_within(const struct storm *s)
+{
+	if (TEST_SANITIZE[0]) return; /* which takes many times over what it looks after */
+	assert_in_range(bridge_peak_kib(s), 1, BRIDGE_KIB_MAX);
+}
+
 static unsigned bridge_connections(const struct storm *s)
 {
 	const redisReply *list = store_query(s->w.db, "CLIENT", "LIST", NULL);
@@ -228,9 +236,9 @@ static void test_two_thousand(void **state)
 	wait_until(publisher_latency(s.live, after).count > 0, WAIT_MS, "a live message behind the storm");
 	publisher_pace(s.live, 0);
 	assert_int_equal(crowd_subscribed(s.crowd), DEVICES);
-	if (connections == 0 || connections > BRIDGE_CONNECTIONS_MAX) fail_msg("%u connections", connections);
+	assert_int_equal(connections, BRIDGE_CONNECTIONS);
 	assert_int_equal(bridge_connections(&s), connections);
-	assert_true(bridge_peak_kib(&s) < BRIDGE_KIB_MAX);
+	memory_within(&s);
 	arrival = publisher_latency(s.live, s.arrival);
 	printf("    %d devices, %d messages in %llu ms; bridge at most %ld KiB, %u connections to Redis\n"
 		"    live publishes acknowledged, us          p50      p99\n", DEVICES, DEVICES * (OWN + COMMON),
@@ -275,7 +283,7 @@ static void test_fair(void **state)
 	/* On a machine with nothing else to do it is less than 4 ms more, and 6 to 10 ms without a pace: tests/bench/storm.c tells. */
 	assert_true(with.count > 0 && with.p50_us <= 4 * calm.p50_us + SLACK_US);
 	assert_true(s.long_complete_at_90 <= LONG_DEVICES / 2);
-	assert_true(bridge_peak_kib(&s) < BRIDGE_KIB_MAX);
+	memory_within(&s);
 	free(s.tallies);
 	scene_end(scene);
 }
