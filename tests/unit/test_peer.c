@@ -3,12 +3,23 @@
  */
 #include "device_rig.h"
 
+#include <sys/random.h>
+#include <sys/syscall.h>
+
 #include "plugin/peer.h"
+#include "plugin/window.h"
 
 static const char *const mirrors[] = {"dev/# stream s:%t", NULL};
-static const char *const grants[] = {"dev/# overlap=0", NULL};
+static const char *const grants[] = {"dev/1/# overlap=0 replay=yes", "dev/# overlap=0", NULL};
 static struct rig *r;
 static struct peer *p;
+static bool no_random;
+
+/* In place of the system's: it may have none. */
+ssize_t getrandom(void *out, size_t len, unsigned flags)
+{
+	return no_random ? -1 : syscall(SYS_getrandom, out, len, flags);
+}
 
 static int begin(void **state)
 {
@@ -268,6 +279,118 @@ static void test_presence(void **state)
 	assert_int_equal(do_switch("b", (struct entry_id){1, 0}, 1), ST_DENIED); /* who has its name now must show the token */
 }
 
+/* Without a token nobody could tell the bridge from others, so there is none. */
+static void test_no_token(void **state)
+{
+	struct peer *other = NULL;
+
+	(void)state;
+	no_random = true;
+	assert_int_equal(peer_new(r->devices, r->append, r->journal, &r->outlet, rig_monotonic, &other), ST_IO);
+	no_random = false;
+	assert_null(other);
+	assert_int_equal(peer_new(r->devices, r->append, r->journal, &r->outlet, rig_monotonic, &other), ST_OK);
+	assert_string_not_equal(peer_token(other), peer_token(p));
+	peer_free(other);
+}
+
+/* A batch that takes its time is answered when it is over; until then, every few seconds, that it is under way. */
+static void test_batch_under_way(void **state)
+{
+	struct message m = {.topic = slice_str("dev/a"), .payload = slice_str("x"), .client = slice_str("p"), .qos = 1, .payload_format = -1};
+	struct entry_id generation;
+	struct control_batch b;
+	unsigned told;
+
+	(void)state;
+	r->outlet.tells_sent = r->deps.tells_connect = true;
+	devices_rewire(r->devices, &r->deps);
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	rig_subscribe(r, "d1", "dev/#", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	control_batch_begin(&b, &r->command, slice_str("d1"), generation, 6);
+	control_batch_filter(&b, slice_str("dev/#"));
+	for (m.id.ms = 1; m.id.ms <= WINDOW_MESSAGES + 1; m.id.ms++) control_batch_message(&b, &m);
+	control_batch_end(&b, (struct entry_id){WINDOW_MESSAGES + 1, 0});
+	told = r->told_count;
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+	assert_int_equal(r->seen_count, WINDOW_MESSAGES); /* none of them is sent yet */
+	assert_int_equal(r->told_count, told);
+	rig_pass_time(5000);
+	devices_tick(r->devices, false);
+	assert_int_equal(r->told_count, told + 1);
+	assert_string_equal(r->told_client, "b");
+	assert_true(answer().type == CONTROL_ACK && answer().result == CONTROL_LATER && answer().sequence == 6);
+	assert_true(slice_equal(answer().device, slice_str("d1")));
+	assert_id_equal(answer().generation, generation);
+	peer_disconnected(p, "b");
+	rig_pass_time(5000);
+	devices_tick(r->devices, false);
+	assert_int_equal(r->told_count, told + 1); /* there is nobody to tell */
+	assert_int_equal(r->seen_count, WINDOW_MESSAGES);
+}
+
+static enum control_result operator_asks(struct slice device, const char *filter)
+{
+	control_replay(&r->command, device, 3, slice_str(filter), (struct entry_id){1, 0}, 0);
+	assert_int_equal(peer_command(p, "b", slice_of(r->command.data, r->command.len)), ST_OK);
+	assert_true(answer().type == CONTROL_ACK && answer().sequence == 3);
+	return answer().result;
+}
+
+static void test_replay_by_the_operator(void **state)
+{
+	struct session_event e;
+
+	(void)state;
+	assert_int_equal(hello("b", 1, slice_str(peer_token(p))), ST_OK);
+	assert_int_equal(operator_asks(slice_str("d1"), "dev/a"), CONTROL_ABSENT);
+	rig_subscribe(r, "d1", "dev/#", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_int_equal(operator_asks(slice_of("d1\0x", 4), "dev/a"), CONTROL_ABSENT);
+	assert_int_equal(operator_asks(slice_str("d1"), "dev/#/a"), CONTROL_ABSENT); /* no topic filter */
+	assert_int_equal(operator_asks(slice_str("d1"), "other"), CONTROL_UNGRANTED);
+	rig_expect_none(r);
+	assert_int_equal(operator_asks(slice_str("d1"), "dev/a"), CONTROL_DONE);
+	e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_true(e.replay && slice_equal(e.filter, slice_str("dev/a")));
+	assert_id_equal(e.from, (struct entry_id){1, 0});
+	assert_int_equal(operator_asks(slice_str("d1"), "dev/a"), CONTROL_BUSY);
+}
+
+/* Who has no grant for it is to be closed. Who has one is told in the log what is wrong. */
+static void test_replay_by_a_device(void **state)
+{
+	static const struct {
+		const char *client, *json, *said; /* NULL: nothing */
+		enum status st;
+	} table[] = {
+		{"d1", "{\"filter\":\"dev/1/a\",\"last\":1}", "it has no subscription", ST_OK}, /* not yet there */
+		{"d1", "{", "parse", ST_DENIED},
+		{"d2", "{\"filter\":\"dev/2/a\"}", "exactly one of", ST_OK},
+		{"d2", "{\"filter\":\"dev/2/a\",\"last\":1}", "no grant with replay=yes", ST_DENIED},
+		{"d2", "{\"filter\":\"dev/1/a\",\"last\":1}", "none of its subscriptions", ST_OK},
+		{"d3", "{\"filter\":\"dev/1/a\",\"last\":1}", NULL, ST_OK},
+		{"d3", "{\"filter\":\"dev/1/a\",\"last\":1}", "another replay", ST_OK},
+	};
+
+	(void)state;
+	rig_subscribe(r, "d2", "dev/2/#", 1);
+	rig_subscribe(r, "d3", "dev/1/#", 1);
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		unsigned lines = r->log_lines;
+
+		rig_pass_time(10000); /* what is refused is told of once in so long */
+		assert_int_equal(peer_replay(p, table[i].client, slice_str(table[i].json), 1700000000000), table[i].st);
+		assert_int_equal(r->log_lines, table[i].said ? lines + 1 : lines);
+		if (table[i].said && i != 1) assert_true(rig_logged(r, table[i].said) && rig_logged(r, table[i].client));
+	}
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_true(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).replay);
+	rig_expect_none(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +403,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_probe_without_memory, begin, end),
 		cmocka_unit_test_setup_teardown(test_device_with_nul, begin, end),
 		cmocka_unit_test_setup_teardown(test_presence, begin, end),
+		cmocka_unit_test_setup_teardown(test_no_token, begin, end),
+		cmocka_unit_test_setup_teardown(test_batch_under_way, begin, end),
+		cmocka_unit_test_setup_teardown(test_replay_by_the_operator, begin, end),
+		cmocka_unit_test_setup_teardown(test_replay_by_a_device, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,6 +58,44 @@ static void requests(void **state)
 	assert_int_equal(parse("{\"filter\":\"#\",\"since\":-1}", &q), ST_INVALID);
 }
 
+static void refused_with_the_reason(void **state)
+{
+	static const struct {
+		const char *json, *why;
+	} table[] = {
+		{"{\"filter\":\"#\",\"id\":\"x\"}", "id is not an entry id"},
+		{"{\"filter\":\"#\",\"id\":5}", "id is not an entry id"},
+		{"{\"filter\":\"#\",\"since\":\"x\"}", "since is neither a duration such as \"1h\" nor milliseconds since 1970"},
+		{"{\"filter\":\"#\",\"since\":0.5}", "since is neither a duration such as \"1h\" nor milliseconds since 1970"},
+		{"{\"filter\":\"#\",\"last\":0}", "last is not a number of messages"},
+		{"{\"filter\":\"#/a\",\"last\":1}", "filter is not a topic filter"},
+		{"{\"filter\":\"a\",\"filter\":\"b\",\"last\":1}", "filter is not a topic filter"},
+		{"{\"filter\":1,\"last\":1}", "filter is not a topic filter"},
+		{"{\"first\":1}", "unknown member; known are filter, since, last and id"},
+		{"{\"last\":1}", "no filter"},
+		{"{\"filter\":\"#\"}", "exactly one of since, last and id is needed"},
+		{"{\"filter\":\"#\",\"last\":1,\"id\":\"5-7\"}", "exactly one of since, last and id is needed"},
+		{"{}", "no filter"},
+		{"[\"#\"]", "not an object"},
+		{"1", "not an object"},
+	};
+	static const char fits[] = "{\"filter\":\"#\",\"last\":1}";
+	static char large[REPLAY_BYTES_MAX + 1];
+	struct replay_request q;
+	const char *why;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		assert_int_equal(replay_parse(slice_str(table[i].json), 1, &text, &q, &why), ST_INVALID);
+		assert_string_equal(why, table[i].why);
+	}
+	memset(large, ' ', sizeof large);
+	memcpy(large, fits, sizeof fits - 1);
+	assert_int_equal(replay_parse(slice_of(large, sizeof large - 1), 1, &text, &q, &why), ST_OK);
+	assert_int_equal(replay_parse(slice_of(large, sizeof large), 1, &text, &q, &why), ST_INVALID);
+	assert_string_equal(why, "too large");
+}
+
 /* Every beginning of a good one, and random bytes in it: never more than a clear no. */
 static void damaged(void **state)
 {
@@ -157,14 +195,62 @@ static void over_with_the_device(void **state)
 	assert_int_equal(ask("d", "dev/1/+", true, 0), CONTROL_DONE);
 }
 
+/* With no room to tell of it nothing is under way, and the same again begins it. */
+static void no_room_to_tell(void **state)
+{
+	(void)state;
+	rig_subscribe(r, "d", "dev/1/#", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	rig_fill(r);
+	assert_int_equal(ask("d", "dev/1/+", true, 25), CONTROL_BUSY);
+	rig_drain(r);
+	rig_expect_none(r);
+	assert_int_equal(ask("d", "dev/1/+", true, 25), CONTROL_DONE);
+	assert_true(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).replay);
+	assert_int_equal(ask("d", "dev/1/+", true, 25), CONTROL_BUSY);
+}
+
+/* Who is not here, or has no such grant, may not ask. */
+static void who_may_ask(void **state)
+{
+	(void)state;
+	rig_subscribe(r, "granted", "dev/1/x", 1);
+	rig_subscribe(r, "other", "dev/1/x", 1);
+	assert_true(devices_may_replay(r->devices, "granted"));
+	r->grants[0].replay = false;
+	assert_false(devices_may_replay(r->devices, "other")); /* all of its grants are looked at */
+	r->grants[0].replay = true;
+	struct client_info c = rig_kept("granted");
+	devices_subscribed(r->devices, &c, "dev/1/x", 1);
+	devices_disconnected(r->devices, "granted", true);
+	assert_false(devices_may_replay(r->devices, "granted"));
+	assert_int_equal(ask("granted", "dev/1/x", true, 1), CONTROL_ABSENT);
+}
+
+static void reasons(void **state)
+{
+	static const enum control_result refusals[] = {CONTROL_ABSENT, CONTROL_UNSUBSCRIBED, CONTROL_UNGRANTED, CONTROL_BUSY};
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		assert_true(strlen(replay_why(refusals[i])) > 0);
+		for (size_t k = 0; k < i; k++) assert_string_not_equal(replay_why(refusals[i]), replay_why(refusals[k]));
+	}
+	assert_string_equal(replay_why(CONTROL_DONE), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(requests, begin, end),
+		cmocka_unit_test_setup_teardown(refused_with_the_reason, begin, end),
 		cmocka_unit_test_setup_teardown(damaged, begin, end),
 		cmocka_unit_test_setup_teardown(who_may, begin, end),
 		cmocka_unit_test_setup_teardown(live_device, begin, end),
 		cmocka_unit_test_setup_teardown(over_with_the_device, begin, end),
+		cmocka_unit_test_setup_teardown(no_room_to_tell, begin, end),
+		cmocka_unit_test_setup_teardown(who_may_ask, begin, end),
+		cmocka_unit_test_setup_teardown(reasons, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
