@@ -6,11 +6,22 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "plugin/kept_file.h"
 
 static char folder[64], path[96];
 static unsigned lines;
+static bool swallows;
+
+/* In place of the system's: what is written may be counted only, so that a file is at its bound at once. */
+ssize_t write(int fd, const void *data, size_t len)
+{
+	return swallows ? (ssize_t)len : syscall(SYS_write, fd, data, len);
+}
 
 static void count_line(void *ctx, enum log_level level, const char *line)
 {
@@ -119,6 +130,84 @@ static void test_damage(void **state)
 		assert_true(strlen(seen.data) < strlen(THREE));
 	}
 	close(fd);
+	buf_free(&seen);
+}
+
+/* What is whole by its sum and still says nothing ends it as damage does. */
+static void test_foreign_records(void **state)
+{
+	static const struct {
+		uint8_t change;
+		struct slice client, filter;
+		uint8_t qos;
+		bool more, whole;
+	} table[] = {
+		{KEPT_HOLDS, {"d", 1}, {"a", 1}, 2, false, true},
+		{KEPT_OVER, {"d", 1}, {NULL, 0}, 0, false, true},
+		{0, {"d", 1}, {"a", 1}, 1, false, false},
+		{4, {"d", 1}, {"a", 1}, 1, false, false},
+		{KEPT_HOLDS, {"d", 1}, {"a", 1}, 3, false, false},
+		{KEPT_HOLDS, {"d", 1}, {"a", 1}, 1, true, false},
+		{KEPT_HOLDS, {"", 0}, {"a", 1}, 1, false, false},
+		{KEPT_HOLDS, {"d\0e", 3}, {"a", 1}, 1, false, false},
+		{KEPT_HOLDS, {"d", 1}, {"", 0}, 1, false, false},
+		{KEPT_DROPS, {"d", 1}, {"a\0b", 3}, 1, false, false},
+	};
+	struct buf seen = {0}, all = {0}, body = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		buf_clear(&all);
+		buf_append(&all, KEPT_FILE_MAGIC, 8);
+		for (int times = 0; times < 2; times++) {
+			buf_clear(&body);
+			buf_u8(&body, times == 0 ? (uint8_t)KEPT_HOLDS : table[i].change);
+			buf_lenslice(&body, times == 0 ? slice_str("first") : table[i].client);
+			buf_lenslice(&body, (struct slice){0});
+			buf_lenslice(&body, times == 0 ? slice_str("f") : table[i].filter);
+			buf_u8(&body, times == 0 ? 1 : table[i].qos);
+			buf_u32(&body, 268435455);
+			if (times == 1 && table[i].more) buf_u8(&body, 0);
+			buf_u32(&all, (uint32_t)body.len);
+			buf_u32(&all, XXH32(body.data, body.len, 0));
+			buf_append(&all, body.data, body.len);
+		}
+		FILE *out = fopen(path, "w");
+		assert_non_null(out);
+		assert_int_equal(fwrite(all.data, 1, all.len, out), all.len);
+		assert_int_equal(fclose(out), 0);
+		kept_file_close(reopen(&seen));
+		assert_memory_equal(seen.data, "1 first - f 1\n", 14);
+		assert_int_equal(strlen(seen.data) > 14, table[i].whole);
+	}
+	buf_free(&seen);
+	buf_free(&all);
+	buf_free(&body);
+}
+
+/* At its bound it is given up: nothing is known rather than a part. */
+static void test_too_long(void **state)
+{
+	static char text[65000];
+	struct buf seen = {0};
+	struct kept_file *k = reopen(&seen);
+	size_t bytes = 0;
+
+	(void)state;
+	memset(text, 'x', sizeof text - 1);
+	kept_file_begin(k);
+	kept_file_end(k);
+	assert_int_equal(access(path, F_OK), 0);
+	swallows = true;
+	for (; lines == 0 && bytes < 2 * (size_t)KEPT_FILE_MAX; bytes += sizeof text) append(k, KEPT_HOLDS, "d", NULL, text);
+	swallows = false;
+	assert_int_equal(lines, 1);
+	assert_true(bytes >= KEPT_FILE_MAX && bytes < KEPT_FILE_MAX + 3 * sizeof text);
+	assert_int_equal(access(path, F_OK), -1);
+	append(k, KEPT_HOLDS, "d", NULL, "a");
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(lines, 1);
+	kept_file_close(k);
 	buf_free(&seen);
 }
 
@@ -303,7 +392,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_foreign_records, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unwritable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart_of_a_group, setup, teardown),
