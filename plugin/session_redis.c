@@ -397,7 +397,7 @@ static void append(const struct writer_of_events *w, const struct session_event 
 	case JOURNAL_RELOADED:
 		broker_event(w, e, EVENT_OP_RELOADED);
 		break;
-	case JOURNAL_MESSAGE:
+	case JOURNAL_MESSAGE: /* unreached: session_redis_append has refused it */
 		break;
 	}
 }

@@ -103,6 +103,34 @@ static void rows(void **state)
 	node_names_free(names);
 }
 
+/* A name or a value that is no text tells nothing, and hides nothing beside it. */
+static void no_texts(void **state)
+{
+	static char names_of[][8] = {"f@n1 a", "s@n1 a", "g@n2 a", "u@n2 b", "b@n1 a"}, values[][8] = {"9-0", "5-0 7-0", "", "", ""};
+	static redisReply items[14], *pointers[14];
+	redisReply all = {.type = REDIS_REPLY_ARRAY, .elements = 14, .element = pointers};
+	const struct catch_up_had *had;
+	struct node_names *names;
+	size_t count;
+
+	(void)state;
+	for (size_t i = 0; i < 14; i++) pointers[i] = &items[i];
+	for (size_t i = 0; i < 14; i++) items[i] = (redisReply){.type = i % 2 ? REDIS_REPLY_NIL : REDIS_REPLY_INTEGER};
+	for (size_t i = 0; i < 5; i++) {
+		items[2 + 2 * i] = (redisReply){.type = REDIS_REPLY_STRING, .str = names_of[i], .len = strlen(names_of[i])};
+		if (values[i][0]) items[3 + 2 * i] = (redisReply){.type = REDIS_REPLY_STRING, .str = values[i], .len = strlen(values[i])};
+	}
+	assert_int_equal(node_names_new("n1", &names), ST_OK);
+	assert_int_equal(had_of_fields(names, &all, true, &list), ST_OK);
+	had = had_list_items(list, &count);
+	assert_int_equal(count, 1);
+	assert_true(slice_equal(had->filter, slice_str("a")) && had->node == 0);
+	assert_true(had->since.ms == 5 && had->upto.ms == 9 && had->certain.ms == 9);
+	had_list_free(list);
+	list = NULL;
+	node_names_free(names);
+}
+
 /* Several, as many as there may be. */
 static void ranges(void **state)
 {
@@ -138,6 +166,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rows),
+		cmocka_unit_test(no_texts),
 		cmocka_unit_test(ranges),
 	};
 

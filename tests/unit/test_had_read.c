@@ -94,6 +94,18 @@ static void at_once(void **state)
 	expect_had(1, true);
 }
 
+/* MQTT 3.1.1 knows a client id of no bytes [MQTT-3.1.3-6]; a broker gives it another one, but the key is there all the same. */
+static void without_a_name(void **state)
+{
+	(void)state;
+	had_read_free(reading);
+	assert_int_equal(had_read_new(settings, names, slice_of("", 0), NULL, 0, &reading), ST_OK);
+	expect_asked("HSCAN mqtt:session: 0 COUNT 1024\n");
+	assert_int_equal(take("*2|$1|0|*0"), ST_OK);
+	expect_asked(NULL);
+	expect_had(0, true);
+}
+
 /* What the steps say of where it stands is not used: that may be of different moments. */
 static void in_steps(void **state)
 {
@@ -198,6 +210,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(at_once, begin, end),
+		cmocka_unit_test_setup_teardown(without_a_name, begin, end),
 		cmocka_unit_test_setup_teardown(in_steps, begin, end),
 		cmocka_unit_test_setup_teardown(nothing_that_matters, begin, end),
 		cmocka_unit_test_setup_teardown(odd_answers, begin, end),

@@ -137,6 +137,36 @@ static void subscribed_again(void **state)
 		"again 1\n");
 }
 
+/* What is asked for once more: from a place on, or the newest of so many, counted back from a place that does not move. */
+static void replay(void **state)
+{
+	(void)state;
+	struct session_event e = {.client = S("d"), .filter = S("a/+"), .qos = 1, .again = true, .replay = true, .generation = {4200, 0},
+		.from = {4300, 1}, .upto = {4400, 2}};
+	expect(JOURNAL_SUBSCRIBED, &e, 2, /* and no subscription of its own */
+		"ZADD p:sessions 5000 d\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a/+ qos 1 again 1 "
+		"replay 4300-1 upto 4400-2\n");
+	e.initial = (struct initial_cursor){NEW_LAST, 25, 0};
+	expect(JOURNAL_SUBSCRIBED, &e, 2,
+		"ZADD p:sessions 5000 d\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a/+ qos 1 again 1 "
+		"replay last=25@4400-2 upto 4400-2\n");
+}
+
+/* The broker's own queue holds what came before the device was back, and may be of an earlier start. */
+static void queued_by_the_broker(void **state)
+{
+	(void)state;
+	struct session_event e = {.client = S("d"), .filter = S("a"), .qos = 1, .again = true, .broker_queued = true,
+		.generation = {4200, 0}, .connection = {4100, 0}, .queued_upto = {3900, 4}};
+	expect(JOURNAL_SUBSCRIBED, &e, 3,
+		"ZADD p:sessions 5000 d\n"
+		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 a 5000-7 4200-0 again 4100-0\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 1 again 1 "
+		"queued 3900-4\n");
+}
+
 static void unsubscribed_live_gone(void **state)
 {
 	(void)state;
@@ -268,6 +298,8 @@ int main(void)
 		cmocka_unit_test(subscribed),
 		cmocka_unit_test(initial_cursors),
 		cmocka_unit_test(subscribed_again),
+		cmocka_unit_test(replay),
+		cmocka_unit_test(queued_by_the_broker),
 		cmocka_unit_test(unsubscribed_live_gone),
 		cmocka_unit_test(taken_back),
 		cmocka_unit_test(binary_names),
