@@ -14,6 +14,7 @@
 #include <utlist.h>
 
 #include "plugin/handed.h"
+#include "tests/faults/nth.h"
 
 struct published {
 	struct published *next, *prev;
@@ -278,6 +279,27 @@ static void test_no_memory(void **state)
 	}
 }
 
+static void hand_one(void)
+{
+	static const char payload[] = "1";
+	mosquitto_property *list = NULL;
+	enum status st;
+
+	begin();
+	assert_int_equal(mosquitto_property_add_string(&list, MQTT_PROP_CONTENT_TYPE, "text"), MOSQ_ERR_SUCCESS);
+	nth_on();
+	st = handed_put(&w.handed, "a", "t", slice_str(payload), 1, list);
+	assert_int_equal(nth_ok(st), w.handed.items != NULL);
+	end();
+}
+
+/* What was not taken is not there, and its properties are freed all the same. */
+static void test_not_taken(void **state)
+{
+	(void)state;
+	nth_sweep(hand_one);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +310,7 @@ int main(void)
 		cmocka_unit_test(test_call_in_vain),
 		cmocka_unit_test(test_late_call),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_not_taken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

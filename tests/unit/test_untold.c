@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 
 #include "config/control.h"
 #include "plugin/untold.h"
+#include "tests/faults/fault.h"
 
 #define GO_MAX 100 /* messages that the broker delivers in one turn; it must come to an end */
 
@@ -270,6 +272,27 @@ static void only_the_bridge_listens(void **state)
 	assert_non_null(w.list);
 }
 
+/* It is without turns then, as it is without a bridge, and says so; with the next bridge it has them. */
+static void no_memory_for_the_listener(void **state)
+{
+	(void)state;
+	fault_arm_in(fault_own(), FAULT_MEMORY, 1, 1, ENOMEM);
+	assert_true(untold_listens(&w.untold, "bridge", CONTROL_TOPIC_TURN));
+	assert_true(fault_disarm_in(fault_own()));
+	assert_int_equal(w.logged, 1);
+	w.logged = 0;
+	assert_null(w.list);
+	hand("a");
+	assert_null(w.handed.items);
+	turn();
+	assert_string_equal(w.delivered, "a ");
+	assert_true(untold_listens(&w.untold, "bridge", CONTROL_TOPIC_TURN));
+	turn();
+	assert_int_equal(w.core.turns, 1);
+	hand("b");
+	assert_non_null(w.handed.items);
+}
+
 static void with_a_bridge_it_waits_for_the_end_of_the_turn(void **state)
 {
 	(void)state;
@@ -383,6 +406,7 @@ int main(int argc, char **argv)
 		ALONE(without_a_bridge_time_passes_once_a_second),
 		ALONE(quiet_is_a_second_in_which_nothing_happened),
 		ALONE(only_the_bridge_listens),
+		ALONE(no_memory_for_the_listener),
 		WITH_BRIDGE(with_a_bridge_it_waits_for_the_end_of_the_turn),
 		WITH_BRIDGE(turns_go_on_while_something_waits),
 		WITH_BRIDGE(with_a_bridge_there_is_a_turn_for_housekeeping),
