@@ -43,17 +43,22 @@ if ! cmake --build build-fuzz -j "$(nproc)" --target $wanted >build-fuzz/log 2>&
 	exit 1
 fi
 
-# one TARGET
+# one TARGET: leaves TARGET.passed only where all went well; whatever else ends this early (a full disk) has failed.
 one() {
 	mkdir -p "build-fuzz/corpus/$1"
+	inputs=$(find "build-fuzz/corpus/$1" "tests/fuzz/corpus/$1" -type f | wc -l)
 	if "build-fuzz/$1" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1 \
 		-artifact_prefix="build-fuzz/found/$1-" "build-fuzz/corpus/$1" "tests/fuzz/corpus/$1" >"build-fuzz/$1.log" 2>&1; then
-		echo "$1: $(sed -n 's/^stat::number_of_executed_units: *//p' "build-fuzz/$1.log") runs, nothing found"
+		runs=$(sed -n 's/^stat::number_of_executed_units: *\([0-9][0-9]*\)$/\1/p' "build-fuzz/$1.log")
+		if [ "${runs:-0}" -gt $((inputs + 1)) ]; then # those and the empty one are run in any case
+			echo "$1: $runs runs, nothing found"
+			: >"build-fuzz/$1.passed"
+			return
+		fi
+		echo "FAILED: $1: ${runs:-no} runs, with $inputs inputs to begin with"
 	else
 		tail -n 60 "build-fuzz/$1.log"
-		echo "FAILED: $1"
 		sed -n "s/^SUMMARY: /FAILED: $1: /p" "build-fuzz/$1.log"
-		: >"build-fuzz/$1.failed"
 	fi
 }
 
@@ -63,12 +68,17 @@ set -- $wanted
 while [ $# -gt 0 ]; do
 	pair="$1 ${2:-}"
 	for target in $pair; do
-		rm -f "build-fuzz/$target.failed"
+		rm -f "build-fuzz/$target.passed" "build-fuzz/$target.log"
 		one "$target" &
 	done
 	wait
 	for target in $pair; do
-		if [ -e "build-fuzz/$target.failed" ]; then failed=$((failed + 1)); else passed=$((passed + 1)); fi
+		if [ -e "build-fuzz/$target.passed" ]; then
+			passed=$((passed + 1))
+		else
+			echo "FAILED: $target"
+			failed=$((failed + 1))
+		fi
 		if [ "$keep" = 1 ]; then
 			"build-fuzz/$target" -merge=1 -max_len=4096 "tests/fuzz/corpus/$target" "build-fuzz/corpus/$target" >/dev/null 2>&1
 		fi

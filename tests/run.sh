@@ -118,11 +118,12 @@ targets() {
 step packages
 sh tests/packages.sh
 
-# add_counted SCRIPT FILE: what a script of its own has printed; its last line is "N passed, N failed".
+# add_counted SCRIPT FILE: what a script of its own has printed; its last line is "N passed, N failed". Nothing of both: it has
+# failed.
 add_counted() {
 	cat "$2"
 	line=$(tail -n 1 "$2" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
-	if [ -n "$line" ]; then
+	if [ -n "$line" ] && [ "$line" != "0 0" ]; then
 		passed=$((passed + ${line% *}))
 		failed=$((failed + ${line#* }))
 		if [ "${line#* }" -gt 0 ]; then failures_of "$2" | sed "s,^FAILED: ,&$1: ," >>"$out/failures"; fi
