@@ -47,13 +47,14 @@ bool key_reserved(const char *prefix, struct slice key)
 		":mark:", ":index", ":session:", ":sessions", ":boots:", ":events:", ":token:", ":status:", ":dead",
 		":delayed:", ":outbox:processing:", ":outbox:settled:",
 		":lock:", ":fence:", ":requests:", ":answer:", ":nodes",
+		":index:{", ":sessions:{", ":dead:{", ":slot:", /* in a cluster */
 	};
 	size_t head = strlen(prefix);
 
 	if (key.len <= head || memcmp(key.data, prefix, head) != 0) return false;
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		size_t len = strlen(own[i]);
-		bool open = own[i][len - 1] == ':'; /* a name follows */
+		bool open = own[i][len - 1] == ':' || own[i][len - 1] == '{'; /* a name follows */
 
 		if (key.len - head < len || (!open && key.len - head > len)) continue;
 		if (memcmp(key.data + head, own[i], len) == 0) return true;

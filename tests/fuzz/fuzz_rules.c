@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config/key_template.h"
+#include "config/keys.h"
 #include "config/rule.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -42,6 +43,41 @@ static void redeliver(const char *text)
 	grant_free(&again);
 }
 
+static bool begins(struct slice key, struct slice with)
+{
+	return key.len >= with.len && memcmp(key.data, with.data, with.len) == 0;
+}
+
+/* Does it begin as a key of ours of this kind does that has a name, or is it one that has none? */
+static bool own_kind(struct key_space keys, enum key_kind kind, struct slice key)
+{
+	static const bool unnamed[KEY_SLOT_NODE + 1] = {
+		[KEY_INDEX] = true, [KEY_SESSIONS] = true, [KEY_DEAD] = true, [KEY_NODES] = true,
+	};
+	struct buf out = {0};
+	struct slice none = slice_of(NULL, 0);
+	bool own = unnamed[kind] && slice_equal(key, key_make_tagged(&out, keys, kind, none, none));
+
+	if (!own && !unnamed[kind]) own = begins(key, key_make_tagged(&out, keys, kind, none, slice_of("", 0)));
+	if (!own && keys.cluster && kind != KEY_NODES && kind != KEY_ANSWER) {
+		struct slice tagged = key_make_tagged(&out, keys, kind, slice_of("", 0), none);
+		own = begins(key, slice_of(tagged.data, tagged.len - 1)); /* up to the '{' */
+	}
+	must(!out.failed);
+	buf_free(&out);
+	return own;
+}
+
+static bool own(struct slice key)
+{
+	for (int kind = KEY_MARK; kind <= KEY_SLOT_NODE; kind++) {
+		for (int cluster = 0; cluster <= 1; cluster++) {
+			if (own_kind((struct key_space){.prefix = "mqtt", .cluster = cluster}, (enum key_kind)kind, key)) return true;
+		}
+	}
+	return false;
+}
+
 /* The template ends at the first NUL, then come topic, client and user, each to the next NUL. */
 static void template(const char *text, size_t len)
 {
@@ -60,7 +96,7 @@ static void template(const char *text, size_t len)
 	key_expand(text, part[0], part[1], part[2], "node", &key);
 	must(!key.failed);
 	must(key.len >= start.len && (start.len == 0 || memcmp(key.data, start.data, start.len) == 0));
-	(void)key_reserved("mqtt", slice_of(key.data, key.len));
+	must(!own(slice_of(key.data, key.len)) || key_reserved("mqtt", slice_of(key.data, key.len)));
 	buf_free(&key);
 }
 

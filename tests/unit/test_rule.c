@@ -279,9 +279,11 @@ static void reserved(void **state)
 {
 	static const char *const own[] = {"mqtt:mark:n", "mqtt:index", "mqtt:session:c", "mqtt:sessions", "mqtt:boots:n",
 		"mqtt:events:n", "mqtt:token:n", "mqtt:status:n", "mqtt:dead", "mqtt:lock:n", "mqtt:fence:n",
-		"mqtt:requests:n", "mqtt:answer:n:1-0"};
+		"mqtt:requests:n", "mqtt:answer:n:1-0", "mqtt:nodes", "mqtt:delayed:k", "mqtt:outbox:processing:n:k",
+		"mqtt:outbox:settled:n:k", "mqtt:mark:{n}", "mqtt:session:{t}:c", "mqtt:index:{t}", "mqtt:sessions:{t}", "mqtt:boots:{t}:n",
+		"mqtt:dead:{t}:k", "mqtt:delayed:{t}:k", "mqtt:slot:messages:{t}:n", "mqtt:slot:index:{t}:n", "mqtt:slot:node:{t}:n"};
 	static const char *const free_keys[] = {"", "mqtt", "mqtt:", "mqtt:mark", "mqtt:marks:n", "mqtt:deadly", "mqtt:index.html",
-		"mqtt:session", "mqtt:sessions/1", "mqtt:stream:x",
+		"mqtt:session", "mqtt:sessions/1", "mqtt:stream:x", "mqtt:index:a", "mqtt:dead:", "mqtt:slot", "mqtt:slots:a",
 		"other:dead",
 		"mqttx:dead", "mqtt:%"};
 
