@@ -78,6 +78,10 @@ static void text(struct slice input)
 	size_t size = input.len > 0 ? (unsigned char)input.data[0] % sizeof out + 1 : 1;
 	log_printable(input.data, input.len, out, size);
 	must(memchr(out, '\0', size) != NULL && utf8_valid(slice_str(out)));
+	for (const unsigned char *c = (const unsigned char *)out; *c; c++) {
+		must(*c >= 0x20 && *c != 0x7f);
+		must(c[0] != 0xc2 || c[1] >= 0xa0); /* U+0080 to U+009F */
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
