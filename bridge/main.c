@@ -20,6 +20,9 @@
 
 #define PROGRAM "mosquitto-redis-bridge"
 
+/* systemd starts it again after the last one only (RestartPreventExitStatus in config/mosquitto-redis-bridge.service.in). */
+enum ended { ENDED_WELL = 0, ENDED_SETTINGS = 1, ENDED_USAGE = 2, ENDED_FOR_NOW = 3 };
+
 struct process {
 	const char *path;
 	struct settings *settings;
@@ -120,24 +123,29 @@ static int watch_signals(struct process *p)
 	return 0;
 }
 
+static int settings_missing(enum status st)
+{
+	return st == ST_NOMEM || st == ST_IO ? ENDED_FOR_NOW : ENDED_SETTINGS;
+}
+
 static int serve(const char *path)
 {
 	static char why[CTL_WHY_MAX];
 	struct process p = {.path = path, .log = log_stderr()};
 	struct settings *settings = NULL;
 	char promise[SETTINGS_PROMISE_MAX];
-	enum status st;
-	int status = 0;
+	int status = ENDED_WELL;
+	enum status st = settings_load(path, NULL, 0, &p.log, &settings, why, sizeof(why));
 
-	if (settings_load(path, NULL, 0, &p.log, &settings, why, sizeof(why)) != ST_OK) {
+	if (st != ST_OK) {
 		log_lines_to(&p.log, LOG_LEVEL_ERROR, why);
-		return 1;
+		return settings_missing(st);
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (files_left(FILES_FOR_LOOP) != ST_OK || loop_memory(0) != ST_OK || uv_loop_init(&p.loop) != 0) {
 		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM " cannot start: no loop: %s", strerror(errno));
 		settings_free(settings);
-		return 1;
+		return ENDED_FOR_NOW;
 	}
 	st = service_new(&p.loop, settings, &p.log, &p.bridge);
 	if (st == ST_OK) st = notify_new(&p.loop, &p.notify);
@@ -152,14 +160,14 @@ static int serve(const char *path)
 	} else {
 		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM " cannot start: %s", st == ST_OK ? "no signals" : status_text(st));
 		close_all(&p);
-		status = 1;
+		status = ENDED_FOR_NOW;
 	}
 	(void)uv_run(&p.loop, UV_RUN_DEFAULT);
 	if (p.bridge) service_free(p.bridge);
 	settings_free(settings);
 	if (uv_loop_close(&p.loop) != 0) {
 		log_to(&p.log, LOG_LEVEL_ERROR, PROGRAM ": something was left open at the end");
-		return 1;
+		return ENDED_FOR_NOW;
 	}
 	return status;
 }
@@ -194,18 +202,18 @@ int main(int argc, char **argv)
 			break;
 		case 'V':
 			printf(PROGRAM " " MQR_VERSION "\n");
-			return 0;
+			return ENDED_WELL;
 		case 'h':
 			usage();
-			return 0;
+			return ENDED_WELL;
 		default:
 			fprintf(stderr, "Try '" PROGRAM " --help'.\n");
-			return 2;
+			return ENDED_USAGE;
 		}
 	}
 	if (optind < argc) {
 		fprintf(stderr, PROGRAM ": unexpected argument '%s'\nTry '" PROGRAM " --help'.\n", argv[optind]);
-		return 2;
+		return ENDED_USAGE;
 	}
 	return check ? ctl_check(path) : serve(path);
 }

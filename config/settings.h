@@ -132,7 +132,8 @@ struct setting_override {
 /* Reads `path` (NULL: defaults and overrides only), then the overrides ("config" is skipped: the path came by it). On
  * success *out is owned by the caller. On failure nothing is kept and `why` holds one or more lines, each
  * "FILE:LINE: ..." or "plugin_opt_NAME: ...": what is wrong, the value (never a password), what is accepted. All errors
- * found are reported, not only the first. Warnings (a password file that others can read) go to `log`. */
+ * found are reported, not only the first, whose status is returned: ST_NOMEM or ST_IO for what may pass by itself (memory,
+ * descriptors, a disk), another one for settings that are wrong. Warnings (a password file that others can read) go to `log`. */
 enum status settings_load(const char *path, const struct setting_override *overrides, size_t override_count,
 	const struct log_sink *log, struct settings **out, char *why, size_t size) MUST_CHECK;
 /* One more owner: the settings live until each has called settings_free. Any thread. Returns s. */

@@ -5,6 +5,7 @@
 #include "config/tls.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdbool.h>
@@ -40,6 +41,15 @@ SSL_CTX *tls_context_new(void)
 	return context;
 }
 
+/* Of what came first: is a file wrong, or is there none of something now? */
+static enum status queue_status(void)
+{
+	unsigned long code = ERR_peek_error();
+	int why = ERR_GET_LIB(code) == ERR_LIB_SYS ? ERR_GET_REASON(code) : 0;
+	if (code == 0 || ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE || why == ENOMEM) return ST_NOMEM; /* 0: not even for the error */
+	return why == EMFILE || why == ENFILE || why == EIO ? ST_IO : ST_INVALID;
+}
+
 static void queue_text(char *text, size_t size)
 {
 	unsigned long code = ERR_get_error();
@@ -52,9 +62,10 @@ static void queue_text(char *text, size_t size)
 static enum status file_error(const char *path, char *why, size_t size)
 {
 	char text[128];
+	enum status st = queue_status();
 	queue_text(text, sizeof(text));
 	snprintf(why, size, "%s: %s", path, text);
-	return ST_INVALID;
+	return st;
 }
 
 enum status tls_context_load(SSL_CTX *context, const struct tls_files *files, char *why, size_t size)

@@ -18,7 +18,8 @@ struct tls_files {
 
 /* A client's context without certificates; NULL without memory. Returns owned (SSL_CTX_free). */
 SSL_CTX *tls_context_new(void);
-/* Reads the files into the context, also again when they were replaced. On failure `why` names the file. */
+/* Reads the files into the context, also again when they were replaced. On failure `why` names the file. ST_NOMEM, ST_IO: that may
+ * pass by itself; ST_INVALID: the files are not what they should be. */
 enum status tls_context_load(SSL_CTX *context, const struct tls_files *files, char *why, size_t size) MUST_CHECK;
 /* Whom connections that somebody else makes of a context lead to. */
 struct tls_peer {

@@ -32,6 +32,9 @@ static void refused(struct scene *scene, const char *name, const char *text, int
 	scene_require(server_log_has(broker, 0, word), "%s: the broker's log does not say \"%s\"", name, word);
 	scene_require(program_run(scene, check, 10000, &output) != 0, "%s: --check accepts it", name);
 	scene_require(strstr(output, place) && strstr(output, word), "%s: --check says: %s", name, output);
+	/* With 1 systemd does not start it again. */
+	const char *const bridge[] = {BRIDGE_PROGRAM, "-c", path, NULL};
+	scene_require(program_run(scene, bridge, 10000, &output) == 1, "%s: the bridge ended with another status: %s", name, output);
 }
 
 static void test_broken_settings(void **state)
@@ -80,6 +83,9 @@ static void test_check(void **state)
 	assert_true(strlen(output) > 0);
 	assert_int_equal(program_run(scene, help, 10000, &output), 0);
 	assert_non_null(strstr(output, "--check"));
+	const char *const unknown[] = {BRIDGE_PROGRAM, "--unknown", NULL}, *const more[] = {BRIDGE_PROGRAM, "more", NULL};
+	assert_int_equal(program_run(scene, unknown, 10000, &output), 2);
+	assert_int_equal(program_run(scene, more, 10000, &output), 2);
 	scene_end(scene);
 }
 

@@ -25,6 +25,7 @@
 #define OPERATIONS TEST_SOURCE_DIR "/bridge/OPERATIONS.md"
 #define REDIS_PAGE TEST_SOURCE_DIR "/bridge/REDIS.md"
 #define METRICS TEST_SOURCE_DIR "/bridge/metrics.c"
+#define UNIT TEST_BUILD_DIR "/mosquitto-redis-bridge.service"
 #define BRIDGE_MANUAL TEST_SOURCE_DIR "/bridge/mosquitto-redis-bridge.8"
 
 static struct text_file document(const char *path)
@@ -359,6 +360,26 @@ static void manual_of_the_bridge_has_every_option(void **state)
 	free((char *)(uintptr_t)page.data);
 }
 
+/* systemd starts the bridge again but after the statuses of what does not pass by itself; these are in the manual, too. */
+static void the_service_starts_it_again(void **state)
+{
+	static const char *const lines[] = {"\nRestart=always\n", "\nRestartPreventExitStatus=1 2\n"};
+	static const char *const statuses[] = {"\n.B 0\n", "\n.B 1\n", "\n.B 2\n", "\n.B 3\n"};
+	struct text_file unit = document(UNIT), page = document(BRIDGE_MANUAL);
+	struct slice text = slice_of(unit.data, unit.len);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		if (!contains(text, lines[i])) fail_msg("service: no line %s", lines[i]);
+	const char *only = strstr(unit.data, "RestartPreventExitStatus=");
+	if (strstr(only + 1, "\nRestartPreventExitStatus=") || strstr(unit.data, "\nRestartForceExitStatus=") ||
+		strstr(unit.data, "\nSuccessExitStatus=")) fail_msg("service: another line on statuses");
+	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+		if (!contains(slice_of(page.data, page.len), statuses[i])) fail_msg("manual: no status %s", statuses[i]);
+	text_file_free(&unit);
+	text_file_free(&page);
+}
+
 /* --- bridge/OPERATIONS.md ------------------------------------------------------------------------------------------- */
 
 /* The example of the page: the body is the number of rules, their numbers, and the packed message. */
@@ -438,6 +459,7 @@ int main(void)
 		cmocka_unit_test(readme_has_every_setting_with_its_default),
 		cmocka_unit_test(readme_tells_what_changes_live), cmocka_unit_test(manual_has_every_command_and_option),
 		cmocka_unit_test(manual_of_the_bridge_has_every_option),
+		cmocka_unit_test(the_service_starts_it_again),
 		cmocka_unit_test(readme_names_tests_that_exist),
 		cmocka_unit_test(operations_tells_the_size_of_a_record), cmocka_unit_test(operations_names_metrics_that_exist),
 	};

@@ -76,9 +76,8 @@ static struct settings *load(void)
 	enum status st = settings_load(path, overrides, 2, &quiet, &s, why, sizeof(why));
 	nth_off();
 	if (st == ST_OK) return s;
-	/* The file's reader says INVALID for a line that it could not keep; its words say why. */
-	if (!nth_fired()) fail_msg("%s: %s", status_text(st), why);
-	if (st != ST_NOMEM && !strstr(why, "memory")) fail_msg("%s: %s", status_text(st), why);
+	/* The status, too: the bridge ends with another one for settings that are wrong. */
+	if (!nth_fired() || st != ST_NOMEM) fail_msg("%s: %s", status_text(st), why);
 	return NULL;
 }
 
