@@ -351,6 +351,44 @@ static void test_rewind_and_purge(void **state)
 	scene_end(s);
 }
 
+/* A client id that Redis would take for a pattern of another one means itself alone. */
+static void test_names_are_no_patterns(void **state)
+{
+	static const char *const ids[] = {"dev-1", "dev-*", "dev-[1]"};
+	enum { IDS = 3, ALL = 7 };
+	struct scene *s = *state;
+	struct world w;
+	struct guest *p, *d[IDS];
+	const char *out;
+
+	world_start(&w, s, RULES, WORLD_BRIDGE);
+	p = guest_join(&w, "publisher", NULL);
+	for (int i = 0; i < IDS; i++) {
+		publish(&w, p, "a/x", i * (i + 1) / 2, i + 1);
+		store_wait_stream(w.db, "a:a/x", (i + 1) * (i + 2) / 2, WAIT_MS);
+		d[i] = visitor(&w, ids[i], "a/#");
+		guest_clear(d[i]);
+	}
+	publish(&w, p, "a/x", ALL - 1, 1);
+	store_wait_stream(w.db, "a:a/x", ALL, WAIT_MS);
+	assert_int_equal(backlog_of(&w, "dev-1"), 6);
+	assert_int_equal(backlog_of(&w, "dev-*"), 4);
+	assert_int_equal(backlog_of(&w, "dev-[1]"), 1);
+	for (int i = 1; i < IDS; i++) {
+		assert_int_equal(ctl(&w, &out, "purge", ids[i], "--yes", NULL), 0);
+		assert_int_equal(backlog_of(&w, ids[i]), 0);
+		assert_int_equal(backlog_of(&w, "dev-1"), 6);
+		assert_int_equal(ctl(&w, &out, "rewind", ids[i], "--to", "0-0", "--yes", NULL), 0);
+		assert_int_equal(backlog_of(&w, ids[i]), ALL);
+		assert_int_equal(backlog_of(&w, "dev-1"), 6);
+	}
+	assert_int_equal(ctl(&w, &out, "purge", "dev-?", "--yes", NULL), 1); /* nobody has that name */
+	expect_backlog(&w, d[0], "dev-1", "a/#", 6);
+	expect_backlog(&w, d[1], "dev-*", "a/#", ALL);
+	expect_backlog(&w, d[2], "dev-[1]", "a/#", ALL);
+	scene_end(s);
+}
+
 /* A device that was live when the broker was killed: what the plugin would make of that at its return is void. While
  * it catches up without a bridge, it is here although it is not live. */
 static void test_rewind_after_a_crash(void **state)
@@ -486,6 +524,7 @@ int main(void)
 		scene_test(test_looking),
 		scene_test(test_backlog_is_what_comes),
 		scene_test(test_rewind_and_purge),
+		scene_test(test_names_are_no_patterns),
 		scene_test(test_rewind_after_a_crash),
 		scene_test(test_following),
 	};
