@@ -138,6 +138,9 @@ static void test_what_a_publisher_sends(void **state)
 	assert_string_equal(received_user_property(s, &r, "redis-id", 0), "99999999999999-0");
 	assert_string_equal(received_user_property(s, &r, "redis-id", 1), stored_id(stored_stream(w.db, "one")->element[1]));
 	assert_null(received_user_property(s, &r, "redis-id", 2));
+	assert_string_equal(received_user_property(s, &r, "redelivered", 0), "no");
+	assert_string_equal(received_user_property(s, &r, "redelivered", 1), "1");
+	assert_null(received_user_property(s, &r, "redelivered", 2));
 	/* The forged id moved nothing: what comes now is told from what was given. */
 	guest_publish(p, "a/now", "now", 1);
 	guest_expect(d, 3, "now", NULL);
