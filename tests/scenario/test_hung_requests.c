@@ -19,7 +19,8 @@
 
 #define CHUNKS 3
 #define CHUNKS_ALL 12
-#define KEEPALIVES_MS 120000
+#define LOST_MS 60000 /* KEEPALIVE_S of bridge/mqtt.c, twice: README says so */
+#define LOOKS_MS 10000 /* until the bridge looks, is connected again and let in */
 #define WAIT_MS 60000
 #define ROUND_MS (2 * REDIS_LINK_TIMEOUT_MS)
 
@@ -97,7 +98,9 @@ static void broker_hung(struct scene *scene, bool upward)
 	proxy_hang(proxy, 1, upward);
 	while (proxy_hung(proxy) == 0) bustle_turn(&b);
 	proxy_hang(proxy, 0, upward);
-	server_log_wait(b.w.broker, from, BRIDGE_GREETED, KEEPALIVES_MS);
+	uint64_t since = now_ms();
+	server_log_wait(b.w.broker, from, BRIDGE_GREETED, LOST_MS + LOOKS_MS);
+	print_message("let in again after %llu ms\n", (unsigned long long)(now_ms() - since));
 	bustle_finish(&b);
 	scene_end(scene);
 }
