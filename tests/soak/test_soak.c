@@ -51,6 +51,10 @@ static const struct kind {
 	{"$share/crew/plant/#", 1, false, true},
 };
 
+static const char *const names[] = {"redis", "bridge", "broker"};
+
+enum { REDIS_SERVER, SERVERS = sizeof(names) / sizeof(names[0]) };
+
 enum { DEVICES = sizeof(kinds) / sizeof(kinds[0]) };
 
 /* What a device, or a group, has had of one topic. */
@@ -86,7 +90,7 @@ struct soak {
 	struct publisher *publisher;
 	struct device devices[DEVICES];
 	uint64_t random;
-	unsigned long faults;
+	unsigned long faults, kills[SERVERS];
 	long pushed[OUTBOXES];
 	struct track group[TRACKS];
 	unsigned long received;
@@ -224,14 +228,15 @@ static void spend(struct soak *k, uint64_t ms)
 	for (uint64_t end = now_ms() + ms; now_ms() < end; poll_pause()) look_all(k);
 }
 
-static void trouble(struct soak *k, bool all)
+static void hit(struct soak *k, unsigned server, bool kill)
 {
-	struct server *const servers[] = {k->w.redis, k->w.bridge, k->w.broker};
-	struct server *v = servers[all ? below(k, 3) : 0];
+	struct server *const servers[SERVERS] = {k->w.redis, k->w.bridge, k->w.broker};
+	struct server *v = servers[server];
 
 	k->faults++;
-	if (below(k, 3) > 0) {
+	if (kill) {
 		server_kill(v);
+		k->kills[server]++;
 		if (v != k->w.broker) spend(k, below(k, 3000));
 		server_start(v);
 	} else {
@@ -241,6 +246,13 @@ static void trouble(struct soak *k, bool all)
 	}
 	if (v == k->w.redis) store_reopen(k->w.db);
 	k->faults++; /* what comes from now on may repeat, too */
+}
+
+static void trouble(struct soak *k, bool all)
+{
+	unsigned server = all ? below(k, SERVERS) : REDIS_SERVER;
+
+	hit(k, server, below(k, 3) > 0);
 }
 
 /* QoS 1 or 2; one of QoS 0 may be lost. */
@@ -549,6 +561,24 @@ static void suffer(struct soak *k, uint64_t until, bool all)
 	}
 }
 
+/* However short the run is: each of them once, in any order. */
+static void kill_each(struct soak *k)
+{
+	unsigned order[SERVERS];
+
+	for (unsigned i = 0; i < SERVERS; i++) {
+		unsigned at = below(k, i + 1);
+		if (at < i) order[i] = order[at];
+		order[at] = i;
+	}
+	for (unsigned i = 0; i < SERVERS; i++) {
+		spend(k, 200 + below(k, 1200));
+		push(k);
+		come_or_go(k);
+		hit(k, order[i], true);
+	}
+}
+
 static bool all_connected(struct soak *k)
 {
 	look_all(k);
@@ -566,6 +596,18 @@ static void settle(struct soak *k)
 	spend(k, 3000); /* what has just been connected takes its memory */
 }
 
+/* Else the rest has shown nothing. */
+static void check_happened(struct soak *k)
+{
+	for (unsigned i = 0; i < SERVERS; i++) {
+		print_message("%s: killed %lu times\n", names[i], k->kills[i]);
+		scene_require(k->kills[i] > 0, "%s was not killed", names[i]);
+	}
+	assert_true(publisher_acked_total(k->publisher) > 0);
+	assert_true(k->pushed[0] + k->pushed[1] > 0);
+	assert_true(k->received > 0);
+}
+
 static void test_soak(void **state)
 {
 	static struct soak k;
@@ -573,6 +615,7 @@ static void test_soak(void **state)
 
 	begin(&k, *state);
 	start = now_ms();
+	kill_each(&k);
 	suffer(&k, start + minutes * 30000, true);
 	settle(&k);
 	struct size broker = size_of(k.w.broker), bridge = size_of(k.w.bridge);
@@ -585,6 +628,7 @@ static void test_soak(void **state)
 	check_histories(&k);
 	print_message("%ld messages acknowledged, %ld and %ld pushes, %lu faults, %u publishers' connections lost\n",
 		publisher_acked_total(k.publisher), k.pushed[0], k.pushed[1], k.faults / 2, publisher_losses(k.publisher));
+	check_happened(&k);
 	for (unsigned t = 0; t < TRACKS; t++) {
 		for (int i = 0; i < DEVICES; i++) free(k.devices[i].own[t].had);
 		free(k.group[t].had);
