@@ -7,7 +7,8 @@ usage() {
 	cat <<'END'
 usage: sh tests/conformance.sh [--help] [PATTERN]
   PATTERN  only tests whose name matches it (a regular expression)
-The plugin is taken from ${MQR_BUILD:-build}. What runs, and how: tests/conformance.py.
+The plugin is taken from ${MQR_BUILD:-build}. What runs, what is left out, and how: tests/conformance.py. tests/matrix.sh runs
+it on the other Debian releases.
 END
 }
 
@@ -27,6 +28,7 @@ chmod 755 "$out"
 
 # The source package, by lists of apt's own beside those of the machine.
 version=$(dpkg-query -W -f '${source:Version}' mosquitto)
+upstream=$(dpkg-query -W -f '${source:Upstream-Version}' mosquitto)
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-testing}")
 mkdir -p "$out/lists/partial" "$out/cache/archives/partial" "$out/source"
 mirror=$(mirror_of debian)
@@ -40,13 +42,18 @@ own_apt() {
 	apt-get -q -o Dir::Etc::SourceList="$out/sources.list" -o Dir::Etc::SourceParts=/dev/null \
 		-o Dir::State::Lists="$out/lists" -o Dir::Cache="$out/cache" -o APT::Sandbox::User=root "$@"
 }
-if ! { own_apt update && cd "$out/source" && own_apt source --download-only "mosquitto=$version"; } >"$out/apt" 2>&1; then
+# A release that moves may have a later revision only, of the same source of Mosquitto.
+source_of() {
+	own_apt update && cd "$out/source" &&
+		{ own_apt source --download-only "mosquitto=$version" || own_apt source --download-only mosquitto; } &&
+		ls mosquitto_"$upstream".orig.tar.*
+}
+if ! (source_of) >"$out/apt" 2>&1; then
 	cat "$out/apt"
-	echo "conformance.sh: no source package of mosquitto $version"
+	echo "FAILED: no source package of mosquitto $upstream (if $suite has moved on: a fresh chroot, or an upgrade)"
 	echo "0 passed, 1 failed"
 	exit 1
 fi
-cd - >/dev/null
 for side in without with; do
 	mkdir "$out/$side"
 	tar xf "$out"/source/mosquitto_*.orig.tar.* -C "$out/$side" --strip-components 1
