@@ -55,6 +55,31 @@ run_in() {
 		exit $status'
 }
 
+# versions_hold SUITE: what README.md says of the release, "Debian 13 (2.0.21, 1.2, 8.0)" or "testing (...)", against what is
+# installed there; as many parts of a version as it names.
+versions_hold() {
+	case $1 in
+	trixie) release="Debian 13" ;;
+	testing) release=testing ;;
+	*) return 0 ;;
+	esac
+	said=$(tr '\n' ' ' <README.md | sed -n "s/.*Built and tested on .*[ ,]$release (\([0-9., ]*\)).*/\1/p" | tr -d ,)
+	for package in mosquitto libhiredis-dev redis-server; do
+		have=$(dpkg-query --admindir="$chroots/$1/var/lib/dpkg" -W -f '${source:Upstream-Version}' "$package" 2>/dev/null || true)
+		claim=${said%% *}
+		said=${said#"$claim"}
+		said=${said# }
+		case $have. in
+		"${claim:-nothing}".*) ;;
+		*)
+			echo "FAILED: README.md says $package ${claim:-(nothing)} of $release, this release has ${have:-none}"
+			hold=1
+			;;
+		esac
+	done
+	return "${hold:-0}"
+}
+
 # one SUITE: its output to $out/SUITE; side by side with the others, since tests wait most of the time.
 one() {
 	started=$(date +%s)
@@ -62,6 +87,7 @@ one() {
 	run_in "$1" >"$out/$1" 2>&1 || status=$?
 	line=$(awk '/^[0-9]+ passed, [0-9]+ failed$/ { good += $1; bad += $3; lines++ }
 		END { print good + 0, bad + (lines < 2) }' "$out/$1") # run.sh and conformance.sh print one each
+	versions_hold "$1" >>"$out/$1" || line="${line% *} $((${line#* } + 1))"
 	if [ "$status" -ne 0 ] && [ "${line#* }" -eq 0 ]; then line="${line% *} 1"; fi
 	echo "$line $(($(date +%s) - started))" >"$out/$1.result"
 }
