@@ -473,6 +473,106 @@ static void test_v5_properties(void **state)
 	scene_end(scene);
 }
 
+/* What its publisher gave a message besides topic and payload. Of `correlation` NULL: nothing. */
+struct own_properties {
+	const char *payload, *correlation;
+	uint16_t correlation_len;
+	uint8_t format;
+};
+
+static const struct own_properties own_kinds[] = {
+	{"bytes", "a\0\xff", 3, 1}, {"empty", "", 0, 0}, {"none", NULL, 0, 0},
+};
+
+enum { OWN_KINDS = sizeof(own_kinds) / sizeof(own_kinds[0]) };
+
+static void publish_own(struct guest *p, const struct own_properties *o)
+{
+	mosquitto_property *list = NULL;
+
+	if (o->correlation) {
+		assert_int_equal(mosquitto_property_add_byte(&list, 1, o->format), 0);
+		assert_int_equal(mosquitto_property_add_string(&list, 3, "text/plain"), 0);
+		assert_int_equal(mosquitto_property_add_string(&list, 8, "answers/to/p"), 0);
+		assert_int_equal(mosquitto_property_add_binary(&list, 9, o->correlation, o->correlation_len), 0);
+	}
+	guest_publish_bytes(p, "plant/1", o->payload, strlen(o->payload), 1, false, list);
+	mosquitto_property_free_all(&list);
+}
+
+static void expect_text(const struct received *r, int id, const char *text)
+{
+	char *value = NULL;
+
+	scene_require(mosquitto_property_read_string(r->properties, id, &value, false), "%s has no property %d", r->payload, id);
+	assert_string_equal(value, text);
+	free(value);
+}
+
+static void expect_own(const struct received *r, const struct own_properties *o)
+{
+	size_t count = 0;
+	void *correlation = NULL;
+	uint16_t len = 0;
+	uint8_t format = 2;
+
+	assert_string_equal(r->payload, o->payload);
+	for (const mosquitto_property *k = r->properties; k; k = mosquitto_property_next(k))
+		count += mosquitto_property_identifier(k) != 38; /* user properties: some are ours */
+	assert_int_equal(count, o->correlation ? 4 : 0);
+	if (!o->correlation) return;
+	assert_non_null(mosquitto_property_read_byte(r->properties, 1, &format, false));
+	assert_int_equal(format, o->format);
+	expect_text(r, 3, "text/plain");
+	expect_text(r, 8, "answers/to/p");
+	assert_non_null(mosquitto_property_read_binary(r->properties, 9, &correlation, &len, false));
+	assert_int_equal(len, o->correlation_len);
+	if (len > 0) assert_memory_equal(correlation, o->correlation, len);
+	free(correlation);
+}
+
+/* What was missed has them as what came live, and both as they were sent. */
+static void own_properties(struct scene *scene, const char *lines, const char *filter, const char *reader)
+{
+	const struct guest_options v5 = {.v5 = true};
+	struct world w;
+
+	world_start(&w, scene, lines, WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", &v5), *d = guest_join(&w, "d", &v5);
+	subscribe_live(&w, d, reader, filter, 1, 1);
+	guest_disconnect(d);
+	world_wait_event(&w, "gone", reader, 1);
+	for (size_t i = 0; i < OWN_KINDS; i++) publish_own(p, &own_kinds[i]);
+	guest_connect(d);
+	subscribe_live(&w, d, reader, filter, 1, 2);
+	for (size_t i = 0; i < OWN_KINDS; i++) publish_own(p, &own_kinds[i]);
+	guest_wait(d, 2 * OWN_KINDS, WAIT_MS);
+	guest_settle(d);
+	assert_int_equal(guest_count(d), 2 * OWN_KINDS);
+	for (size_t i = 0; i < 2 * OWN_KINDS; i++) {
+		struct received r = guest_message(d, i);
+
+		expect_own(&r, &own_kinds[i % OWN_KINDS]);
+		assert_true(!received_user_property(scene, &r, "redelivered", 0) == (i >= OWN_KINDS));
+	}
+	scene_end(scene);
+}
+
+static void test_v5_own_from_stream(void **state)
+{
+	own_properties(*state, PLANT, "plant/#", "d");
+}
+
+static void test_v5_own_from_list(void **state)
+{
+	own_properties(*state, "mirror plant/# list l:%t format=json\nredeliver plant/# overlap=0\n", "plant/#", "d");
+}
+
+static void test_v5_own_in_group(void **state)
+{
+	own_properties(*state, PLANT, "$share/g/plant/#", "$share/g/plant/#");
+}
+
 static unsigned long long wall_ms(void)
 {
 	struct timespec now;
@@ -996,6 +1096,7 @@ int main(int argc, char **argv)
 		scene_test(test_rate),
 		scene_test(test_list_source),
 		scene_test(test_v5_properties),
+		scene_test(test_v5_own_from_stream), scene_test(test_v5_own_from_list), scene_test(test_v5_own_in_group),
 		scene_test(test_expiry_and_retained),
 		scene_test(test_overlapping_filters),
 		scene_test(test_one_of_two_subscriptions),
