@@ -581,6 +581,15 @@ static unsigned long long wall_ms(void)
 	return (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000;
 }
 
+/* When the broker took what is the stream's entry of that number: what its id says. */
+static unsigned long long stored_ms(struct world *w, int number)
+{
+	const redisReply *all = stored_stream(w->db, "s:plant/1");
+
+	assert_true(number < (int)all->elements);
+	return strtoull(stored_id(all->element[number]), NULL, 10);
+}
+
 /* What a backend adds may expire: what is left of its time goes with it, and what has expired is not given. A retained
  * message comes at SUBSCRIBE as always, marked as such, and the backlog once. */
 static void test_expiry_and_retained(void **state)
@@ -902,6 +911,81 @@ static void test_overlap(void **state)
 	scene_end(scene);
 }
 
+/* What came of one round again: a tail of the ten numbers before `end`, in order, and then `end`. All ten where `all`. */
+static void expect_tail(struct guest *d, int end, bool all)
+{
+	size_t count;
+
+	wait_until((count = guest_count(d)) > 0 && atoi(guest_message(d, count - 1).payload) == end, WAIT_MS, "the number behind them");
+	guest_settle(d);
+	count = guest_count(d);
+	for (size_t i = 0; i < count; i++) {
+		struct received r = guest_message(d, i);
+		int due = end + 1 + (int)i - (int)count;
+
+		scene_require(atoi(r.payload) == due && due >= end - 10, "%s where %d is due, before %d", r.payload, due, end);
+	}
+	if (all) assert_int_equal(count, 11);
+	guest_clear(d);
+}
+
+/* Ten messages, and when twice the overlap has passed ten more; then the end comes uncleanly. What came within the overlap comes
+ * again, nothing from before. A machine that stands still between the ten and the end may leave them outside of it: that is seen by
+ * the clock their ids have, and the round is repeated. */
+static void overlap_ends(struct scene *scene, bool killed)
+{
+	enum { ROUNDS = 20 };
+	const unsigned overlap_ms = 3000 * instrument_slowness();
+	unsigned rounds = 0;
+	bool in_time = false;
+	struct world w;
+
+	world_start(&w, scene, scene_text(scene, "mirror plant/# stream s:%%t\nredeliver plant/# overlap=%us\n", overlap_ms / 1000),
+		WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL);
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	for (int from = 0; !in_time; from += 21) {
+		scene_require(rounds++ < ROUNDS, "the machine stood still in each of %d rounds", ROUNDS);
+		publish_numbers(p, "plant/1", from, from + 10, 1);
+		store_wait_stream(w.db, "s:plant/1", from + 10, WAIT_MS);
+		unsigned long long old = stored_ms(&w, from + 9);
+		wait_until(wall_ms() > old + 2 * overlap_ms, WAIT_MS, "twice the overlap to pass");
+		publish_numbers(p, "plant/1", from + 10, from + 20, 1);
+		guest_wait(d, 20, WAIT_MS);
+		store_wait_stream(w.db, "s:plant/1", from + 20, WAIT_MS);
+		size_t knocks = server_log_size(w.broker), live = world_events(&w, "live", "d");
+		if (killed) server_kill(w.broker);
+		else {
+			size_t gone = world_events(&w, "gone", "d");
+			guest_drop(d);
+			world_wait_event(&w, "gone", "d", gone + 1);
+		}
+		in_time = wall_ms() < stored_ms(&w, from + 10) + overlap_ms;
+		if (killed) {
+			wait_until(!guest_connected(p) && !guest_connected(d), WAIT_MS, "the end of the connections");
+			server_start(w.broker);
+			world_wait_bridge(&w, knocks);
+			guest_connect(p);
+		}
+		guest_clear(d);
+		guest_connect(d);
+		subscribe_live(&w, d, "d", "plant/#", 1, live + 1);
+		publish_numbers(p, "plant/1", from + 20, from + 21, 1);
+		expect_tail(d, from + 20, in_time);
+	}
+	scene_end(scene);
+}
+
+static void test_overlap_ends(void **state)
+{
+	overlap_ends(*state, false);
+}
+
+static void test_overlap_ends_at_crash(void **state)
+{
+	overlap_ends(*state, true);
+}
+
 static void test_large_backlog(void **state)
 {
 	enum { COUNT = 20000 };
@@ -1106,7 +1190,7 @@ int main(int argc, char **argv)
 		scene_test(test_late_without_redis),
 		scene_test(test_bridge_restarted),
 		scene_test(test_broker_restarted),
-		scene_test(test_overlap),
+		scene_test(test_overlap), scene_test(test_overlap_ends), scene_test(test_overlap_ends_at_crash),
 		scene_test(test_large_backlog),
 		scene_test(test_persistent_session),
 		scene_test(test_retained),
