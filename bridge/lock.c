@@ -13,6 +13,9 @@
 #include "config/resp.h"
 
 #define TICK_MS 250
+#define TAKEN_OVER_MS 10000 /* promised in README.md: a holder that ends has a successor within it */
+
+_Static_assert(LOCK_TTL_MS + LOCK_TRY_MS + LOCK_YIELD_MS + TICK_MS < TAKEN_OVER_MS, "another bridge takes over within ten seconds");
 
 /* The lock's value is "<fence> <owner>".
  * KEYS: lock, fence. ARGV: our signature, time to live in ms, the value of a holder that has ended (or ""). Returns fence
