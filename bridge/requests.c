@@ -32,6 +32,12 @@ static void on_answered(void *ctx, const redisReply *reply, size_t index)
 	(void)index; /* who asked gives up by itself */
 }
 
+static void arg_key(struct requests *r, enum key_kind kind, struct slice last)
+{
+	resp_arg(&r->commands, key_make(&r->key, settings_keys(r->deps.settings), kind, last));
+	if (r->key.failed) r->commands.failed = true; /* the next key forgets it */
+}
+
 static void answer(struct requests *r, struct entry_id id, const char *text)
 {
 	struct slice node = slice_str(r->deps.settings->node);
@@ -45,15 +51,15 @@ static void answer(struct requests *r, struct entry_id id, const char *text)
 	buf_clear(&r->commands);
 	resp_begin(&r->commands, 5);
 	resp_arg_str(&r->commands, "SET");
-	resp_arg(&r->commands, key_make(&r->key, settings_keys(r->deps.settings), KEY_ANSWER, slice_of(r->name.data, r->name.len)));
+	arg_key(r, KEY_ANSWER, slice_of(r->name.data, r->name.len));
 	resp_arg_str(&r->commands, text);
 	resp_arg_str(&r->commands, "EX");
 	resp_arg_u64(&r->commands, REQUEST_ANSWER_S);
 	resp_begin(&r->commands, 3);
 	resp_arg_str(&r->commands, "XDEL");
-	resp_arg(&r->commands, key_make(&r->key, settings_keys(r->deps.settings), KEY_REQUESTS, node));
+	arg_key(r, KEY_REQUESTS, node);
 	resp_arg_str(&r->commands, number);
-	if (r->name.failed || r->key.failed || r->commands.failed) return;
+	if (r->name.failed || r->commands.failed) return;
 	(void)!redis_link_send(r->deps.link, &r->commands, 2, 0, on_answered, NULL);
 }
 
@@ -79,7 +85,7 @@ static const char *send_replay(struct requests *r, const struct request *q, stru
 	if (q->from.data && entry_id_parse(q->from, &from) != ST_OK) return "from is not an entry id";
 	if (q->last.data && (decimal_parse(q->last, &last) != ST_OK || last == 0)) return "last is not a number of messages";
 	if (!q->from.data == !q->last.data) return "exactly one of from and last is needed";
-	if (++r->sequence == 0) r->sequence = 1;
+	if (++r->sequence == 0) r->sequence = 1; /* unreached: takes 2^32 requests */
 	control_replay(&r->packet, q->client, r->sequence, q->filter, from, last);
 	if (r->packet.failed || r->deps.send(r->deps.ctx, slice_of(r->packet.data, r->packet.len)) != ST_OK)
 		return "the plugin is not there";
