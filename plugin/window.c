@@ -353,8 +353,7 @@ void window_drop_batches(struct window *w)
 
 void window_take_back(struct window *w, size_t waiting)
 {
-	while (w->waiting > waiting) {
-		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): so many are in the list */
+	while (w->items && w->waiting > waiting) { /* so many are in the list, which analyzers do not see */
 		struct item *last = w->items->prev;
 
 		if (!last->mark) w->waiting--; /* NOLINT(clang-analyzer-unix.Malloc): it is out of the list when it is freed */
