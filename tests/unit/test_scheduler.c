@@ -16,9 +16,8 @@
 #include <unistd.h>
 
 #include "bridge/scheduler.h"
-#include "config/command_key.h"
+#include "tests/unit/redis_fake.h"
 
-#define QUEUE_MAX 256
 #define PACKETS_MAX 256
 #define CLIENTS_MAX 128
 #define SUBSCRIBED 1000 /* id of the first subscription, in milliseconds */
@@ -37,48 +36,16 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
 
 /* --- Redis ---------------------------------------------------------------------------------------------------------- */
 
-struct question {
-	redis_reply_fn *fn;
-	void *ctx;
-	size_t replies;
-	char text[4096];
-};
-
 static struct {
-	bool down, loses, loading;
+	bool loading;
 	bool another; /* there is another node, which has given the device something */
 	bool trimmed; /* of the stream sixty entries were removed */
 	const char *event; /* the newest of the session events; NULL: there is none */
 	unsigned evals; /* what it has been given is written down */
 	unsigned scans; /* of the device's hash: what it has had */
-	struct question queue[QUEUE_MAX];
-	size_t count;
 	unsigned entries; /* in the stream, from 10-0 on */
 	size_t size;      /* of their payloads */
 } redis_now;
-
-enum status redis_link_send(struct redis_link *link, const struct buf *commands, size_t replies, unsigned deadline_ms,
-	redis_reply_fn *fn, void *ctx)
-{
-	struct question *q = &redis_now.queue[redis_now.count];
-
-	(void)link, (void)deadline_ms;
-	if (redis_now.down) return ST_LOST;
-	assert_true(redis_now.count < QUEUE_MAX && commands->len < sizeof(q->text));
-	redis_now.count++;
-	q->fn = fn;
-	q->ctx = ctx;
-	q->replies = replies;
-	memcpy(q->text, commands->data, commands->len);
-	q->text[commands->len] = '\0';
-	return ST_OK;
-}
-
-bool redis_link_is_ready(const struct redis_link *link)
-{
-	(void)link;
-	return !redis_now.down;
-}
 
 static bool names(struct slice command, const char *word)
 {
@@ -130,34 +97,7 @@ static void answer_one(struct slice command, struct buf *out)
 /* Answers all that is asked, once. */
 static void answer_all(void)
 {
-	static struct question asked[QUEUE_MAX];
-	size_t count = redis_now.count;
-
-	memcpy(asked, redis_now.queue, count * sizeof(asked[0]));
-	redis_now.count = 0;
-	for (size_t i = 0; i < count; i++) {
-		struct slice rest = slice_str(asked[i].text);
-		struct command c;
-		for (size_t k = 0; k < asked[i].replies; k++) {
-			struct buf text = {0};
-			redisReader *reader = redisReaderCreate();
-			void *reply = NULL;
-			if (redis_now.loses) {
-				asked[i].fn(asked[i].ctx, NULL, k);
-				redisReaderFree(reader);
-				break;
-			}
-			assert_int_equal(command_next(&rest, &c), ST_OK);
-			answer_one(c.bytes, &text);
-			assert_int_equal(redisReaderFeed(reader, text.data, text.len), REDIS_OK);
-			assert_int_equal(redisReaderGetReply(reader, &reply), REDIS_OK);
-			assert_non_null(reply);
-			asked[i].fn(asked[i].ctx, reply, k);
-			freeReplyObject(reply);
-			redisReaderFree(reader);
-			buf_free(&text);
-		}
-	}
+	redis_fake_answer(redis_fake.count, answer_one);
 }
 
 /* --- the plugin ------------------------------------------------------------------------------------------------------ */
@@ -274,6 +214,7 @@ static int setup(void **state)
 
 	(void)state;
 	memset(&redis_now, 0, sizeof(redis_now));
+	memset(&redis_fake, 0, sizeof(redis_fake));
 	memset(&plugin, 0, sizeof(plugin));
 	plugin.takes = SIZE_MAX;
 	plugin.says = CONTROL_DONE;
@@ -304,7 +245,7 @@ static int teardown(void **state)
 	closed = 0;
 	scheduler_close(scheduler, on_closed, NULL);
 	scheduler_close(scheduler, NULL, NULL); /* at any time */
-	redis_now.loses = true;
+	redis_fake.loses = true;
 	answer_all();
 	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
 	assert_int_equal(closed, 1);
@@ -339,7 +280,7 @@ static void run_to_the_end(void)
 {
 	for (int i = 0; i < 100000 && scheduler_is_busy(scheduler); i++) {
 		turn();
-		if (redis_now.count == 0 && plugin.packet_count == 0) (void)uv_run(&loop, UV_RUN_ONCE);
+		if (redis_fake.count == 0 && plugin.packet_count == 0) (void)uv_run(&loop, UV_RUN_ONCE);
 	}
 	assert_false(scheduler_is_busy(scheduler));
 }
@@ -383,15 +324,15 @@ static void redis_comes_and_goes(void **state)
 		if (at > 0) (void)teardown(NULL), (void)setup(NULL);
 		subscribe("d", SUBSCRIBED);
 		for (int i = 0; i < at; i++) turn();
-		redis_now.loses = at % 2;
-		redis_now.loading = !redis_now.loses;
+		redis_fake.loses = at % 2;
+		redis_now.loading = !redis_fake.loses;
 		turn();
-		redis_now.loses = redis_now.loading = false;
+		redis_fake.loses = redis_now.loading = false;
 		(void)uv_run(&loop, UV_RUN_NOWAIT);
-		redis_now.down = true; /* nothing can be asked */
+		redis_fake.down = true; /* nothing can be asked */
 		scheduler_ready(scheduler);
 		(void)uv_run(&loop, UV_RUN_NOWAIT);
-		redis_now.down = false;
+		redis_fake.down = false;
 		scheduler_ready(scheduler);
 		run_to_the_end();
 		expect_all();
@@ -465,10 +406,10 @@ static void events_in_between(void **state)
 	assert_true(scheduler_is_busy(scheduler));
 	for (int i = 0; i < 3; i++) { /* cursor, mark; then the entries are asked for */
 		(void)uv_run(&loop, UV_RUN_NOWAIT);
-		if (redis_now.count > 0 && strstr(redis_now.queue[0].text, "XRANGE")) break;
+		if (redis_fake.count > 0 && strstr(redis_fake.queue[0].text, "XRANGE")) break;
 		answer_all();
 	}
-	assert_non_null(strstr(redis_now.queue[0].text, "XRANGE"));
+	assert_non_null(strstr(redis_fake.queue[0].text, "XRANGE"));
 	event(DEVICE_OP_SUBSCRIBED, "d", "dev/x", SUBSCRIBED + 1, SUBSCRIBED);
 	run_to_the_end();
 	assert_int_equal(plugin.messages, redis_now.entries);
@@ -624,7 +565,7 @@ static void a_crowd_takes_turns(void **state)
 		/* Each has had something before any has had all. */
 		for (unsigned k = 0; !ended && plugin.switches > 0 && k < CROWD; k++) assert_true(plugin.had[k] > 0);
 		ended = plugin.switches > 0;
-		if (redis_now.count == 0 && plugin.packet_count == 0) (void)uv_run(&loop, UV_RUN_ONCE);
+		if (redis_fake.count == 0 && plugin.packet_count == 0) (void)uv_run(&loop, UV_RUN_ONCE);
 	}
 	assert_true(waited);
 	assert_false(scheduler_is_busy(scheduler));
@@ -646,7 +587,7 @@ static void places_are_taken_from_the_silent(void **state)
 	subscribe_many();
 	for (int i = 0; i < 10000 && scheduler_count(scheduler).batches < two_each; i++) {
 		turn();
-		if (redis_now.count == 0) (void)uv_run(&loop, UV_RUN_ONCE);
+		if (redis_fake.count == 0) (void)uv_run(&loop, UV_RUN_ONCE);
 	}
 	assert_int_equal(scheduler_count(scheduler).batches, two_each);
 	scheduler_reset(scheduler);
