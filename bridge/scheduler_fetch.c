@@ -19,6 +19,20 @@ static uint64_t now_us(void)
 	return uv_hrtime() / 1000;
 }
 
+/* --- room ------------------------------------------------------------------------------------------------------- */
+
+/* So many bytes will be unacknowledged, it is thought, when the fetch is answered. */
+static void await(struct device *d, size_t bytes)
+{
+	d->scheduler->awaited_bytes += bytes - d->awaited;
+	d->awaited = bytes;
+}
+
+static bool has_room(const struct scheduler *s)
+{
+	return s->unacked_bytes + s->awaited_bytes < SCHEDULER_BYTES_MAX;
+}
+
 /* --- places ---------------------------------------------------------------------------------------------------- */
 
 void scheduler_fetch_drop(struct device *d)
@@ -29,6 +43,7 @@ void scheduler_fetch_drop(struct device *d)
 	fetch_free(d->fetch);
 	d->fetch = NULL;
 	d->fetching = false;
+	await(d, 0);
 	s->fetches--;
 	if (s->queues[QUEUE_STALLED]) scheduler_move(s->queues[QUEUE_STALLED], QUEUE_READY);
 }
@@ -78,6 +93,12 @@ static void tell_gap(struct device *d, const struct gap *gap)
 	gap_report(&s->env, catch_up_client(d->machine), gap);
 }
 
+/* More has come to others than was thought: no room is left for it. */
+static bool comes_too_late(const struct scheduler *s, const struct fetch_chunk *chunk)
+{
+	return s->unacked_bytes >= SCHEDULER_BYTES_MAX && (chunk->count > 0 || !chunk->finished);
+}
+
 static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 {
 	struct device *d = ctx;
@@ -85,10 +106,17 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 	struct catch_up_action a;
 
 	d->fetching = false;
+	await(d, 0);
 	pace_read(s->deps.pace, chunk->count);
 	scheduler_move(d, QUEUE_READY);
 	if (chunk->st != ST_OK) {
 		catch_up_read_failed(d->machine, now_ms(s) + RETRY_MS);
+		scheduler_fetch_drop(d);
+		return;
+	}
+	if (chunk->count > 0) d->chunk_bytes = chunk->bytes;
+	if (comes_too_late(s, chunk)) {
+		catch_up_read_failed(d->machine, now_ms(s)); /* it is read again when there is room */
 		scheduler_fetch_drop(d);
 		return;
 	}
@@ -141,9 +169,10 @@ void scheduler_start_fetch(struct device *d, const struct catch_up_action *a)
 	bool anew = a->begin || !d->fetch;
 	size_t count;
 	const struct catch_up_filter *filters = catch_up_filters(d->machine, &count);
+	size_t bytes = at_least(s->batch_bytes >> d->share, s->batch_bytes, SHARE_BYTES_MIN);
 
 	if (a->begin) scheduler_fetch_drop(d);
-	if (s->unacked_bytes >= SCHEDULER_BYTES_MAX || (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX) || !pace_allows(s)) {
+	if (!has_room(s) || (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX) || !pace_allows(s)) {
 		struct catch_up_action later = *a;
 
 		later.begin = anew;
@@ -162,7 +191,8 @@ void scheduler_start_fetch(struct device *d, const struct catch_up_action *a)
 	}
 	scheduler_move(d, QUEUE_NONE);
 	d->fetching = true;
+	await(d, d->chunk_bytes > 0 ? d->chunk_bytes : bytes);
 	s->env.ahead_bytes = is_crowded(s) ? CROWDED_BYTES : FETCH_BYTES;
-	fetch_step(d->fetch, at_most(at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN), pace_batch(s->deps.pace)),
-		at_least(s->batch_bytes >> d->share, s->batch_bytes, SHARE_BYTES_MIN), on_chunk, d);
+	fetch_step(d->fetch, at_most(at_least(a->count >> d->share, a->count, SHARE_COUNT_MIN), pace_batch(s->deps.pace)), bytes,
+		on_chunk, d);
 }

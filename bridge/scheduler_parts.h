@@ -38,6 +38,8 @@ struct device {
 	struct device_read *read; /* cursor or mark under way */
 	struct fetch *fetch;
 	bool fetching;
+	size_t awaited;     /* bytes that the fetch under way is thought to bring */
+	size_t chunk_bytes; /* of the chunk before; 0: there was none */
 	unsigned slice; /* batches sent since it has its place */
 	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
@@ -62,6 +64,7 @@ struct scheduler {
 	uint64_t watched_ms;
 	size_t fetches;
 	size_t unacked_bytes;
+	size_t awaited_bytes; /* of the fetches under way */
 	size_t batch_bytes; /* made smaller when the broker takes no larger packet */
 	struct buf packet;
 	struct scheduler_counts counts;

@@ -593,6 +593,40 @@ static void places_are_taken_from_the_silent(void **state)
 	scheduler_reset(scheduler);
 }
 
+/* Messages that are larger than what a batch is to have: many are read at once, and yet not more than allowed waits for
+ * acknowledgement, but for the one that fills it. */
+static void large_ones_wait_for_each_other(void **state)
+{
+	uint64_t most = SCHEDULER_BYTES_MAX + 201 * 1024;
+
+	(void)state;
+	plugin.silent = true;
+	redis_now.entries = 3;
+	redis_now.size = 200 * 1024;
+	subscribe_many();
+	for (int i = 0; i < 60; i++) {
+		turn();
+		assert_true(scheduler_count(scheduler).unacked_bytes <= most);
+		if (redis_fake.count == 0) (void)uv_run(&loop, UV_RUN_ONCE);
+	}
+	assert_true(scheduler_count(scheduler).unacked_bytes >= SCHEDULER_BYTES_MAX);
+	assert_int_equal(plugin.again, 0);
+	scheduler_reset(scheduler);
+	assert_int_equal(scheduler_count(scheduler).unacked_bytes, 0);
+	/* Where it answers they come to their end. */
+	plugin.silent = false;
+	for (unsigned i = 0; i < CROWD; i++) {
+		char client[16];
+
+		(void)snprintf(client, sizeof(client), "d%u", i);
+		subscribe(client, SUBSCRIBED + 200 + i);
+	}
+	run_to_the_end();
+	assert_int_equal(plugin.messages, CROWD * redis_now.entries);
+	assert_false(plugin.gap);
+	assert_int_equal(plugin.switches, CROWD);
+}
+
 static void the_slowest(void **state)
 {
 	struct scheduler_device out[SCHEDULER_SLOWEST_MAX + 4];
@@ -671,6 +705,7 @@ int main(void)
 		TEST(events_in_between), TEST(acknowledgements), TEST(the_mark_waits_for_events), TEST(the_slowest), TEST(the_plugin_does_not_answer),
 		TEST(debts_are_paid), TEST(a_replay_is_counted_back), TEST(nothing_for_it), TEST(some_is_gone),
 		TEST(a_slow_one_gets_little_at_once), TEST(a_crowd_takes_turns), TEST(places_are_taken_from_the_silent),
+		TEST(large_ones_wait_for_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
