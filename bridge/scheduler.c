@@ -119,6 +119,12 @@ void scheduler_ready(struct scheduler *s)
 	scheduler_kick(s);
 }
 
+/* Of a device that was given up only what it subscribed to later would be caught up, and with that it would go live. */
+static bool is_rest(const struct scheduler *s, const struct device_event *e)
+{
+	return s->again && entry_id_compare(e->id, e->generation) != 0;
+}
+
 void scheduler_event(struct scheduler *s, const struct device_event *e)
 {
 	struct device *d;
@@ -136,7 +142,7 @@ void scheduler_event(struct scheduler *s, const struct device_event *e)
 			d = NULL;
 		}
 	}
-	if (!d && e->op != DEVICE_OP_SUBSCRIBED) return;
+	if (!d && (e->op != DEVICE_OP_SUBSCRIBED || is_rest(s, e))) return;
 	scheduler_tick(s);
 	if (!d) d = device_new(s, e);
 	st = d ? catch_up_event(d->machine, e) : ST_NOMEM;
