@@ -28,8 +28,8 @@
 enum {
 	DEVICES = 2000, OWN = 10, COMMON = 40, LIVE_PER_SECOND = 200, SLACK_US = 1000000,
 	LONG_DEVICES = 70, LONG = 3000, SHORT_DEVICES = 150,
-	/* What bridge/OPERATIONS.md says, and half as much again: 16 MiB of its own, 32 read ahead, 24 not acknowledged. */
-	BRIDGE_KIB_MAX = (16 + 32 + 24) * 1024 * 3 / 2,
+	/* What bridge/OPERATIONS.md says, and half as much again: 16 MiB of its own, 32 read ahead, 9 not acknowledged. */
+	BRIDGE_KIB_MAX = (16 + 32 + 9) * 1024 * 3 / 2,
 	BRIDGE_CONNECTIONS = 3 /* bridge, bridge-events, bridge-housekeeping; an outbox, of which there is none, would add two */
 };
 
