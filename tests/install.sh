@@ -102,6 +102,7 @@ END
 # changes with one of them.
 service_lines() {
 	cat >"$out/wanted" <<'END'
+StartLimitIntervalSec=0
 Restart=always
 RestartPreventExitStatus=1 2
 User=mosquitto

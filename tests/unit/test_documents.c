@@ -363,7 +363,7 @@ static void manual_of_the_bridge_has_every_option(void **state)
 /* systemd starts the bridge again but after the statuses of what does not pass by itself; these are in the manual, too. */
 static void the_service_starts_it_again(void **state)
 {
-	static const char *const lines[] = {"\nRestart=always\n", "\nRestartPreventExitStatus=1 2\n"};
+	static const char *const lines[] = {"\nStartLimitIntervalSec=0\n", "\nRestart=always\n", "\nRestartPreventExitStatus=1 2\n"};
 	static const char *const statuses[] = {"\n.B 0\n", "\n.B 1\n", "\n.B 2\n", "\n.B 3\n"};
 	struct text_file unit = document(UNIT), page = document(BRIDGE_MANUAL);
 	struct slice text = slice_of(unit.data, unit.len);
