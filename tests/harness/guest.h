@@ -93,9 +93,9 @@ bool guest_wait_quiet(struct guest *p, size_t n, unsigned timeout_ms); /* the sa
  * otherwise. NULL-terminated. Waits for them. */
 void guest_expect(struct guest *p, size_t index, ...) __attribute__((sentinel));
 /* What is on its way to the guest has arrived, what the broker has queued for it included: it subscribes and publishes
- * with QoS 2 to a topic of its own, "marker/<id>" (which no rule or grant of the test may match), and when that is here,
- * everything before is. The marker is taken out of the
- * inbox. Messages held back for a device that catches up are not on their way yet. */
+ * with QoS 2 to a topic of its own, "marker/<id>" (which no rule or grant of the test may match), until such a message comes and
+ * nothing else came since it was sent. The marker is taken out of the inbox. Not while others publish to it without a pause. Messages
+ * held back for a device that catches up are not on their way yet. */
 void guest_settle(struct guest *p);
 
 /* MQTT 5: does the message carry this subscription identifier? 0: any. */

@@ -30,6 +30,7 @@
 #define NO_MORE 3 /* descriptors: the three that every process has */
 #define DISK_BYTES "8m"
 #define AGAIN 3 /* the bridge's status for what may pass by itself: systemd starts it again */
+#define NO_LIBRARY 127
 #define EMFILE_TEXT "Too many open files"
 
 /* --- descriptors ------------------------------------------------------------------------------------------------------- */
@@ -115,7 +116,8 @@ static void test_bridge_descriptors(void **state)
 	scene_end(scene);
 }
 
-/* Started with few: it serves, and says so, or ends with a word and the wanted status (0: any but 0), and never by a signal. */
+/* Started with few: it serves, and says so, or ends with a word and the wanted status (0: any but 0), and never by a signal. With so
+ * few that its libraries cannot be read, the dynamic loader ends it with its own, after which systemd starts it again, too. */
 static void starts_with_few(struct server *v, const char *serving, const char *word, int wanted)
 {
 	unsigned served = 0, ended = 0;
@@ -137,7 +139,8 @@ static void starts_with_few(struct server *v, const char *serving, const char *w
 			continue;
 		}
 		ended++;
-		scene_require(wanted ? status == wanted : status != 0, "with %u descriptors it ended with status %d", files, status);
+		scene_require(wanted ? status == wanted || status == NO_LIBRARY : status != 0, "with %u descriptors it ended with status %d",
+			files, status);
 		scene_require(server_log_has(v, from, word), "with %u descriptors it ended without a word", files);
 	}
 	print_message("%u times it ended\n", ended);
