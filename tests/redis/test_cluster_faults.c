@@ -145,6 +145,18 @@ static void check_stored(struct rig *r)
 	}
 }
 
+/* Is the last of each topic in Redis? The device may have it live before that. */
+static bool last_stored(struct rig *r)
+{
+	for (long n = r->next - TOPICS; n < r->next; n++) {
+		char key[16];
+		(void)snprintf(key, sizeof(key), "s:d/%ld", n % TOPICS);
+		const redisReply *last = cluster_set_query(&r->w.set, "XREVRANGE", key, "+", "-", "COUNT", "1", NULL);
+		if (last->elements == 0 || atol(stored_field(last->element[0], "payload")->str) != n) return false;
+	}
+	return true;
+}
+
 static void finish(struct rig *r)
 {
 	publish(r, TOPICS);
@@ -152,6 +164,7 @@ static void finish(struct rig *r)
 	wait_until(has_all(r), WAIT_MS, "the device to have everything");
 	wait_until(cluster_world_number(&r->w, "XLEN", "pushes") + cluster_world_number(&r->w, "LLEN", "jobs") == 0, WAIT_MS,
 		"empty outboxes");
+	wait_until(last_stored(r), WAIT_MS, "the last of each topic in Redis");
 	check_stored(r);
 	assert_int_equal(cluster_world_number(&r->w, "XLEN", "mqtt:dead:{pushes}:pushes"), 0);
 	server_check_alive(r->w.broker);
