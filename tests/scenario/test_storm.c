@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "config/entry_id.h"
+#include "tests/harness/between.h"
 #include "tests/harness/crowd.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/publisher.h"
@@ -145,7 +146,7 @@ static long bridge_peak_kib(const struct storm *s)
 static void memory_within(const struct storm *s)
 {
 	if (TEST_SANITIZE[0]) return; /* which takes many times over what it looks after */
-	assert_in_range(bridge_peak_kib(s), 1, BRIDGE_KIB_MAX);
+	assert_between(bridge_peak_kib(s), 1, BRIDGE_KIB_MAX);
 }
 
 static unsigned bridge_connections(const struct storm *s)
