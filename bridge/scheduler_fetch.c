@@ -96,7 +96,9 @@ static void tell_gap(struct device *d, const struct gap *gap)
 /* More has come to others than was thought: no room is left for it. */
 static bool comes_too_late(const struct scheduler *s, const struct fetch_chunk *chunk)
 {
-	return s->unacked_bytes >= SCHEDULER_BYTES_MAX && (chunk->count > 0 || !chunk->finished);
+	size_t owed = chunk->count + !chunk->finished; /* messages, and that more follow */
+
+	return owed > 0 && s->unacked_bytes >= SCHEDULER_BYTES_MAX;
 }
 
 static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
