@@ -20,6 +20,7 @@
 #define SLOW_MS 20
 #define PIECE_MAX 64
 #define LATE_MAX_MS 200 /* longer than a client needs to come back */
+#define HOLD_LIMIT_MS 60000
 
 struct pair {
 	int client, server; /* -1: closed; a pair with both closed is free */
@@ -39,7 +40,7 @@ struct proxy {
 	atomic_uint server_port, one_in, cuts, habit;
 	atomic_uint hang_at, hang_round, hung; /* hang_round is set last */
 	atomic_bool hang_upward;
-	atomic_bool hold, stop;
+	atomic_bool hold, holds, stop; /* holds: it does as asked */
 	struct pair pairs[PAIRS_MAX];
 	char chunk[CHUNK_MAX];
 };
@@ -208,7 +209,9 @@ static void *run(void *arg)
 	struct proxy *p = arg;
 	while (!atomic_load(&p->stop)) {
 		struct pollfd fds[1 + 2 * PAIRS_MAX];
-		if (atomic_load(&p->hold)) {
+		bool hold = atomic_load(&p->hold);
+		atomic_store(&p->holds, hold);
+		if (hold) {
 			poll_pause();
 			continue;
 		}
@@ -290,6 +293,7 @@ void proxy_lead(struct proxy *p, uint16_t server_port)
 void proxy_hold(struct proxy *p, bool hold)
 {
 	atomic_store(&p->hold, hold);
+	wait_until(atomic_load(&p->holds) == hold, HOLD_LIMIT_MS, "the proxy to hold, or to go on");
 }
 
 void proxy_hang(struct proxy *p, unsigned nth, bool upward)

@@ -29,7 +29,7 @@ enum proxy_habit {
 void proxy_behave(struct proxy *p, enum proxy_habit habit);
 /* Leads to another server on 127.0.0.1 from now on. Connections to the one before are cut. */
 void proxy_lead(struct proxy *p, uint16_t server_port);
-/* While set, nothing passes in either direction and nothing is closed. */
+/* While set, nothing passes in either direction and nothing is closed. Waits until it is so. */
 void proxy_hold(struct proxy *p, bool hold);
 /* Every connection, until PROXY_HANGS_MAX have, hangs for good at its nth chunk from now on, of commands (`upward`: the server never sees
  * it) or of answers (the server has done it): nothing passes any more, and nothing is closed. 0: none. */
