@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -369,6 +370,23 @@ void server_restart(struct server *v)
 uint16_t server_port(const struct server *v)
 {
 	return v->port;
+}
+
+size_t server_unread(const struct server *v)
+{
+	FILE *f = fopen("/proc/net/tcp", "re"); /* Linux: proc(5) */
+	char line[512];
+	size_t bytes = 0;
+
+	scene_require(f, "/proc/net/tcp: %s", strerror(errno));
+	while (fgets(line, sizeof(line), f)) {
+		unsigned port, state, unread;
+
+		if (sscanf(line, "%*u: %*x:%x %*x:%*x %x %*x:%x", &port, &state, &unread) != 3) continue;
+		if (port == v->port && state == TCP_ESTABLISHED) bytes += unread;
+	}
+	(void)fclose(f); /* only read */
+	return bytes;
 }
 
 const char *server_socket(const struct server *v)

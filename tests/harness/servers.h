@@ -57,6 +57,8 @@ bool server_running(const struct server *v);
 bool server_ended(struct server *v, int *status);
 
 uint16_t server_port(const struct server *v);
+/* Bytes that clients over 127.0.0.1 have sent to its port and it has not read. */
+size_t server_unread(const struct server *v);
 const char *server_socket(const struct server *v); /* Redis: path of its unix socket */
 int server_pid(const struct server *v);
 const char *server_dir(const struct server *v);
