@@ -19,7 +19,7 @@
 
 #define CHUNKS 3
 #define CHUNKS_ALL 12
-#define LOST_MS 60000 /* KEEPALIVE_S of bridge/mqtt.c, twice: README says so */
+#define LOST_MS 60000 /* KEEPALIVE_S of bridge/mqtt_connect.c, twice: README says so */
 #define LOOKS_MS 30000 /* until the bridge looks, is connected again and let in, on a machine that is busy */
 #define WAIT_MS 60000
 #define ROUND_MS (2 * REDIS_LINK_TIMEOUT_MS)

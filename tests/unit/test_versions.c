@@ -44,12 +44,12 @@ static const struct place product[] = {
 
 /* Who calls which functions of Mosquitto, by how their names begin. */
 static const struct place callers[] = {
-	{"mosquitto_property_", " plugin/broker.c plugin/handed.c plugin/properties.c bridge/mqtt.c "},
+	{"mosquitto_property_", " plugin/broker.c plugin/handed.c plugin/properties.c bridge/mqtt_connect.c bridge/mqtt_packets.c "},
 	{"mosquitto_callback_", " plugin/broker.c "},
 	{"mosquitto_client_", " plugin/broker.c "},
 	{"mosquitto_client", " plugin/broker.c "},
 	{"mosquitto_broker_", " plugin/broker.c plugin/handed.c plugin/turns.c "},
-	{"mosquitto_log_", " plugin/broker.c bridge/mqtt.c "},
+	{"mosquitto_log_", " plugin/broker.c "},
 	{"mosquitto_malloc", " plugin/broker.c plugin/handed.c plugin/turns.c "},
 	{"mosquitto_free", " plugin/broker.c plugin/handed.c plugin/turns.c "},
 	{"mosquitto_plugin_", " plugin/plugin.c "},
@@ -57,7 +57,7 @@ static const struct place callers[] = {
 	{"mosquitto_acl_whole_levels", " config/acl_file.c config/mosquitto_version.h "},
 	{"mosquitto_lib_version", " config/mosquitto_version.h "},
 	{"mosquitto_topic_matches_sub2", " config/topic.c "},
-	{"mosquitto_", " bridge/mqtt.c "}, /* the rest: that of a client */
+	{"mosquitto_", " bridge/mqtt.c bridge/mqtt_connect.c bridge/mqtt_packets.c bridge/mqtt_watch.c "}, /* the rest: that of a client */
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
