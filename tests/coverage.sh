@@ -74,7 +74,7 @@ strict() {
 		plugin/cluster_writer.c plugin/slot_*.c plugin/devices.c plugin/device_*.c plugin/groups.c plugin/group_*.c \
 		plugin/handover.c plugin/window.c plugin/owed.c plugin/peer.c plugin/replay.c plugin/kept_file.c \
 		plugin/session_*.c plugin/watch.c plugin/handed.c plugin/turns.c plugin/untold.c bridge/catch_up*.c bridge/fetch*.c \
-		bridge/merge.c bridge/scheduler*.c bridge/cursors.c bridge/tokens.c bridge/device_*.c bridge/sweep.c bridge/lock*.c \
+		bridge/merge.c bridge/scheduler*.c bridge/cursors.c bridge/tokens.c bridge/device_*.c bridge/sweep*.c bridge/lock*.c \
 		bridge/had*.c bridge/gap.c bridge/requests.c |
 		if [ "$unit" = 1 ]; then grep -v -e '^plugin/writer\.c$' -e '^plugin/cluster_writer\.c$'; else cat; fi
 }
