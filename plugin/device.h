@@ -141,6 +141,18 @@ struct devices {
 };
 
 struct device *device_find(struct devices *d, const char *client);
+struct device *device_new(struct devices *d, const char *client); /* NULL: out of memory */
+void device_free(struct devices *d, struct device *dev);
+struct device_filter *device_filter_find(struct device *dev, const char *filter); /* NULL: none */
+struct device_filter *device_filter_add(struct device *dev, const char *filter); /* NULL: out of memory */
+void device_filter_remove(struct device *dev, struct device_filter *gone);
+void device_filters_forget(struct device *dev);
+/* Has it asked for any of its subscriptions in this connection? */
+bool device_has_asked(const struct device *dev);
+/* Are its messages held back while it is away? */
+void device_keep(struct devices *d, struct device *dev, bool on);
+/* A connection's first granted subscription: who it is, and what it may have. */
+enum status device_connect(struct devices *d, struct device *dev, const struct client_info *client) MUST_CHECK;
 /* The next QoS 2 message for the filter, published behind `after`, up to `upto`, and lately, that is not released; begin with *at
  * NULL. False: there are no more. */
 bool unreleased_next(const struct devices *d, const void **at, struct slice filter, struct entry_id after, struct entry_id upto,
@@ -169,6 +181,12 @@ enum status grants_expand(struct devices *d, const char *client, const char *use
 void grants_free(struct device_grant *grants, size_t count);
 const struct grant *grants_find(const struct device_grant *grants, size_t count, struct slice filter); /* NULL: none */
 const struct grant *device_grant(const struct device *dev, const char *filter); /* NULL: none */
+/* Where one begins that has not been redelivered before, and how fast. */
+void device_fill_initial(struct device_filter *f, const struct grant *grant);
+/* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and, while the
+ * broker lives on, where it does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry
+ * interval, which the broker does not show, it keeps nothing of a session that was not started clean. */
+void device_reach_back(struct device *dev, const struct grant *grant, const struct client_info *client, uint8_t qos);
 
 /* Live for at least as long as an unclean end may reach back, so that nothing of the backlog can be unacknowledged. */
 bool device_live_for_long(const struct devices *d, const struct device *dev, uint64_t overlap_ms);

@@ -101,3 +101,18 @@ int device_would_cover(struct devices *d, const struct device *dev, struct slice
 {
 	return covers(d, dev, topic, true);
 }
+
+void device_fill_initial(struct device_filter *f, const struct grant *grant)
+{
+	f->initial = (struct initial_cursor){grant->new_policy, grant->new_count, grant->new_since_ms};
+	f->rate = grant->rate;
+}
+
+void device_reach_back(struct device *dev, const struct grant *grant, const struct client_info *client, uint8_t qos)
+{
+	uint64_t overlap = grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
+
+	if (qos == 0) return;
+	if (overlap > dev->crash_overlap_ms) dev->crash_overlap_ms = overlap;
+	if ((dev->clean || dev->v5) && overlap > dev->overlap_ms) dev->overlap_ms = overlap;
+}

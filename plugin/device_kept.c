@@ -64,6 +64,49 @@ void device_file_over(struct devices *d, struct device *dev)
 	device_file_tidy(d);
 }
 
+/* As it was when it left: held for until it is back. */
+static enum status restore(struct devices *d, struct device *dev, const struct kept_record *r, const char *filter)
+{
+	struct device_filter *f = device_filter_find(dev, filter);
+	enum status st = ST_OK;
+
+	free(dev->user);
+	dev->user = r->user.data ? strndup(r->user.data, r->user.len) : NULL;
+	if (r->user.data && !dev->user) return ST_NOMEM;
+	if (!dev->grants) st = device_grants_load(d, dev);
+	if (st != ST_OK) return st;
+	if (!f && (!device_grant(dev, filter) || dev->filter_count >= CONTROL_FILTERS_MAX)) return ST_NOT_FOUND;
+	if (!f) f = device_filter_add(dev, filter);
+	if (!f) return ST_NOMEM;
+	f->qos = r->qos;
+	f->id = r->subscription_id;
+	f->since = append_head(d->deps.append);
+	device_keep(d, dev, true);
+	dev->filed = true;
+	return ST_OK;
+}
+
+void devices_restore(void *devices, const struct kept_record *r)
+{
+	struct devices *d = devices;
+	char *client = strndup(r->client.data, r->client.len), *filter = strndup(r->filter.data, r->filter.len);
+	struct device *dev = client && filter ? device_find(d, client) : NULL;
+	struct device_filter *f;
+
+	if (client && filter && groups_name(filter)) {
+		groups_restore(d, r, client, filter);
+	} else if (client && filter && r->change == KEPT_HOLDS) {
+		if (!dev && HASH_COUNT(d->by_client) < DEVICES_MAX) dev = device_new(d, client);
+		if (dev && restore(d, dev, r, filter) != ST_OK && !dev->filters) device_free(d, dev);
+	} else if (dev) {
+		f = r->change == KEPT_DROPS ? device_filter_find(dev, filter) : NULL;
+		if (f) device_filter_remove(dev, f);
+		if (r->change == KEPT_OVER || !dev->filters) device_free(d, dev);
+	}
+	free(client);
+	free(filter);
+}
+
 void devices_restored(struct devices *d, int (*subscriptions)(const char *client))
 {
 	struct device *dev, *tmp;
