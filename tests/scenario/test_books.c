@@ -173,14 +173,108 @@ static bool settled(struct world *w, struct view *v, long long in)
 	return view_hash(w, v) && v->total.in >= in && v->total.queued == 0;
 }
 
+/* What is sent comes to so many records, as each message to load/ is two. */
+static long long records(const struct load *l)
+{
+	return 2 * (l->load + l->qos0) + l->wrong;
+}
+
+static void wait_settled(struct world *w, struct view *v, const struct load *l, const char *what)
+{
+	wait_until(settled(w, v, records(l)), WAIT_MS, what);
+}
+
+/* Until the journal is full: of QoS 0, for QoS 1 would be refused. */
+static void redis_stops(struct world *w, struct view *v, struct load *l)
+{
+	server_pause(w->redis);
+	send_some(l, 300);
+	/* The client sends QoS 0 past the QoS 1 it still has queued; those would find the journal full. */
+	assert_true(guest_flush(l->guest, WAIT_MS));
+	for (int i = 0; i < 300; i++, l->qos0++) send_one(l, "load/0", sizeof(l->payload) - 1, 0);
+	send_one(l, "load/0", 10, 0);
+	l->qos0++;
+	view_sys(w, v);
+	check("$SYS, Redis stopped", v);
+	server_continue(w->redis);
+	/* The room must be free again, or QoS 1 would be refused: that is another test's. */
+	wait_settled(w, v, l, "the journal to drain");
+}
+
+static void redis_dies(struct world *w, struct view *v, struct load *l)
+{
+	server_kill(w->redis);
+	send_some(l, 300);
+	view_sys(w, v);
+	check("$SYS, Redis dead", v);
+	server_start(w->redis);
+	store_reopen(w->db);
+	store_forget_torn(w->db);
+}
+
+/* What the books say of what was sent, against what is in Redis. */
+static void hold_against_redis(struct world *w, const struct view *v, const struct load *l)
+{
+	long long streams = 0, lists = 0;
+
+	for (int i = 0; i < 5; i++) {
+		char key[32];
+		(void)snprintf(key, sizeof(key), "s:load/%d", i);
+		streams += store_stream_len(w->db, key);
+		(void)snprintf(key, sizeof(key), "l:load/%d", i);
+		lists += store_list_len(w->db, key);
+	}
+	printf("really: %lld in streams, %lld in lists, %lld dead letters; sent %lld of QoS 1, %lld of QoS 0, %lld wrong\n",
+		streams, lists, store_stream_len(w->db, "mqtt:dead"), l->load, l->qos0, l->wrong);
+	assert_int_equal(v->total.in, records(l));
+	assert_int_equal(v->rules[0].stored, streams);
+	assert_int_equal(v->rules[1].stored, lists);
+	assert_int_equal(v->total.dead, store_stream_len(w->db, "mqtt:dead"));
+	assert_int_equal(v->total.dead, l->wrong);
+	assert_int_equal(v->rules[2].dead, l->wrong);
+	assert_int_equal(v->total.dropped, 2 * (l->load + l->qos0) - streams - lists);
+	assert_int_equal(streams, lists);
+}
+
+/* Under load, with faults of Redis, for 45 seconds and until there was enough to see. */
+static void at_random(struct world *w, struct view *v, struct load *l)
+{
+	unsigned samples = 0, rounds = 0;
+	long long last_in = -1;
+	uint64_t until = now_ms() + 45000, limit = until + WAIT_MS;
+
+	for (int turn = 0; now_ms() < until || samples <= 20 || rounds <= 1; turn++) { /* on a slow machine they take longer */
+		scene_require(now_ms() < limit, "only %u samples, %u rounds of $SYS", samples, rounds);
+		int fate = turn == 4 ? 0 : turn == 12 ? 3 : rand() % 100; /* each kind of fault at least once */
+		send_some(l, rand() % 300);
+		/* The load must not outrun a slow disk (appendfsync always) and fill the journal with QoS 1: it would be refused. */
+		if (turn % 8 == 7) {
+			assert_true(guest_flush(l->guest, WAIT_MS));
+			wait_settled(w, v, l, "the writer to come after");
+		}
+		if (fate < 3) {
+			redis_stops(w, v, l);
+		} else if (fate < 6) {
+			redis_dies(w, v, l);
+		} else if (fate < 12) {
+			view_sys(w, v);
+			check("$SYS", v);
+			if (v->total.in != last_in) rounds++;
+			last_in = v->total.in;
+		}
+		if (!view_hash(w, v)) continue;
+		check("hash", v);
+		samples++;
+	}
+	printf("%u samples, %u rounds of $SYS\n", samples, rounds);
+}
+
 /* One run of the broker; everything that can happen to Redis. */
 static void test_at_random_moments(void **state)
 {
 	struct scene *s = *state;
 	struct world w;
 	struct view v;
-	unsigned samples = 0, rounds = 0;
-	long long last_in = -1;
 
 	world_start(&w, s, RULES, WORLD_REDIS_ALWAYS);
 	struct load *l = load_new(&w);
@@ -189,73 +283,16 @@ static void test_at_random_moments(void **state)
 	assert_string_equal(v.rules[1].text, "load/# list l:%t");
 	printf("seed %u\n", SEED);
 	srand(SEED);
-	uint64_t until = now_ms() + 45000, limit = until + WAIT_MS;
-	for (int turn = 0; now_ms() < until || samples <= 20 || rounds <= 1; turn++) { /* on a slow machine they take longer */
-		scene_require(now_ms() < limit, "only %u samples, %u rounds of $SYS", samples, rounds);
-		int fate = turn == 4 ? 0 : turn == 12 ? 3 : rand() % 100; /* each kind of fault at least once */
-		send_some(l, rand() % 300);
-		/* The load must not outrun a slow disk (appendfsync always) and fill the journal with QoS 1: it would be refused. */
-		if (turn % 8 == 7) {
-			assert_true(guest_flush(l->guest, WAIT_MS));
-			wait_until(settled(&w, &v, 2 * (l->load + l->qos0) + l->wrong), WAIT_MS, "the writer to come after");
-		}
-		if (fate < 3) {
-			server_pause(w.redis);
-			send_some(l, 300);
-			/* The client sends QoS 0 past the QoS 1 it still has queued; those would find the journal full. */
-			assert_true(guest_flush(l->guest, WAIT_MS));
-			for (int i = 0; i < 300; i++, l->qos0++) send_one(l, "load/0", sizeof(l->payload) - 1, 0);
-			send_one(l, "load/0", 10, 0);
-			l->qos0++;
-			view_sys(&w, &v);
-			check("$SYS, Redis stopped", &v);
-			server_continue(w.redis);
-			/* The room must be free again, or QoS 1 would be refused: that is another test's. */
-			wait_until(settled(&w, &v, 2 * (l->load + l->qos0) + l->wrong), WAIT_MS, "the journal to drain");
-		} else if (fate < 6) {
-			server_kill(w.redis);
-			send_some(l, 300);
-			view_sys(&w, &v);
-			check("$SYS, Redis dead", &v);
-			server_start(w.redis);
-			store_reopen(w.db);
-			store_forget_torn(w.db);
-		} else if (fate < 12) {
-			view_sys(&w, &v);
-			check("$SYS", &v);
-			if (v.total.in != last_in) rounds++;
-			last_in = v.total.in;
-		}
-		if (!view_hash(&w, &v)) continue;
-		check("hash", &v);
-		samples++;
-	}
+	at_random(&w, &v, l);
 	assert_true(guest_flush(l->guest, WAIT_MS));
-	long long in = 2 * (l->load + l->qos0) + l->wrong, streams = 0, lists = 0;
-	wait_until(settled(&w, &v, in), WAIT_MS, "everything to be in Redis");
+	wait_settled(&w, &v, l, "everything to be in Redis");
 	check("at the end", &v);
-	for (int i = 0; i < 5; i++) {
-		char key[32];
-		(void)snprintf(key, sizeof(key), "s:load/%d", i);
-		streams += store_stream_len(w.db, key);
-		(void)snprintf(key, sizeof(key), "l:load/%d", i);
-		lists += store_list_len(w.db, key);
-	}
-	printf("%u samples, %u rounds of $SYS; in %lld, stored %lld, dropped %lld, dead %lld, %lld reconnects\n",
-		samples, rounds, v.total.in, v.total.stored, v.total.dropped, v.total.dead, v.reconnects);
-	printf("really: %lld in streams, %lld in lists, %lld dead letters; sent %lld of QoS 1, %lld of QoS 0, %lld wrong\n",
-		streams, lists, store_stream_len(w.db, "mqtt:dead"), l->load, l->qos0, l->wrong);
+	printf("in %lld, stored %lld, dropped %lld, dead %lld, %lld reconnects\n", v.total.in, v.total.stored, v.total.dropped,
+		v.total.dead, v.reconnects);
+	hold_against_redis(&w, &v, l);
 	assert_true(v.reconnects > 0);
-	assert_int_equal(v.total.in, in);
-	assert_int_equal(v.rules[0].stored, streams);
-	assert_int_equal(v.rules[1].stored, lists);
-	assert_int_equal(v.total.dead, store_stream_len(w.db, "mqtt:dead"));
-	assert_int_equal(v.total.dead, l->wrong);
-	assert_int_equal(v.rules[2].dead, l->wrong);
-	assert_int_equal(v.total.dropped, 2 * (l->load + l->qos0) - streams - lists);
 	assert_true(v.full > 0);
 	assert_int_equal(v.refused, 0);
-	assert_int_equal(streams, lists);
 	assert_int_equal(v.age, 0);
 	free(l);
 	scene_end(s);

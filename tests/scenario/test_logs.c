@@ -58,60 +58,76 @@ static void settings_become(struct world *w, const char *user, const char *lines
 	assert_int_equal(rename(scene_path(s, "fresh.conf"), w->settings), 0);
 }
 
-/* Redis with a user, a broker with passwords, and everything that makes lines: wrong keys and types, a forger, a dead
- * letter, a wrong file, a Redis that goes. */
+/* Redis with a user, and a broker with passwords. Returns the bridge's token. */
+static const char *world_with_secrets(struct world *w, struct scene *s)
+{
+	const char *token, *out, *passwords = scene_path(s, "passwords");
+	const char *const argv[] = {"sh", "-c", scene_text(s,
+		"touch %s && chmod 700 %s && mosquitto_passwd -b %s bridge %s && mosquitto_passwd -b %s pub %s", passwords,
+		passwords, passwords, BROKER_PASSWORD, passwords, BROKER_PASSWORD), NULL};
+
+	assert_int_equal(program_run(s, argv, WAIT_MS, &out), 0);
+	(void)scene_write(s, "redis.password", REDIS_PASSWORD "\n");
+	(void)scene_write(s, "broker.password", BROKER_PASSWORD "\n");
+	world_start_with(w, s, "", scene_text(s, "allow_anonymous true\npassword_file %s\n", passwords), WORLD_BRIDGE | WORLD_NO_START | WORLD_ADMIN);
+	settings_become(w, "mqtt", "mirror a/# stream a:%t\nmirror wrong/# stream wrong\nredeliver a/#\n");
+	server_start(w->redis);
+	w->db = store_open(w->redis);
+	(void)store_query(w->db, "ACL", "SETUSER", "mqtt", "on", ">" REDIS_PASSWORD, "~*", "&*", "+@all", NULL);
+	(void)store_query(w->db, "SET", "wrong", "a string", NULL);
+	server_start(w->broker);
+	server_start(w->bridge);
+	world_wait_bridge(w, 0);
+	token = scene_text(s, "%s", store_query(w->db, "GET", "mqtt:token:test", NULL)->str);
+	assert_true(strlen(token) >= 16);
+	return token;
+}
+
+/* A dead letter, an event that is none, a forger. Returns who published. */
+static struct guest *hostile_messages(struct world *w)
+{
+	struct guest *p = guest_join(w, "publisher", &(struct guest_options){.user = "pub", .password = BROKER_PASSWORD}), *forger;
+	struct buf packet = {0};
+
+	guest_publish(p, "a/x", PAYLOAD, 1);
+	guest_publish(p, "wrong/x", PAYLOAD, 1);
+	store_wait_stream(w->db, "mqtt:dead", 1, WAIT_MS);
+	(void)store_query(w->db, "XADD", "mqtt:events:test", "*", "op", HOSTILE, "client", HOSTILE, NULL);
+	forger = guest_join(w, "forger", NULL);
+	control_hello(&packet, 1, slice_str(WRONG_PASSWORD));
+	(void)guest_send(forger, CONTROL_TOPIC, packet.data, packet.len, 0, false, 0);
+	buf_free(&packet);
+	server_log_wait(w->broker, 0, "control: refused", WAIT_MS);
+	return p;
+}
+
+/* Settings and a file that are wrong, and a Redis that goes and does not let them in again until the file is right. */
+static void wrong_passwords(struct world *w, struct guest *p)
+{
+	struct scene *s = w->scene;
+
+	(void)scene_write(s, "redis.password", WRONG_PASSWORD "\n");
+	settings_become(w, "mqtt", "redis_password " REDIS_PASSWORD " " BROKER_PASSWORD "\nredis_url redis://mqtt:" WRONG_PASSWORD "@127.0.0.1/0\n");
+	server_signal(w->broker, SIGHUP);
+	server_signal(w->bridge, SIGHUP);
+	server_log_wait(w->broker, 0, "settings: not changed", WAIT_MS);
+	server_log_wait(w->bridge, 0, "settings: not changed", WAIT_MS);
+	(void)store_query(w->db, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes", NULL);
+	server_log_wait(w->broker, 0, "WRONGPASS", WAIT_MS);
+	server_log_wait(w->bridge, 0, "WRONGPASS", WAIT_MS);
+	guest_publish(p, "a/x", PAYLOAD, 1);
+	(void)scene_write(s, "redis.password", REDIS_PASSWORD "\n");
+	store_wait_stream(w->db, "a:a/x", 2, WAIT_MS);
+}
+
+/* Everything that makes lines: wrong keys and types, a forger, a dead letter, a wrong file, a Redis that goes. */
 static void test_no_secrets(void **state)
 {
 	struct scene *s = *state;
 	struct world w;
-	struct guest *p, *forger;
-	struct buf packet = {0};
-	const char *token, *passwords, *out;
-	const char *const hash[] = {"sh", "-c", NULL, NULL};
-	const char *argv[4];
+	const char *token = world_with_secrets(&w, s);
 
-	passwords = scene_path(s, "passwords");
-	memcpy(argv, hash, sizeof(argv));
-	argv[2] = scene_text(s, "touch %s && chmod 700 %s && mosquitto_passwd -b %s bridge %s && mosquitto_passwd -b %s pub %s", passwords,
-		passwords, passwords, BROKER_PASSWORD, passwords, BROKER_PASSWORD);
-	assert_int_equal(program_run(s, argv, WAIT_MS, &out), 0);
-	(void)scene_write(s, "redis.password", REDIS_PASSWORD "\n");
-	(void)scene_write(s, "broker.password", BROKER_PASSWORD "\n");
-	world_start_with(&w, s, "", scene_text(s, "allow_anonymous true\npassword_file %s\n", passwords), WORLD_BRIDGE | WORLD_NO_START | WORLD_ADMIN);
-	settings_become(&w, "mqtt", "mirror a/# stream a:%t\nmirror wrong/# stream wrong\nredeliver a/#\n");
-	server_start(w.redis);
-	w.db = store_open(w.redis);
-	(void)store_query(w.db, "ACL", "SETUSER", "mqtt", "on", ">" REDIS_PASSWORD, "~*", "&*", "+@all", NULL);
-	(void)store_query(w.db, "SET", "wrong", "a string", NULL);
-	server_start(w.broker);
-	server_start(w.bridge);
-	world_wait_bridge(&w, 0);
-	token = scene_text(s, "%s", store_query(w.db, "GET", "mqtt:token:test", NULL)->str);
-	assert_true(strlen(token) >= 16);
-
-	p = guest_join(&w, "publisher", &(struct guest_options){.user = "pub", .password = BROKER_PASSWORD});
-	guest_publish(p, "a/x", PAYLOAD, 1);
-	guest_publish(p, "wrong/x", PAYLOAD, 1);
-	store_wait_stream(w.db, "mqtt:dead", 1, WAIT_MS);
-	(void)store_query(w.db, "XADD", "mqtt:events:test", "*", "op", HOSTILE, "client", HOSTILE, NULL);
-	forger = guest_join(&w, "forger", NULL);
-	control_hello(&packet, 1, slice_str(WRONG_PASSWORD));
-	(void)guest_send(forger, CONTROL_TOPIC, packet.data, packet.len, 0, false, 0);
-	buf_free(&packet);
-	server_log_wait(w.broker, 0, "control: refused", WAIT_MS);
-
-	(void)scene_write(s, "redis.password", WRONG_PASSWORD "\n");
-	settings_become(&w, "mqtt", "redis_password " REDIS_PASSWORD " " BROKER_PASSWORD "\nredis_url redis://mqtt:" WRONG_PASSWORD "@127.0.0.1/0\n");
-	server_signal(w.broker, SIGHUP);
-	server_signal(w.bridge, SIGHUP);
-	server_log_wait(w.broker, 0, "settings: not changed", WAIT_MS);
-	server_log_wait(w.bridge, 0, "settings: not changed", WAIT_MS);
-	(void)store_query(w.db, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes", NULL);
-	server_log_wait(w.broker, 0, "WRONGPASS", WAIT_MS);
-	server_log_wait(w.bridge, 0, "WRONGPASS", WAIT_MS);
-	guest_publish(p, "a/x", PAYLOAD, 1);
-	(void)scene_write(s, "redis.password", REDIS_PASSWORD "\n");
-	store_wait_stream(w.db, "a:a/x", 2, WAIT_MS);
+	wrong_passwords(&w, hostile_messages(&w));
 	server_stop(w.bridge);
 	server_stop(w.broker);
 

@@ -611,101 +611,144 @@ static void go_live(struct run *r, struct entry_id generation)
 	(void)put_event(r, JOURNAL_LIVE, &e);
 }
 
+struct crash {
+	struct scene *scene;
+	struct run *r;
+	redisContext *db;
+	const char *url;
+};
+
+/* A run that ends with its device live, and no GONE, as by a crash. Returns its last id. */
+static struct entry_id live_to_the_end(struct crash *c)
+{
+	struct entry_id generation = {0};
+
+	run_begin(c->r, c->scene, c->url);
+	subscribe(c->r, "all", NEW_ALL, 0, &generation);
+	subscribe(c->r, "last", NEW_LAST, 0, &generation);
+	go_live(c->r, generation);
+	put_messages(c->r, "t/x", 100);
+	struct entry_id last = journal_head_id(c->r->journal);
+	wait_done(c->r);
+	assert_string_equal(session_field(c->db, "live@n"), id_text(c->scene, c->r->boot));
+	assert_string_equal(session_field(c->db, "f@n all"), "0-0");
+	assert_string_equal(session_field(c->db, "s@n all"), scene_text(c->scene, "0-0 %s", id_text(c->scene, generation)));
+	store_query(c->db, "HSET", "p:session:dev", "f@n ahead", "99999999999999-1", "s@n ahead",
+		scene_text(c->scene, "1-0 %s", id_text(c->scene, generation)), NULL);
+	/* Of an earlier connection: this one did not have it, and so nothing of it. */
+	store_query(c->db, "HSET", "p:session:dev", "f@n absent", "7-7", "s@n absent", "7-0 7-0", NULL);
+	run_end(c->r, 1000);
+	return last;
+}
+
+/* In the next run they stand at the end of that one, `last`. It ends with the device live, too; returns its last id. */
+static struct entry_id cursors_move_up(struct crash *c, struct entry_id last)
+{
+	struct entry_id generation = ENTRY_ID_ZERO;
+
+	run_begin(c->r, c->scene, c->url);
+	subscribe(c->r, "all", NEW_NONE, 1000, &generation);
+	wait_done(c->r);
+	assert_string_equal(session_field(c->db, "s@n all"), scene_text(c->scene, "0-0 %s", id_text(c->scene, generation)));
+	assert_string_equal(session_field(c->db, "f@n absent"), "7-7");
+	assert_string_equal(session_field(c->db, "live_of@n"), "(none)");
+	assert_string_equal(session_field(c->db, "f@n all"), id_text(c->scene, last));
+	assert_non_null(strstr(session_field(c->db, "f@n last"), "last=5@"));
+	assert_string_equal(session_field(c->db, "f@n ahead"), "99999999999999-1");
+	assert_string_equal(session_field(c->db, "live@n"), "(none)");
+	assert_string_equal(session_field(c->db, "overlap"), "1000");
+	go_live(c->r, generation);
+	put_messages(c->r, "t/x", 100);
+	wait_done(c->r);
+	/* In the same run nothing moves. */
+	subscribe(c->r, "new", NEW_NONE, 1000, &generation);
+	wait_done(c->r);
+	struct entry_id head = journal_head_id(c->r->journal);
+	assert_string_equal(session_field(c->db, "f@n new"), id_text(c->scene, head));
+	assert_string_equal(session_field(c->db, "live@n"), id_text(c->scene, c->r->boot));
+	run_end(c->r, 1000);
+	return head;
+}
+
+/* With an overlap: the whole milliseconds before the end of that run, which its last record, `head`, ended. Goes on running. */
+static void cursors_stay_behind_by_the_overlap(struct crash *c, struct entry_id head)
+{
+	struct entry_id generation = ENTRY_ID_ZERO;
+
+	store_query(c->db, "HSET", "p:session:dev", "f@n all", "5-5", "live_at@n", "1-0", NULL);
+	run_begin(c->r, c->scene, c->url);
+	subscribe(c->r, "all", NEW_NONE, 1000, &generation);
+	wait_done(c->r);
+	assert_string_equal(session_field(c->db, "f@n all"), id_text(c->scene, entry_id_back(head, 1000)));
+	assert_string_equal(session_field(c->db, "f@n new"), id_text(c->scene, head));
+}
+
+/* What was written before nodes had cursors of their own counts at the next SUBSCRIBE: it was live until then. In the next run, which
+ * goes on. */
+static void older_fields_move_up(struct crash *c)
+{
+	struct entry_id generation = ENTRY_ID_ZERO, head;
+
+	store_query(c->db, "HSET", "p:session:dev", "f:old", "5-5", "live", id_text(c->scene, c->r->boot), "live_at", "1-0", "here", "1-0", NULL);
+	store_query(c->db, "HDEL", "p:session:dev", "live@n", NULL);
+	head = journal_head_id(c->r->journal);
+	run_end(c->r, 1000);
+	run_begin(c->r, c->scene, c->url);
+	subscribe(c->r, "old", NEW_NONE, 1000, &generation);
+	wait_done(c->r);
+	assert_string_equal(session_field(c->db, "f@n old"), id_text(c->scene, entry_id_back(head, 1000)));
+	assert_string_equal(session_field(c->db, "live"), "(none)");
+	assert_string_equal(session_field(c->db, "here"), "(none)");
+}
+
+/* Told again, it gets a generation and no cursor; what came through it before is not forgotten, either. */
+static void told_again_keeps_what_came(struct crash *c)
+{
+	struct session_event told = {.client = slice_str("dev"), .filter = slice_str("all"), .generation = {9, 9}, .again = true};
+
+	(void)put_event(c->r, JOURNAL_SUBSCRIBED, &told);
+	told.filter = slice_str("none");
+	(void)put_event(c->r, JOURNAL_SUBSCRIBED, &told);
+	wait_done(c->r);
+	assert_string_equal(session_field(c->db, "s@n all"), "0-0 9-9");
+	assert_string_equal(session_field(c->db, "s@n none"), "(none)");
+	told = (struct session_event){.client = slice_str("dev"), .filter = slice_str("all"), .generation = {9, 10}, .broker_queued = true};
+	(void)put_event(c->r, JOURNAL_SUBSCRIBED, &told);
+	wait_done(c->r);
+	assert_string_equal(session_field(c->db, "s@n all"), "0-0 9-10");
+}
+
+/* But behind a connection in which the broker went on with it by itself, nobody knows what came. */
+static void unknown_behind_the_broker(struct crash *c)
+{
+	struct buf packed = {0};
+
+	session_cursor_pack(&packed, slice_str("all"), ENTRY_ID_MAX);
+	struct session_event gone = {.client = slice_str("dev"), .behind_count = 1, .behind = slice_of(packed.data, packed.len)};
+	(void)put_event(c->r, JOURNAL_GONE, &gone);
+	wait_done(c->r);
+	buf_free(&packed);
+	assert_string_equal(session_field(c->db, "s@n all"), scene_text(c->scene, "%s 9-10", session_field(c->db, "f@n all")));
+	assert_int_equal(store_integer(c->db, "ZCARD", "p:sessions", NULL), 1);
+}
+
 /* The device was live when the broker died: its cursors move up to the end of that run, less the overlap. */
 static void crash_of_the_broker(void **state)
 {
 	struct scene *scene = *state;
 	struct server *redis = redis_new(scene, "redis", "");
-	struct run *r = calloc(1, sizeof(*r));
+	struct crash c = {.scene = scene, .r = calloc(1, sizeof(*c.r))};
+
 	server_start(redis);
-	redisContext *db = store_open(redis);
-	const char *url = tcp_url(scene, server_port(redis));
-	struct entry_id generation = {0};
-
-	run_begin(r, scene, url);
-	subscribe(r, "all", NEW_ALL, 0, &generation);
-	subscribe(r, "last", NEW_LAST, 0, &generation);
-	go_live(r, generation);
-	put_messages(r, "t/x", 100);
-	struct entry_id last = journal_head_id(r->journal);
-	wait_done(r);
-	assert_string_equal(session_field(db, "live@n"), id_text(scene, r->boot));
-	assert_string_equal(session_field(db, "f@n all"), "0-0");
-	assert_string_equal(session_field(db, "s@n all"), scene_text(scene, "0-0 %s", id_text(scene, generation)));
-	store_query(db, "HSET", "p:session:dev", "f@n ahead", "99999999999999-1", "s@n ahead",
-		scene_text(scene, "1-0 %s", id_text(scene, generation)), NULL);
-	/* Of an earlier connection: this one did not have it, and so nothing of it. */
-	store_query(db, "HSET", "p:session:dev", "f@n absent", "7-7", "s@n absent", "7-0 7-0", NULL);
-	run_end(r, 1000);
-
-	run_begin(r, scene, url); /* as after a crash: no GONE in between */
-	generation = ENTRY_ID_ZERO;
-	subscribe(r, "all", NEW_NONE, 1000, &generation);
-	wait_done(r);
-	assert_string_equal(session_field(db, "s@n all"), scene_text(scene, "0-0 %s", id_text(scene, generation)));
-	assert_string_equal(session_field(db, "f@n absent"), "7-7");
-	assert_string_equal(session_field(db, "live_of@n"), "(none)");
-	assert_string_equal(session_field(db, "f@n all"), id_text(scene, last));
-	assert_non_null(strstr(session_field(db, "f@n last"), "last=5@"));
-	assert_string_equal(session_field(db, "f@n ahead"), "99999999999999-1");
-	assert_string_equal(session_field(db, "live@n"), "(none)");
-	assert_string_equal(session_field(db, "overlap"), "1000");
-	go_live(r, generation);
-	put_messages(r, "t/x", 100);
-	last = journal_head_id(r->journal);
-	wait_done(r);
-	/* In the same run nothing moves. */
-	subscribe(r, "new", NEW_NONE, 1000, &generation);
-	wait_done(r);
-	struct entry_id head = journal_head_id(r->journal);
-	assert_string_equal(session_field(db, "f@n new"), id_text(scene, head));
-	assert_string_equal(session_field(db, "live@n"), id_text(scene, r->boot));
-	run_end(r, 1000);
-
-	/* With an overlap: the whole milliseconds before the end of that run, which its last record ended. */
-	store_query(db, "HSET", "p:session:dev", "f@n all", "5-5", "live_at@n", "1-0", NULL);
-	run_begin(r, scene, url);
-	generation = ENTRY_ID_ZERO;
-	subscribe(r, "all", NEW_NONE, 1000, &generation);
-	wait_done(r);
-	assert_string_equal(session_field(db, "f@n all"), id_text(scene, entry_id_back(head, 1000)));
-	assert_string_equal(session_field(db, "f@n new"), id_text(scene, head));
-	/* What was written before nodes had cursors of their own counts at the next SUBSCRIBE: it was live until then. */
-	store_query(db, "HSET", "p:session:dev", "f:old", "5-5", "live", id_text(scene, r->boot), "live_at", "1-0", "here", "1-0", NULL);
-	store_query(db, "HDEL", "p:session:dev", "live@n", NULL);
-	head = journal_head_id(r->journal);
-	run_end(r, 1000);
-	run_begin(r, scene, url);
-	generation = ENTRY_ID_ZERO;
-	subscribe(r, "old", NEW_NONE, 1000, &generation);
-	wait_done(r);
-	assert_string_equal(session_field(db, "f@n old"), id_text(scene, entry_id_back(head, 1000)));
-	assert_string_equal(session_field(db, "live"), "(none)");
-	assert_string_equal(session_field(db, "here"), "(none)");
-	/* Told again, it gets a generation and no cursor; what came through it before is not forgotten, either. */
-	struct session_event told = {.client = slice_str("dev"), .filter = slice_str("all"), .generation = {9, 9}, .again = true};
-	(void)put_event(r, JOURNAL_SUBSCRIBED, &told);
-	told.filter = slice_str("none");
-	(void)put_event(r, JOURNAL_SUBSCRIBED, &told);
-	wait_done(r);
-	assert_string_equal(session_field(db, "s@n all"), "0-0 9-9");
-	assert_string_equal(session_field(db, "s@n none"), "(none)");
-	told = (struct session_event){.client = slice_str("dev"), .filter = slice_str("all"), .generation = {9, 10}, .broker_queued = true};
-	(void)put_event(r, JOURNAL_SUBSCRIBED, &told);
-	wait_done(r);
-	assert_string_equal(session_field(db, "s@n all"), "0-0 9-10");
-	/* But behind a connection in which the broker went on with it by itself, nobody knows what came. */
-	struct buf packed = {0};
-	session_cursor_pack(&packed, slice_str("all"), ENTRY_ID_MAX);
-	struct session_event gone = {.client = slice_str("dev"), .behind_count = 1, .behind = slice_of(packed.data, packed.len)};
-	(void)put_event(r, JOURNAL_GONE, &gone);
-	(void)last;
-	wait_done(r);
-	buf_free(&packed);
-	assert_string_equal(session_field(db, "s@n all"), scene_text(scene, "%s 9-10", session_field(db, "f@n all")));
-	assert_int_equal(store_integer(db, "ZCARD", "p:sessions", NULL), 1);
-	run_end(r, 1000);
-	free(r);
+	c.db = store_open(redis);
+	c.url = tcp_url(scene, server_port(redis));
+	struct entry_id last = live_to_the_end(&c), head = cursors_move_up(&c, last);
+	cursors_stay_behind_by_the_overlap(&c, head);
+	older_fields_move_up(&c);
+	told_again_keeps_what_came(&c);
+	unknown_behind_the_broker(&c);
+	run_end(c.r, 1000);
+	free(c.r);
 	scene_end(scene);
 }
 

@@ -29,71 +29,73 @@ static enum status read_fields(struct node_names *names, const char *const *text
 	return had_of_fields(names, &all, present, &list);
 }
 
+/* The fields of a device's hash, and what they tell. */
+static const struct {
+	const char *fields[FIELDS_MAX];
+	const char *filter; /* NULL: nothing */
+	uint16_t node;
+	uint64_t since, upto, certain; /* 0: all of it */
+} hashes[] = {
+	{{"overlap", "0", "user", "u", NULL}, NULL, 0, 0, 0, 0},
+	{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", NULL}, "a", 0, 5, 9, 0},
+	{{"s@n1 a/# b", "5-0", "f@n1 a/# b", "9-0", "f:a/# b", "5-0", NULL}, "a/# b", 0, 5, 9, 0},
+	{{"f:a", "5-0", "f@n1 a", "9-0", NULL}, NULL, 0, 0, 0, 0},                         /* of an older plugin: since when? */
+	{{"f:a", "5-0", "f@n1 a", "4-0", "s@n1 a", "5-0 7-0", NULL}, NULL, 0, 0, 0, 0},    /* moved back by hand */
+	{{"f:a", "last=3@5-0", "f@n1 a", "last=3@5-0", "s@n1 a", "5-0 7-0", NULL}, NULL, 0, 0, 0, 0},
+	{{"f:a", "last=3@5-0", "f@n1 a", "8-0", "s@n1 a", "5-0 7-0", NULL}, "a", 0, 5, 8, 0},
+	{{"f@n1 a", "9-0", "s@n1 a", "x", NULL}, NULL, 0, 0, 0, 0},
+	{{"f:a", "5-0", "f@n2 a", "9-0", "s@n2 a", "6-0 7-0", NULL}, "a", 1, 6, 9, 0},
+	/* What our node has given of another's: nothing before our cursor has moved, then up to it. */
+	{{"f:a", "5-0", "f@n1 a", "10-0", "g@n2 a", "6-0 20-0 10-0 n1", NULL}, "a", 1, 5, 6, 0},
+	{{"f:a", "5-0", "f@n1 a", "15-0", "g@n2 a", "6-0 20-0 10-0 n1", NULL}, "a", 1, 5, 15, 0},
+	{{"f:a", "5-0", "f@n1 a", "30-0", "g@n2 a", "6-0 20-0 10-0 n1", "f@n2 a", "6-0", "s@n2 a", "5-5 7-0", NULL}, "a", 1, 5, 20, 0},
+	/* What a session of the broker was to deliver is not certain. */
+	{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", "b@n1 a", "7-0", NULL}, "a", 0, 5, 9, 7},
+	{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", "b@n1 a", "10-0", NULL}, "a", 0, 5, 9, 9},
+	{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", "b@n1 a", "x", "b@n2 a", "7-0", NULL}, "a", 0, 5, 9, 9},
+	/* Of a subscription that was taken back. */
+	{{"u@n1 a", "5-0 9-0", "f:b", "1-0", NULL}, "a", 0, 5, 9, 0},
+	{{"u@n2 a", "5-0 9-0", NULL}, "a", 1, 5, 9, 0},
+	{{"u@n1 a", "9-0 9-0", NULL}, NULL, 0, 0, 0, 0},
+	{{"u@n1 a", "9-0", NULL}, NULL, 0, 0, 0, 0},
+	{{"u@n1 a", "x 9-0", NULL}, NULL, 0, 0, 0, 0},
+	{{"u@n1 a", "", NULL}, NULL, 0, 0, 0, 0},
+	{{"u@n1 a", "5-0 9-0+20-0", NULL}, NULL, 0, 0, 0, 0},
+	{{"u@n1 a", "5-0 9-0+x:12-0", NULL}, NULL, 0, 0, 0, 0},
+	/* What its connection may yet show counts in that connection only, and only what our node has given. */
+	{{"u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 9, 0},
+	{{"left@n1", "18-0", "u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 15, 0},
+	{{"left@n1", "18-0", "u@n1 a", "5-0 9-0+20-0:8-0", NULL}, "a", 0, 5, 9, 0},
+	{{"u@n1 a", "5-0 5-0+20-0:15-0", "left@n1", "20-0", NULL}, "a", 0, 5, 15, 0},
+	{{"u@n1 a", "5-0 5-0+20-0:15-0", NULL}, NULL, 0, 0, 0, 0},
+	{{"left@n1", "21-0", "u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 9, 0},
+	{{"left@n1", "x", "left@n2", "18-0", "u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 9, 0},
+	{{"left@n1", "18-0", "u@n2 a", "5-0 9-0+20-0:15-0", NULL}, "a", 1, 5, 9, 0},
+	{{"left@n1", "18-0", "u@n2 a", "5-0 9-0+20-0:15-0@n3", NULL}, "a", 1, 5, 9, 0},
+	{{"left@n1", "18-0", "u@n2 a", "5-0 9-0+20-0:15-0@n1", NULL}, "a", 1, 5, 15, 0},
+};
+
 static void rows(void **state)
 {
-	static const struct {
-		const char *fields[FIELDS_MAX];
-		const char *filter; /* NULL: nothing */
-		uint16_t node;
-		uint64_t since, upto, certain; /* 0: all of it */
-	} table[] = {
-		{{"overlap", "0", "user", "u", NULL}, NULL, 0, 0, 0, 0},
-		{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", NULL}, "a", 0, 5, 9, 0},
-		{{"s@n1 a/# b", "5-0", "f@n1 a/# b", "9-0", "f:a/# b", "5-0", NULL}, "a/# b", 0, 5, 9, 0},
-		{{"f:a", "5-0", "f@n1 a", "9-0", NULL}, NULL, 0, 0, 0, 0},                         /* of an older plugin: since when? */
-		{{"f:a", "5-0", "f@n1 a", "4-0", "s@n1 a", "5-0 7-0", NULL}, NULL, 0, 0, 0, 0},    /* moved back by hand */
-		{{"f:a", "last=3@5-0", "f@n1 a", "last=3@5-0", "s@n1 a", "5-0 7-0", NULL}, NULL, 0, 0, 0, 0},
-		{{"f:a", "last=3@5-0", "f@n1 a", "8-0", "s@n1 a", "5-0 7-0", NULL}, "a", 0, 5, 8, 0},
-		{{"f@n1 a", "9-0", "s@n1 a", "x", NULL}, NULL, 0, 0, 0, 0},
-		{{"f:a", "5-0", "f@n2 a", "9-0", "s@n2 a", "6-0 7-0", NULL}, "a", 1, 6, 9, 0},
-		/* What our node has given of another's: nothing before our cursor has moved, then up to it. */
-		{{"f:a", "5-0", "f@n1 a", "10-0", "g@n2 a", "6-0 20-0 10-0 n1", NULL}, "a", 1, 5, 6, 0},
-		{{"f:a", "5-0", "f@n1 a", "15-0", "g@n2 a", "6-0 20-0 10-0 n1", NULL}, "a", 1, 5, 15, 0},
-		{{"f:a", "5-0", "f@n1 a", "30-0", "g@n2 a", "6-0 20-0 10-0 n1", "f@n2 a", "6-0", "s@n2 a", "5-5 7-0", NULL}, "a", 1, 5, 20, 0},
-		/* What a session of the broker was to deliver is not certain. */
-		{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", "b@n1 a", "7-0", NULL}, "a", 0, 5, 9, 7},
-		{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", "b@n1 a", "10-0", NULL}, "a", 0, 5, 9, 9},
-		{{"f:a", "5-0", "f@n1 a", "9-0", "s@n1 a", "5-0 7-0", "b@n1 a", "x", "b@n2 a", "7-0", NULL}, "a", 0, 5, 9, 9},
-		/* Of a subscription that was taken back. */
-		{{"u@n1 a", "5-0 9-0", "f:b", "1-0", NULL}, "a", 0, 5, 9, 0},
-		{{"u@n2 a", "5-0 9-0", NULL}, "a", 1, 5, 9, 0},
-		{{"u@n1 a", "9-0 9-0", NULL}, NULL, 0, 0, 0, 0},
-		{{"u@n1 a", "9-0", NULL}, NULL, 0, 0, 0, 0},
-		{{"u@n1 a", "x 9-0", NULL}, NULL, 0, 0, 0, 0},
-		{{"u@n1 a", "", NULL}, NULL, 0, 0, 0, 0},
-		{{"u@n1 a", "5-0 9-0+20-0", NULL}, NULL, 0, 0, 0, 0},
-		{{"u@n1 a", "5-0 9-0+x:12-0", NULL}, NULL, 0, 0, 0, 0},
-		/* What its connection may yet show counts in that connection only, and only what our node has given. */
-		{{"u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 9, 0},
-		{{"left@n1", "18-0", "u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 15, 0},
-		{{"left@n1", "18-0", "u@n1 a", "5-0 9-0+20-0:8-0", NULL}, "a", 0, 5, 9, 0},
-		{{"u@n1 a", "5-0 5-0+20-0:15-0", "left@n1", "20-0", NULL}, "a", 0, 5, 15, 0},
-		{{"u@n1 a", "5-0 5-0+20-0:15-0", NULL}, NULL, 0, 0, 0, 0},
-		{{"left@n1", "21-0", "u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 9, 0},
-		{{"left@n1", "x", "left@n2", "18-0", "u@n1 a", "5-0 9-0+20-0:15-0", NULL}, "a", 0, 5, 9, 0},
-		{{"left@n1", "18-0", "u@n2 a", "5-0 9-0+20-0:15-0", NULL}, "a", 1, 5, 9, 0},
-		{{"left@n1", "18-0", "u@n2 a", "5-0 9-0+20-0:15-0@n3", NULL}, "a", 1, 5, 9, 0},
-		{{"left@n1", "18-0", "u@n2 a", "5-0 9-0+20-0:15-0@n1", NULL}, "a", 1, 5, 15, 0},
-	};
 	struct node_names *names;
 	size_t none;
 
 	(void)state;
 	assert_int_equal(node_names_new("n1", &names), ST_OK);
 	assert_int_equal(node_names_number(names, slice_str("n2")), 1);
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+	for (size_t i = 0; i < sizeof(hashes) / sizeof(hashes[0]); i++) {
 		const struct catch_up_had *had;
 		size_t count;
 
-		assert_int_equal(read_fields(names, table[i].fields, true), ST_OK);
+		assert_int_equal(read_fields(names, hashes[i].fields, true), ST_OK);
 		had = had_list_items(list, &count);
-		assert_int_equal(count, table[i].filter ? 1 : 0);
+		assert_int_equal(count, hashes[i].filter ? 1 : 0);
 		if (count == 0) continue;
-		assert_true(slice_equal(had->filter, slice_str(table[i].filter)));
-		assert_int_equal(had->node, table[i].node);
-		assert_int_equal(had->since.ms, table[i].since);
-		assert_int_equal(had->upto.ms, table[i].upto);
-		assert_int_equal(had->certain.ms, table[i].certain ? table[i].certain : table[i].upto);
+		assert_true(slice_equal(had->filter, slice_str(hashes[i].filter)));
+		assert_int_equal(had->node, hashes[i].node);
+		assert_int_equal(had->since.ms, hashes[i].since);
+		assert_int_equal(had->upto.ms, hashes[i].upto);
+		assert_int_equal(had->certain.ms, hashes[i].certain ? hashes[i].certain : hashes[i].upto);
 	}
 	had_list_free(list);
 	had_list_free(NULL);

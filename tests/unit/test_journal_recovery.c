@@ -110,89 +110,133 @@ static void test_torn(void **state)
 	}
 }
 
+enum { FLIPPED = 200 };
+
 struct span {
 	size_t from, len; /* in the file; of a record without padding */
 };
+
+/* A file with so many records that were not released. */
+struct flipped {
+	bool crashed; /* else closed */
+	char *image;
+	size_t len;
+	uint64_t first, end; /* their numbers */
+	uint64_t live_from, live_len;
+	struct span spans[FLIPPED];
+};
+
+static void flipped_make(struct flipped *f, bool crashed)
+{
+	struct journal *j = open_fresh(MIB);
+	f->crashed = crashed;
+	f->first = run(j, 1, FLIPPED, &f->end);
+	uint64_t position = f->live_from = journal_released(j);
+	for (size_t n = 0; n < FLIPPED; n++) {
+		struct journal_record r;
+		assert_int_equal(journal_next(j, position, &r), ST_OK);
+		f->spans[n] = (struct span){file_offset(r.position, MIB), sizeof(struct journal_header) + r.body.len};
+		position = r.next;
+	}
+	f->live_len = position - f->live_from;
+	f->image = image_read(&f->len);
+	journal_close(j);
+	if (crashed) return;
+	free(f->image);
+	f->image = image_read(&f->len);
+}
+
+/* A byte of the file: of its head, anywhere, or of a record. */
+static size_t byte_to_flip(const struct flipped *f, int flip)
+{
+	if (flip % 4 == 0) return (size_t)rnd(12288);
+	if (flip % 4 == 1) return (size_t)rnd(f->len);
+	return file_offset(f->live_from + rnd(f->live_len), MIB);
+}
+
+/* Which record has it? FLIPPED: none. */
+static size_t record_of_byte(const struct flipped *f, size_t at)
+{
+	size_t hit = FLIPPED;
+	for (size_t n = 0; n < FLIPPED; n++) {
+		if ((at - f->spans[n].from) < f->spans[n].len) hit = n;
+		else if (at < RING_OFFSET + LEN * 2 && at + MIB - f->spans[n].from < f->spans[n].len) hit = n;
+	}
+	return hit;
+}
+
+static void expect_report(const struct flipped *f, const struct journal_report *report, size_t at, size_t hit)
+{
+	if (hit < FLIPPED) {
+		/* A flip in the position of a crashed journal's last record looks like a record never begun. */
+		bool unseen = f->crashed && hit == FLIPPED - 1 && (at - f->spans[FLIPPED - 1].from) / 8 == 1;
+		assert_true(report->damaged_records == 1 || report->torn || unseen);
+		assert_int_equal(report->records, FLIPPED - 1);
+	} else {
+		assert_int_equal(report->damaged_records, 0);
+		assert_false(report->torn);
+		assert_true(report->records >= FLIPPED); /* more when a slot was hit: released ones come again */
+	}
+}
+
+/* Reads all but the one that was hit; returns the position behind them. */
+static uint64_t expect_others(const struct flipped *f, struct journal *j, const struct journal_report *report, size_t hit)
+{
+	uint64_t n, expected = f->first + FLIPPED - report->records - (hit < FLIPPED), count = 0;
+	uint64_t position = journal_released(j);
+	struct entry_id id, last = ENTRY_ID_ZERO;
+	while (take(j, &position, LEN, &n, &id)) {
+		if (expected == f->first + hit) expected++;
+		assert_int_equal(n, expected++);
+		assert_true(entry_id_compare(id, last) > 0);
+		last = id;
+		count++;
+	}
+	assert_int_equal(count, report->records);
+	return position;
+}
+
+/* Life goes on behind `position`, to the last byte and over a restart. Returns the journal opened anew. */
+static struct journal *expect_to_go_on(struct journal *j, uint64_t position, uint64_t end)
+{
+	uint64_t more = end, n = 0;
+	struct entry_id id;
+	struct journal_report report;
+	while (append(j, more, LEN, &id)) more++;
+	while (take(j, &position, LEN, &n, &id)) continue;
+	assert_int_equal(n, more - 1);
+	journal_release(j, position, id);
+	for (int k = 0; k < 1000; k++) assert_true(append(j, (uint64_t)k, LEN, NULL));
+	journal_close(j);
+	j = open_size(MIB, &report);
+	assert_int_equal(report.damaged_records, 0);
+	expect_range(j, 0, 1000);
+	return j;
+}
 
 /* One flipped bit anywhere: every other record comes out, in order, once. */
 static void test_flipped_bits(void **state)
 {
 	(void)state;
-	static struct span spans[200];
+	static struct flipped f;
 	unsigned hits = 0;
-	for (int kind = 0; kind < 2; kind++) { /* closed and crashed */
-		uint64_t end, position, live_from, live_len;
-		struct journal *j = open_fresh(MIB);
-		uint64_t first = run(j, 1, 200, &end);
-		position = live_from = journal_released(j);
-		for (size_t n = 0; n < 200; n++) {
-			struct journal_record r;
-			assert_int_equal(journal_next(j, position, &r), ST_OK);
-			spans[n] = (struct span){file_offset(r.position, MIB), sizeof(struct journal_header) + r.body.len};
-			position = r.next;
-		}
-		live_len = position - live_from;
-		size_t len;
-		char *image = image_read(&len);
-		journal_close(j);
-		if (kind == 0) {
-			free(image);
-			image = image_read(&len);
-		}
+	for (int crashed = 0; crashed < 2; crashed++) {
+		flipped_make(&f, crashed);
 		for (int flip = 0; flip < 3000; flip++) {
-			size_t at;
-			if (flip % 4 == 0) at = (size_t)rnd(12288);
-			else if (flip % 4 == 1) at = (size_t)rnd(len);
-			else at = file_offset(live_from + rnd(live_len), MIB);
+			size_t at = byte_to_flip(&f, flip), hit = record_of_byte(&f, at);
 			char bit = (char)(1 << rnd(8));
-			size_t hit = 200;
-			for (size_t n = 0; n < 200; n++) {
-				if ((at - spans[n].from) < spans[n].len) hit = n;
-				else if (at < RING_OFFSET + LEN * 2 && at + MIB - spans[n].from < spans[n].len) hit = n;
-			}
-			image[at] ^= bit;
-			image_write(image, len);
-			image[at] ^= bit;
+			f.image[at] ^= bit;
+			image_write(f.image, f.len);
+			f.image[at] ^= bit;
 			struct journal_report report;
-			j = open_size(MIB, &report);
-			if (hit < 200) {
-				hits++;
-				/* A flip in the position of a crashed journal's last record looks like a record never begun. */
-				bool unseen = kind == 1 && hit == 199 && (at - spans[199].from) / 8 == 1;
-				assert_true(report.damaged_records == 1 || report.torn || unseen);
-				assert_int_equal(report.records, 199);
-			} else {
-				assert_int_equal(report.damaged_records, 0);
-				assert_false(report.torn);
-				assert_true(report.records >= 200); /* more when a slot was hit: released ones come again */
-			}
-			uint64_t n, expected = first + 200 - report.records - (hit < 200), count = 0;
-			struct entry_id id, last = ENTRY_ID_ZERO;
-			position = journal_released(j);
-			while (take(j, &position, LEN, &n, &id)) {
-				if (expected == first + hit) expected++;
-				assert_int_equal(n, expected++);
-				assert_true(entry_id_compare(id, last) > 0);
-				last = id;
-				count++;
-			}
-			assert_int_equal(count, report.records);
-			/* And life goes on behind it, to the last byte and over a restart. */
-			if (flip % 50 == 0) {
-				uint64_t more = end;
-				while (append(j, more, LEN, &id)) more++;
-				while (take(j, &position, LEN, &n, &id)) continue;
-				assert_int_equal(n, more - 1);
-				journal_release(j, position, id);
-				for (int k = 0; k < 1000; k++) assert_true(append(j, (uint64_t)k, LEN, NULL));
-				journal_close(j);
-				j = open_size(MIB, &report);
-				assert_int_equal(report.damaged_records, 0);
-				expect_range(j, 0, 1000);
-			}
+			struct journal *j = open_size(MIB, &report);
+			hits += hit < FLIPPED;
+			expect_report(&f, &report, at, hit);
+			uint64_t position = expect_others(&f, j, &report, hit);
+			if (flip % 50 == 0) j = expect_to_go_on(j, position, f.end);
 			journal_close(j);
 		}
-		free(image);
+		free(f.image);
 	}
 	assert_true(hits > 2000);
 }

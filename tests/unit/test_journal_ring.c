@@ -162,19 +162,19 @@ static void test_ids(void **state)
 	journal_clock_ms = real;
 }
 
-static void test_find_after(void **state)
+static struct entry_id found_ids[1000];
+
+/* Behind each of a thousand records, within bounds of number and bytes. */
+static void find_by_bounds(struct journal *j)
 {
-	(void)state;
-	struct journal *j = open_fresh(MIB);
-	static struct entry_id ids[4000];
 	uint64_t position, begin = journal_released(j), n;
 	struct journal_record r;
 	assert_int_equal(journal_find_after(j, ENTRY_ID_ZERO, 10, 10000, &position), ST_OK);
 	assert_int_equal(position, begin);
 	assert_int_equal(journal_at(j, position, &r), ST_END);
-	for (n = 0; n < 1000; n++) assert_true(append(j, n, 200, &ids[n]));
+	for (n = 0; n < 1000; n++) assert_true(append(j, n, 200, &found_ids[n]));
 	for (n = 0; n < 1000; n += 37) {
-		assert_int_equal(journal_find_after(j, ids[n], 1000, MIB, &position), ST_OK);
+		assert_int_equal(journal_find_after(j, found_ids[n], 1000, MIB, &position), ST_OK);
 		for (uint64_t k = n + 1; k < 1000; k++) {
 			assert_int_equal(journal_at(j, position, &r), ST_OK);
 			assert_int_equal(record_number(&r, 200), k);
@@ -184,15 +184,20 @@ static void test_find_after(void **state)
 	}
 	assert_int_equal(journal_find_after(j, ENTRY_ID_ZERO, 1000, MIB, &position), ST_OK);
 	assert_int_equal(position, begin);
-	assert_int_equal(journal_find_after(j, ids[899], 100, MIB, &position), ST_OK);
-	assert_int_equal(journal_find_after(j, ids[898], 100, MIB, &position), ST_TOO_LARGE);
-	assert_int_equal(journal_find_after(j, ids[899], 1000, 1000, &position), ST_TOO_LARGE);
+	assert_int_equal(journal_find_after(j, found_ids[899], 100, MIB, &position), ST_OK);
+	assert_int_equal(journal_find_after(j, found_ids[898], 100, MIB, &position), ST_TOO_LARGE);
+	assert_int_equal(journal_find_after(j, found_ids[899], 1000, 1000, &position), ST_TOO_LARGE);
 	assert_int_equal(journal_find_after(j, ENTRY_ID_MAX, 0, 0, &position), ST_OK);
 	assert_int_equal(journal_at(j, position, &r), ST_END);
+}
 
-	/* Released and not overwritten: still readable. Overwritten: refused, also when only reserved. */
-	assert_int_equal(journal_find_after(j, ids[899], 1000, MIB, &position), ST_OK);
-	journal_release(j, atomic_load(&j->head), ids[999]);
+/* Released and not overwritten: still readable. Overwritten: refused, also when only reserved. `begin`: where the first one is. */
+static void find_what_is_not_overwritten(struct journal *j, uint64_t begin)
+{
+	uint64_t position;
+	struct journal_record r;
+	assert_int_equal(journal_find_after(j, found_ids[899], 1000, MIB, &position), ST_OK);
+	journal_release(j, atomic_load(&j->head), found_ids[999]);
 	assert_int_equal(journal_at(j, position, &r), ST_OK);
 	uint64_t first = begin;
 	assert_int_equal(journal_at(j, first, &r), ST_OK);
@@ -213,20 +218,36 @@ static void test_find_after(void **state)
 		assert_non_null(journal_reserve(j, JOURNAL_MESSAGE, 300000));
 	}
 	assert_int_equal(journal_at(j, first, &r), ST_TOO_LARGE);
-	assert_int_equal(journal_find_after(j, ids[0], 100000, 2 * MIB, &position), ST_TOO_LARGE);
-	struct entry_id newest = journal_head_id(j);
-	journal_close(j);
+	assert_int_equal(journal_find_after(j, found_ids[0], 100000, 2 * MIB, &position), ST_TOO_LARGE);
+}
 
-	/* What was before this boot is out of reach, unless all of it is old enough. */
-	j = open_size(MIB, NULL);
-	assert_int_equal(journal_find_after(j, ids[0], 1000, MIB, &position), ST_TOO_LARGE);
+/* What was before this boot is out of reach, unless all of it is old enough: nothing is behind `newest`. */
+static void find_in_this_boot(struct journal *j, uint64_t begin, struct entry_id newest)
+{
+	uint64_t position;
+	struct journal_record r;
+	assert_int_equal(journal_find_after(j, found_ids[0], 1000, MIB, &position), ST_TOO_LARGE);
 	assert_int_equal(journal_find_after(j, newest, 1000, MIB, &position), ST_OK);
 	assert_true(append(j, 7, 200, NULL));
 	assert_int_equal(journal_find_after(j, newest, 1000, MIB, &position), ST_OK);
 	assert_int_equal(journal_at(j, position, &r), ST_OK);
 	assert_int_equal(record_number(&r, 200), 7);
-	assert_int_equal(journal_find_after(j, ids[0], 1000, MIB, &position), ST_TOO_LARGE);
+	assert_int_equal(journal_find_after(j, found_ids[0], 1000, MIB, &position), ST_TOO_LARGE);
 	assert_int_equal(journal_at(j, begin, &r), ST_TOO_LARGE);
+}
+
+static void test_find_after(void **state)
+{
+	(void)state;
+	struct journal *j = open_fresh(MIB);
+	uint64_t begin = journal_released(j);
+
+	find_by_bounds(j);
+	find_what_is_not_overwritten(j, begin);
+	struct entry_id newest = journal_head_id(j);
+	journal_close(j);
+	j = open_size(MIB, NULL);
+	find_in_this_boot(j, begin, newest);
 	journal_close(j);
 }
 

@@ -35,70 +35,78 @@ static struct redis_facts good(void)
 		.bgsave = "ok", .role = "master", .fsync = "always", .rewrite = "no", .save = "3600 1", .save_known = true};
 }
 
+static const struct {
+	const char *what; /* fact=value */
+	enum redis_check check;
+	const char *part; /* of the line; empty: no line */
+} judgements[] = {
+	{"version=6.2.0", CHECK_VERSION, ""},
+	{"version=6.1.99", CHECK_VERSION, "6.1.99 is too old"},
+	{"version=5.0.14", CHECK_VERSION, "too old"},
+	{"version=8.0.2", CHECK_VERSION, ""},
+	{"version=10", CHECK_VERSION, ""},
+	{"version=", CHECK_VERSION, ""},
+	{"mode=cluster", CHECK_MODE, "cluster"},
+	{"mode=", CHECK_MODE, ""},
+	{"role=slave", CHECK_ROLE, "replica"},
+	{"role=", CHECK_ROLE, ""},
+	{"policy=allkeys-lru", CHECK_EVICTION, "allkeys-lru"},
+	{"policy=volatile-ttl", CHECK_EVICTION, "volatile-ttl"},
+	{"policy=", CHECK_EVICTION, ""},
+	{"aof=0", CHECK_APPEND_ONLY, "since the last snapshot"},
+	{"aof=0,save=", CHECK_APPEND_ONLY, "no snapshots"},
+	{"aof=", CHECK_APPEND_ONLY, ""},
+	{"fsync=everysec", CHECK_FSYNC, "everysec"},
+	{"fsync=no", CHECK_FSYNC, "appendfsync is no"},
+	{"rewrite=yes", CHECK_FSYNC, "no-appendfsync-on-rewrite"},
+	{"fsync=everysec,rewrite=yes", CHECK_FSYNC, "everysec"},
+	{"fsync=", CHECK_FSYNC, ""},
+	{"aof=0,fsync=everysec", CHECK_FSYNC, ""}, /* one line about one thing */
+	{"bgsave=err", CHECK_SNAPSHOT, "snapshot failed"},
+	{"bgsave=", CHECK_SNAPSHOT, ""},
+};
+
+/* `what`: fact=value, and more of them behind commas. */
+static void set_facts(struct redis_facts *f, const char *what)
+{
+	struct {
+		const char *name;
+		char *value;
+		size_t size;
+	} facts[] = {
+		{"version", f->version, sizeof(f->version)}, {"mode", f->mode, sizeof(f->mode)},
+		{"policy", f->policy, sizeof(f->policy)}, {"aof", f->aof, sizeof(f->aof)},
+		{"bgsave", f->bgsave, sizeof(f->bgsave)}, {"role", f->role, sizeof(f->role)},
+		{"fsync", f->fsync, sizeof(f->fsync)}, {"rewrite", f->rewrite, sizeof(f->rewrite)},
+		{"save", f->save, sizeof(f->save)},
+	};
+
+	for (const char *p = what; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+		size_t name_len = strcspn(p, "=");
+		bool found = false;
+		for (size_t n = 0; n < sizeof(facts) / sizeof(facts[0]); n++) {
+			if (strlen(facts[n].name) != name_len || memcmp(facts[n].name, p, name_len) != 0) continue;
+			const char *value = p + name_len + 1;
+			snprintf(facts[n].value, facts[n].size, "%.*s", (int)strcspn(value, ","), value);
+			found = true;
+		}
+		assert_true(found);
+	}
+}
+
 static void judged(void **state)
 {
-	static const struct {
-		const char *what; /* fact=value */
-		enum redis_check check;
-		const char *part; /* of the line; empty: no line */
-	} table[] = {
-		{"version=6.2.0", CHECK_VERSION, ""},
-		{"version=6.1.99", CHECK_VERSION, "6.1.99 is too old"},
-		{"version=5.0.14", CHECK_VERSION, "too old"},
-		{"version=8.0.2", CHECK_VERSION, ""},
-		{"version=10", CHECK_VERSION, ""},
-		{"version=", CHECK_VERSION, ""},
-		{"mode=cluster", CHECK_MODE, "cluster"},
-		{"mode=", CHECK_MODE, ""},
-		{"role=slave", CHECK_ROLE, "replica"},
-		{"role=", CHECK_ROLE, ""},
-		{"policy=allkeys-lru", CHECK_EVICTION, "allkeys-lru"},
-		{"policy=volatile-ttl", CHECK_EVICTION, "volatile-ttl"},
-		{"policy=", CHECK_EVICTION, ""},
-		{"aof=0", CHECK_APPEND_ONLY, "since the last snapshot"},
-		{"aof=0,save=", CHECK_APPEND_ONLY, "no snapshots"},
-		{"aof=", CHECK_APPEND_ONLY, ""},
-		{"fsync=everysec", CHECK_FSYNC, "everysec"},
-		{"fsync=no", CHECK_FSYNC, "appendfsync is no"},
-		{"rewrite=yes", CHECK_FSYNC, "no-appendfsync-on-rewrite"},
-		{"fsync=everysec,rewrite=yes", CHECK_FSYNC, "everysec"},
-		{"fsync=", CHECK_FSYNC, ""},
-		{"aof=0,fsync=everysec", CHECK_FSYNC, ""}, /* one line about one thing */
-		{"bgsave=err", CHECK_SNAPSHOT, "snapshot failed"},
-		{"bgsave=", CHECK_SNAPSHOT, ""},
-	};
 	char line[REDIS_CHECK_LINE_MAX];
 	(void)state;
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+	for (size_t i = 0; i < sizeof(judgements) / sizeof(judgements[0]); i++) {
 		struct redis_facts f = good();
-		struct {
-			const char *name;
-			char *value;
-			size_t size;
-		} facts[] = {
-			{"version", f.version, sizeof(f.version)}, {"mode", f.mode, sizeof(f.mode)},
-			{"policy", f.policy, sizeof(f.policy)}, {"aof", f.aof, sizeof(f.aof)},
-			{"bgsave", f.bgsave, sizeof(f.bgsave)}, {"role", f.role, sizeof(f.role)},
-			{"fsync", f.fsync, sizeof(f.fsync)}, {"rewrite", f.rewrite, sizeof(f.rewrite)},
-			{"save", f.save, sizeof(f.save)},
-		};
-		for (const char *p = table[i].what; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
-			size_t name_len = strcspn(p, "=");
-			bool found = false;
-			for (size_t n = 0; n < sizeof(facts) / sizeof(facts[0]); n++) {
-				if (strlen(facts[n].name) != name_len || memcmp(facts[n].name, p, name_len) != 0) continue;
-				const char *value = p + name_len + 1;
-				snprintf(facts[n].value, facts[n].size, "%.*s", (int)strcspn(value, ","), value);
-				found = true;
-			}
-			assert_true(found);
-		}
+		set_facts(&f, judgements[i].what);
 		for (int check = 0; check < CHECK_COUNT; check++) {
 			redis_checks_judge(&f, (enum redis_check)check, line);
-			const char *part = check == (int)table[i].check ? table[i].part : "";
-			if (check != (int)table[i].check && strncmp(table[i].what, "aof=0", 5) == 0) continue;
+			const char *part = check == (int)judgements[i].check ? judgements[i].part : "";
+			if (check != (int)judgements[i].check && strncmp(judgements[i].what, "aof=0", 5) == 0) continue;
 			if (part[0] ? strstr(line, part) == NULL : line[0] != '\0')
-				fail_msg("%s: check %d says \"%s\"", table[i].what, check, line);
+				fail_msg("%s: check %d says \"%s\"", judgements[i].what, check, line);
 		}
 	}
 	struct redis_facts unknown = {0};

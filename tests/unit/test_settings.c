@@ -225,22 +225,8 @@ static void redis_urls(void **state)
 		"fe80::1%eth0", 7, 3},
 		{"redis://my-host.example:6380/2147483647", "my-host.example", 6380, 2147483647},
 	};
-	static const char *const wrong[] = {"redis://", "redis://:6379", "redis://h:0", "redis://h:65536", "redis://h:",
-		"redis://h:x",
-		"redis://h/x", "redis://h/-1", "redis://h/2147483648", "redis://h/0/1", "redis://::1", "redis://[::1",
-		"redis://[]",
-		"redis://[h]", "redis://[::1]x", "redis://h?db=1", "redis://h h", "h:6379", "http://h", "unix://", "unix:///",
-		"unix://run/x", "unix:///x?db=", "unix:///x?db=a", "unix:///x?other=1", "redis:/h", "REDIS://h",
-		"redis://h:999999999", "redis://h,g", "rediss://", "rediss://h/x", "redis+sentinel://", "redis+sentinel://a:1",
-		"redis+sentinel:///m", "redis+sentinel://a:1/", "redis+sentinel://a:1,/m", "redis+sentinel://a:0/m",
-		"redis+sentinel://a:1/m/x", "redis+sentinel://a:1/m/0/1",
-		"redis+cluster://", "redis+cluster://a:1,", "redis+cluster://a:1/1", "redis+cluster://a:1/m", "redis+cluster://a:0"};
-	static const char *const secret[] = {"redis://u:hidden@h", "redis://:hidden@h/0", "rediss://u:hidden@h",
-		"unix://u:hidden@/x",
-		"redis:/u:hidden@h", "u:hidden@h", "redis://u:hid/hidden@h", "redis://h?password=hidden"};
 	char text[256];
 	struct settings *s;
-	char why[WHY_MAX];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(tcp) / sizeof(tcp[0]); i++) {
@@ -261,6 +247,13 @@ static void redis_urls(void **state)
 	assert_true(s->redis.form == REDIS_TCP && s->redis.tls && s->redis.port == 7000 && s->redis.db == 2);
 	assert_string_equal(s->redis.host, "::1");
 	settings_free(s);
+}
+
+static void redis_urls_of_several(void **state)
+{
+	struct settings *s;
+
+	(void)state;
 	s = good("redis_url redis+sentinel://a:1,[::1],b.example:2/my-master/3");
 	assert_true(s->redis.form == REDIS_SENTINEL && !s->redis.tls && s->redis.db == 3);
 	assert_string_equal(s->redis.master, "my-master");
@@ -284,10 +277,39 @@ static void redis_urls(void **state)
 	s = good("redis_url rediss+cluster://a");
 	assert_true(s->redis.form == REDIS_CLUSTER && s->redis.tls && s->redis.host_count == 1);
 	settings_free(s);
+}
+
+static void wrong_redis_urls(void **state)
+{
+	static const char *const wrong[] = {"redis://", "redis://:6379", "redis://h:0", "redis://h:65536", "redis://h:",
+		"redis://h:x",
+		"redis://h/x", "redis://h/-1", "redis://h/2147483648", "redis://h/0/1", "redis://::1", "redis://[::1",
+		"redis://[]",
+		"redis://[h]", "redis://[::1]x", "redis://h?db=1", "redis://h h", "h:6379", "http://h", "unix://", "unix:///",
+		"unix://run/x", "unix:///x?db=", "unix:///x?db=a", "unix:///x?other=1", "redis:/h", "REDIS://h",
+		"redis://h:999999999", "redis://h,g", "rediss://", "rediss://h/x", "redis+sentinel://", "redis+sentinel://a:1",
+		"redis+sentinel:///m", "redis+sentinel://a:1/", "redis+sentinel://a:1,/m", "redis+sentinel://a:0/m",
+		"redis+sentinel://a:1/m/x", "redis+sentinel://a:1/m/0/1",
+		"redis+cluster://", "redis+cluster://a:1,", "redis+cluster://a:1/1", "redis+cluster://a:1/m", "redis+cluster://a:0"};
+	char text[256];
+
+	(void)state;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		(void)snprintf(text, sizeof(text), "redis_url %s", wrong[i]);
 		bad(text, "accepted: redis://");
 	}
+}
+
+/* They do not come back in the message. */
+static void passwords_in_redis_urls(void **state)
+{
+	static const char *const secret[] = {"redis://u:hidden@h", "redis://:hidden@h/0", "rediss://u:hidden@h",
+		"unix://u:hidden@/x",
+		"redis:/u:hidden@h", "u:hidden@h", "redis://u:hid/hidden@h", "redis://h?password=hidden"};
+	char text[256], why[WHY_MAX];
+	struct settings *s;
+
+	(void)state;
 	for (size_t i = 0; i < sizeof(secret) / sizeof(secret[0]); i++) {
 		(void)snprintf(text, sizeof(text), "redis_url %s", secret[i]);
 		assert_int_not_equal(load(text, NULL, 0, &s, why), ST_OK);
@@ -581,7 +603,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults), cmocka_unit_test(syntax), cmocka_unit_test(journal_full_values), cmocka_unit_test(all_errors_with_their_lines),
-		cmocka_unit_test(values), cmocka_unit_test(redis_urls), cmocka_unit_test(broker_urls),
+		cmocka_unit_test(values), cmocka_unit_test(redis_urls), cmocka_unit_test(redis_urls_of_several),
+		cmocka_unit_test(wrong_redis_urls), cmocka_unit_test(passwords_in_redis_urls), cmocka_unit_test(broker_urls),
 		cmocka_unit_test(listen_addresses),
 		cmocka_unit_test(overrides), cmocka_unit_test(contradictions), cmocka_unit_test(files_that_are_none),
 		cmocka_unit_test(passwords), cmocka_unit_test(acl_files), cmocka_unit_test(errors_in_small_room),
