@@ -62,6 +62,7 @@ static void leave_filters(struct devices *d, struct device *dev, bool held)
 			f->positioned = false;
 		} else if (!held || f->implied) {
 			f->positioned = device_cursor_exact(d, dev, f, &f->pos);
+			if (f->positioned) f->pos = device_before_unreleased(d, dev, f, f->pos);
 			f->owed = f->implied ? f->owed : dev->state == DEVICE_CATCHING || dev->late;
 			f->implied = true;
 		}

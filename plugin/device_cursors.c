@@ -117,7 +117,8 @@ struct entry_id device_before_unreleased(const struct devices *d, const struct d
 	const void *at = NULL;
 	struct entry_id id;
 
-	if (f->implied || dev->session_kept) return cursor;
+	/* A session that goes on gets it from the broker's queue, which takes no QoS 0. */
+	if (f->implied || (dev->session_kept && f->qos > 0)) return cursor;
 	while (unreleased_next(d, &at, slice_str(f->filter), f->subscribed, cursor, &id)) {
 		if (!device_filter_redelivers(dev, f, id)) return entry_id_before(id);
 	}

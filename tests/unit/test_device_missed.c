@@ -86,6 +86,38 @@ static void test_missed_of_qos_0(void **state)
 	rig_free(r);
 }
 
+/* Published when it was there, released when it is not: that the broker drops, too. */
+static void test_missed_of_qos_0_released(void **state)
+{
+	struct rig *r = rig_new(1 << 20, mirrors, grants);
+	struct client_info c = rig_kept("d");
+	struct message released = {.topic = slice_of(strcpy((char[]){"dev/x"}, "dev/x"), 5), .qos = 2};
+	struct entry_id id, generation, from, cursor;
+	struct session_event e;
+
+	(void)state;
+	devices_subscribed(r->devices, &c, "dev/#", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	assert_int_equal(rig_switch(r, "d", generation, append_head(r->append)), CONTROL_DONE);
+	devices_tick(r->devices, false);
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	id = rig_publish(r, "dev/x", 2).id;
+	qos2_put(r->qos2, released.topic, id);
+	devices_disconnected(r->devices, "d", true);
+	devices_kept_by(r->devices, "d", &first);
+	e = rig_expect(r, JOURNAL_GONE, NULL);
+	assert_true(rig_cursor(&e, "dev/#", &cursor));
+	assert_id_equal(cursor, entry_id_before(id));
+	devices_back(r->devices, &c, &first, 1, &(struct sign_of_life){.delivered = &released});
+	assert_false(devices_hold_released(r->devices, "d", released.topic, slice_str("x"), id));
+	devices_disconnected(r->devices, "d", false);
+	devices_back(r->devices, &c, &second, 1, &(struct sign_of_life){0});
+	e = rig_expect(r, JOURNAL_SUBSCRIBED, &from);
+	assert_true(!e.broker_queued && e.kept && e.qos == 0);
+	assert_true(entry_id_compare(e.queued_upto, id) < 0);
+	rig_free(r);
+}
+
 /* Of what is all there nothing is asked for; neither of what no rule or grant covers, nor of what comes to a connection. */
 static void test_nothing_missed(void **state)
 {
@@ -325,7 +357,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_missed),
-		cmocka_unit_test(test_missed_of_qos_0),
+		cmocka_unit_test(test_missed_of_qos_0), cmocka_unit_test(test_missed_of_qos_0_released),
 		cmocka_unit_test(test_nothing_missed),
 		cmocka_unit_test(test_nothing_missed_until_it_subscribes),
 		cmocka_unit_test(test_missed_unnoticed),

@@ -1223,6 +1223,40 @@ static void test_qos2_unreleased(void **state)
 	rig_free(r);
 }
 
+/* The same when the broker goes on with the session: it queues what is released then, but not for a subscription of QoS 0. */
+static void test_qos2_unreleased_of_kept(void **state)
+{
+	static const char *const exact[] = {"dev/# overlap=0", NULL};
+	struct rig *r = rig_new(1 << 20, mirrors, exact);
+	struct client_info c = rig_kept("d1");
+	struct entry_id generation, cursor;
+	struct current_message m;
+	struct session_event e;
+
+	(void)state;
+	r->outlet.tells_sent = r->deps.tells_connect = true;
+	devices_rewire(r->devices, &r->deps);
+	devices_subscribed(r->devices, &c, "dev/#", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	devices_subscribed(r->devices, &c, "dev/+", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_int_equal(rig_switch(r, "d1", generation, append_head(r->append)), CONTROL_DONE);
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	devices_tick(r->devices, false);
+	m = rig_publish(r, "dev/a", 2);
+	m.message.topic = slice_of(strcpy((char[]){"dev/a"}, "dev/a"), 5);
+	qos2_put(r->qos2, m.message.topic, m.id);
+	rig_publish(r, "dev/b", 1);
+	devices_disconnected(r->devices, "d1", true);
+	e = rig_expect(r, JOURNAL_GONE, NULL);
+	assert_true(rig_cursor(&e, "dev/#", &cursor));
+	assert_id_equal(cursor, entry_id_before(m.id));
+	assert_true(rig_cursor(&e, "dev/+", &cursor));
+	assert_true(entry_id_compare(cursor, m.id) > 0);
+	assert_false(release(r, "d1", &m)); /* to the broker's queue */
+	rig_free(r);
+}
+
 /* After a lost connection QoS 0 reaches back too where it brought what a QoS 1 subscription was promised, and only there. */
 static void test_reach_of_qos0(void **state)
 {
@@ -1524,7 +1558,8 @@ int main(void)
 		cmocka_unit_test(test_unsent_at_goodbye), cmocka_unit_test(test_subscription_ids),
 		cmocka_unit_test(test_unsubscribe), cmocka_unit_test(test_qos2_release),
 		cmocka_unit_test(test_qos2_of_joined_filters), cmocka_unit_test(test_qos2_late),
-		cmocka_unit_test(test_qos2_unreleased), cmocka_unit_test(test_reach_of_qos0), cmocka_unit_test(test_full),
+		cmocka_unit_test(test_qos2_unreleased), cmocka_unit_test(test_qos2_unreleased_of_kept),
+		cmocka_unit_test(test_reach_of_qos0), cmocka_unit_test(test_full),
 		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_resume),
 		cmocka_unit_test(test_event_too_large), cmocka_unit_test(test_full_at_announce), cmocka_unit_test(test_long_filters),
 		cmocka_unit_test(test_rewire), cmocka_unit_test(test_acl_file),
