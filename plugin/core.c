@@ -306,7 +306,7 @@ void core_back(struct core *core, const void *handle, const struct client_info *
 	const struct read_check *read)
 {
 	struct message m;
-	struct sign_of_life sign = {.certain = certain, .qos0 = read && read->qos == 0,
+	struct sign_of_life sign = {.certain = certain, .qos0 = read && read->qos == 0, .at = read ? read->topic.data : NULL,
 		.delivered = read && delivered_now(core, read, &m) ? &m : NULL};
 
 	if (core->booted) devices_back(core->devices, client, handle, subscriptions, &sign);

@@ -85,6 +85,7 @@ struct device {
 	bool wants, open;             /* kept, 2.0.x: the bridge is to bring a marker; the next message that comes is one */
 	bool watched;                 /* AWAY, 2.0.x: the broker keeps its session, and what it drops of QoS 0 is taken note of */
 	bool missed;                  /* the same: there was some of that, or something is owed: it comes from Redis when it is back */
+	const void *dropped;          /* the same: where the first of QoS 0 lay; if the broker still has it, it drops none */
 	bool returned;                /* kept or watched: its session was taken up, or has ended */
 	const void *kept_by;          /* the same: the broker's object that keeps the session; NULL: not known */
 	struct entry_id markers[MARKERS_MAX]; /* had from the broker's queue, and left out of what comes from Redis */

@@ -180,6 +180,7 @@ void return_watch(struct devices *d, struct device *dev, bool persistent)
 {
 	if (d->deps.tells_connect) return;
 	dev->missed = is_owed(dev);
+	dev->dropped = NULL;
 	dev->returned = !persistent;
 	dev->kept_by = NULL;
 	set_watched(d, dev, persistent || dev->missed);
@@ -192,13 +193,16 @@ void return_watch_over(struct devices *d, struct device *dev)
 }
 
 /* A message is about to be delivered to the object that keeps its session. */
-static void note_missed(struct devices *d, struct device *dev, const struct message *m)
+static void note_missed(struct devices *d, struct device *dev, const struct sign_of_life *sign)
 {
+	const struct message *m = sign->delivered;
 	int qos;
 
-	if (dev->missed || d->qos0_is_queued || device_covers(d, dev, m->topic) >= 0) return; /* that is held back */
+	if ((dev->missed && dev->dropped) || d->qos0_is_queued || device_covers(d, dev, m->topic) >= 0) return; /* that is held back */
 	qos = device_would_cover(d, dev, m->topic);
-	dev->missed = qos == 0 || (qos > 0 && m->qos == 0);
+	if (qos < 0 || (qos > 0 && m->qos > 0)) return;
+	dev->missed = true;
+	if (sign->qos0) dev->dropped = sign->at;
 }
 
 /* What it has missed is asked for, as if it had subscribed again. */
@@ -275,9 +279,11 @@ bool devices_expected(struct devices *d, const char *client)
 	return dev && (dev->state == DEVICE_AWAY || dev == d->taken_up);
 }
 
-/* The broker is about to send what it has queued, and some of that is of QoS 0: then it has dropped nothing, but what it was owed. */
-static void note_queued(struct devices *d, struct device *dev)
+/* The broker is about to send what it has queued. If what it should have dropped is there, it has dropped nothing, and missing is only
+ * what it was owed. Another one of QoS 0 may be there in any case: the one that could not be written when the connection was lost. */
+static void note_queued(struct devices *d, struct device *dev, const struct sign_of_life *sign)
 {
+	if (!sign->qos0 || !dev->dropped || sign->at != dev->dropped) return;
 	if (!d->qos0_is_queued)
 		log_to(&d->deps.outlet->log, LOG_LEVEL_NOTICE,
 			"sessions: this broker queues QoS 0 messages, too (queue_qos0_messages); redelivery leaves them to it");
@@ -292,10 +298,10 @@ void devices_back(struct devices *d, const struct client_info *client, const voi
 	struct device *dev = device_find(d, client->id);
 	const struct message *m = sign->delivered;
 
-	if (dev && dev == d->taken_up && sign->qos0 && !m) note_queued(d, dev);
+	if (dev && dev == d->taken_up && !m) note_queued(d, dev, sign);
 	if (!dev || dev->state != DEVICE_AWAY) return;
 	if (!sign->certain && !dev->returned && (!dev->kept_by || dev->kept_by == handle)) {
-		if (dev->watched && dev->kept_by && m) note_missed(d, dev, m);
+		if (dev->watched && dev->kept_by && m) note_missed(d, dev, sign);
 		return;
 	}
 	if (dev->kept || dev->missed) {

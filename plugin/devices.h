@@ -95,6 +95,7 @@ bool devices_expected(struct devices *d, const char *client);
 struct sign_of_life {
 	bool certain;                    /* only one that is connected asks for that */
 	bool qos0;                       /* a read check of a message that was published with QoS 0 */
+	const void *at;                  /* a read check: where the broker has the message, only ever compared */
 	const struct message *delivered; /* the journalled message whose delivery is being decided, without an id if it was published
 	                                  * before and is released; NULL: it is about something else */
 };

@@ -7,6 +7,7 @@
 static const char *const mirrors[] = {"dev/# stream s:%t", NULL};
 static const char *const grants[] = {"dev/# overlap=keepalive", NULL};
 static const int first, second; /* the broker's objects */
+static const char topic[] = "dev/x"; /* of what is published, and where the broker has it */
 
 /* It has been live, and its connection is lost; `owed`: it went live ahead of its backlog. */
 static void leave(struct rig *r, const struct client_info *c, uint8_t qos, bool owed)
@@ -33,10 +34,11 @@ static void leave(struct rig *r, const struct client_info *c, uint8_t qos, bool 
 static bool published(struct rig *r, const void *handle, uint8_t qos, struct entry_id *id)
 {
 	struct client_info c = rig_kept("d");
-	struct current_message m = rig_publish(r, "dev/x", qos);
+	struct current_message m = rig_publish(r, topic, qos);
+	struct sign_of_life sign = {.qos0 = qos == 0, .at = m.message.topic.data, .delivered = &m.message};
 
 	if (id) *id = m.id;
-	if (devices_expect_return(r->devices)) devices_back(r->devices, &c, handle, 1, &(struct sign_of_life){.delivered = &m.message});
+	if (devices_expect_return(r->devices)) devices_back(r->devices, &c, handle, 1, &sign);
 	return rig_offer(r, "d", &m);
 }
 
@@ -320,7 +322,7 @@ static void test_missed_beside_what_is_held(void **state)
 static void test_qos_0_is_queued(void **state)
 {
 	static const struct { bool owed, qos1_first; } ways[] = {{false, false}, {true, false}, {false, true}};
-	static const struct sign_of_life queued = {.qos0 = true};
+	static const struct sign_of_life queued = {.qos0 = true, .at = topic};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
@@ -353,6 +355,31 @@ static void test_qos_0_is_queued(void **state)
 	}
 }
 
+/* What could not be written when the connection was lost the broker has yet, of QoS 0, too. It has dropped the rest all the same. */
+static void test_qos_0_is_left_over(void **state)
+{
+	static const char other[] = "dev/x";
+
+	(void)state;
+	for (int owed = 0; owed < 2; owed++) {
+		struct rig *r = rig_new(1 << 20, mirrors, grants);
+		struct client_info c = rig_kept("d");
+		struct session_event e;
+
+		leave(r, &c, 1, owed);
+		assert_false(published(r, &first, 1, NULL));
+		assert_false(published(r, &first, 0, NULL));
+		devices_disconnected(r->devices, "d", false);
+		devices_back(r->devices, &c, &second, 1, &(struct sign_of_life){.qos0 = true, .at = other});
+		e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+		assert_int_equal(e.broker_queued, !owed);
+		devices_back(r->devices, &c, &second, 1, &(struct sign_of_life){.at = topic}); /* that of QoS 1 */
+		devices_deliveries_over(r->devices);
+		assert_int_equal(r->log_lines, owed); /* that it has gone live */
+		rig_free(r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,7 +393,7 @@ int main(void)
 		cmocka_unit_test(test_owed),
 		cmocka_unit_test(test_missed_behind_the_end),
 		cmocka_unit_test(test_missed_beside_what_is_held),
-		cmocka_unit_test(test_qos_0_is_queued),
+		cmocka_unit_test(test_qos_0_is_queued), cmocka_unit_test(test_qos_0_is_left_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,9 +82,11 @@ static void check_of(struct sign_of_life sign)
 		devices_back(w.rig->devices, &c, object(), w.subscribed, &sign);
 }
 
-static void check(bool certain, const struct message *delivered)
+/* `i`: of the message whose delivery it is about, if it is. */
+static void check(bool certain, const struct message *delivered, size_t i)
 {
-	check_of((struct sign_of_life){.certain = certain, .qos0 = delivered && delivered->qos == 0, .delivered = delivered});
+	check_of((struct sign_of_life){.certain = certain, .qos0 = delivered && delivered->qos == 0, .at = delivered ? &w.all_qos[i] : NULL,
+		.delivered = delivered});
 }
 
 /* May it read what is queued? */
@@ -93,7 +95,7 @@ static void check_queue(void)
 	for (size_t i = 0; i < w.queue_count; i++) {
 		bool qos0 = w.all_qos[w.queue[i]] == 0;
 
-		check_of((struct sign_of_life){.qos0 = qos0});
+		check_of((struct sign_of_life){.qos0 = qos0, .at = &w.all_qos[w.queue[i]]});
 		if (qos0 && w.learned == MESSAGES_MAX) w.learned = w.count;
 	}
 	devices_deliveries_over(w.rig->devices);
@@ -145,7 +147,7 @@ static void publish(void)
 	if (!w.has_cursor && !w.subscribed) w.lost[w.count] = true;
 	w.count++;
 	if (!w.subscribed) return;
-	check(false, &m.message);
+	check(false, &m.message, w.count - 1);
 	if (!rig_offer(w.rig, "d", &m)) insert(w.count - 1);
 }
 
@@ -219,7 +221,7 @@ static void subscribe(void)
 	struct client_info c = info();
 
 	if (!w.connected) return;
-	check(true, NULL);
+	check(true, NULL, 0);
 	devices_seen(w.rig->devices, "d", w.subscribed);
 	devices_subscribed(w.rig->devices, &c, "dev/#", w.qos);
 	w.subscribed = true;
