@@ -9,9 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "tests/harness/guest.h"
+#include "tests/harness/packet.h"
 #include "tests/harness/store.h"
 
 #define WAIT_MS 60000
@@ -66,6 +71,14 @@ static void expect_once(struct guest *d, size_t at, int from, int to)
 		had[number] = true;
 	}
 	assert_int_equal(guest_count(d) - at, to - from);
+}
+
+static size_t count_of(struct guest *d, size_t at, const char *topic)
+{
+	size_t n = 0;
+
+	for (size_t i = at; i < guest_count(d); i++) n += strcmp(guest_message(d, i).topic, topic) == 0;
+	return n;
 }
 
 static void expect_in_order(struct guest *d, int from, int to)
@@ -199,6 +212,66 @@ static void test_qos_0_is_queued(void **state)
 	scene_end(scene);
 }
 
+/* A connection that writes nothing by itself; CONNECT and, unless NULL, SUBSCRIBE with QoS 0 are answered. */
+static int bare(struct world *w, const char *id, bool clean, const char *filter)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(server_port(w->broker)),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char packets[256];
+	size_t len = packet_connect(packets, id, clean);
+
+	assert_true(fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0);
+	if (filter) len += packet_subscribe(packets + len, filter, 0);
+	assert_int_equal(send(fd, packets, len, MSG_NOSIGNAL), len);
+	for (ssize_t rest = filter ? 4 + 5 : 4, n; rest > 0; rest -= n) {
+		n = recv(fd, packets, (size_t)rest, 0);
+		assert_true(n > 0);
+	}
+	return fd;
+}
+
+/* A message of QoS 0 is there, and behind it the end of the connection that it is for: the broker cannot write it, and has it yet when
+ * the session is taken up. It drops what comes meanwhile all the same. */
+static void test_qos_0_is_left_over(void **state)
+{
+	enum { ROUNDS = 4 };
+	struct scene *scene = *state;
+	char left[64];
+	struct world w;
+
+	world_start(&w, scene, PLANT "mirror left stream left\nredeliver left overlap=0\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_new(&w, "d", &keep);
+	int publisher = bare(&w, "bare", true, NULL);
+	size_t len = PACKET_HEAD + packet_text(left + PACKET_HEAD, "left");
+
+	left[len++] = 'x';
+	(void)packet_head(left, 0x30, len - PACKET_HEAD);
+	for (int round = 0; round < ROUNDS; round++) {
+		size_t at = guest_count(d), gone = world_events(&w, "gone", "d"), live = world_events(&w, "live", "d");
+		int fd = bare(&w, "d", false, "#");
+
+		world_wait_event(&w, "live", "d", live + 1);
+		server_pause(w.broker);
+		assert_int_equal(send(publisher, left, len, MSG_NOSIGNAL), len);
+		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger)), 0);
+		(void)close(fd);
+		server_continue(w.broker);
+		world_wait_event(&w, "gone", "d", gone + 1);
+		for (int i = 0; i < 10; i++) publish_number(p, i, 0);
+		guest_connect(d);
+		assert_true(guest_session_present(d));
+		publish_number(p, 10, 0);
+		wait_until(count_of(d, at, "plant/1") >= 11, WAIT_MS, "what came while it was away");
+		guest_settle(d);
+		assert_int_equal(count_of(d, at, "plant/1"), 11);
+		guest_disconnect(d);
+		world_wait_event(&w, "gone", "d", gone + 2);
+	}
+	(void)close(publisher);
+	scene_end(scene);
+}
+
 /* Its session is replaced by a clean one: it has not asked for anything. When it does, nothing is missing. */
 static void test_replaced(void **state)
 {
@@ -267,6 +340,7 @@ int main(int argc, char **argv)
 		scene_test(test_of_qos_0_v5),
 		scene_test(test_again_and_again),
 		scene_test(test_qos_0_is_queued),
+		scene_test(test_qos_0_is_left_over),
 		scene_test(test_replaced),
 		scene_test(test_owed),
 	};
