@@ -54,7 +54,7 @@ struct grant {
 	enum grant_new new_policy;
 	uint64_t new_count;     /* NEW_LAST: messages */
 	uint64_t new_since_ms;  /* NEW_SINCE */
-	bool overlap_keepalive; /* overlap=keepalive: 1.5 times the keepalive of the device */
+	bool overlap_keepalive; /* overlap=keepalive: as long as the broker may take to notice that the device is gone */
 	uint64_t overlap_ms;    /* otherwise */
 	uint32_t rate;          /* messages a second and device; 0: none */
 	bool replay;

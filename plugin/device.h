@@ -184,6 +184,11 @@ const struct grant *grants_find(const struct device_grant *grants, size_t count,
 const struct grant *device_grant(const struct device *dev, const char *filter); /* NULL: none */
 /* Where one begins that has not been redelivered before, and how fast. */
 void device_fill_initial(struct device_filter *f, const struct grant *grant);
+/* The broker ends a connection of which it has heard nothing for more than 1.5 keepalives, and looks at that every five seconds, by a
+ * clock of whole seconds. */
+#define KEEPALIVE_CHECK_MS 6000
+/* How far back what was given to a connection that was lost may not have arrived. */
+uint64_t device_overlap_ms(const struct grant *grant, uint32_t keepalive_s);
 /* How far an unclean end of this subscription may reach back: only where the device was promised QoS 1 or 2, and, while the
  * broker lives on, where it does not keep what was not acknowledged. With MQTT 5 that is not known: without a session expiry
  * interval, which the broker does not show, it keeps nothing of a session that was not started clean. */

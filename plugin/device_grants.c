@@ -108,9 +108,15 @@ void device_fill_initial(struct device_filter *f, const struct grant *grant)
 	f->rate = grant->rate;
 }
 
+uint64_t device_overlap_ms(const struct grant *grant, uint32_t keepalive_s)
+{
+	if (!grant->overlap_keepalive) return grant->overlap_ms;
+	return keepalive_s ? (uint64_t)keepalive_s * 1500u + KEEPALIVE_CHECK_MS : 0;
+}
+
 void device_reach_back(struct device *dev, const struct grant *grant, const struct client_info *client, uint8_t qos)
 {
-	uint64_t overlap = grant->overlap_keepalive ? (uint64_t)client->keepalive_s * 1500u : grant->overlap_ms;
+	uint64_t overlap = device_overlap_ms(grant, client->keepalive_s);
 
 	if (qos == 0) return;
 	if (overlap > dev->crash_overlap_ms) dev->crash_overlap_ms = overlap;

@@ -286,7 +286,7 @@ void group_owe(struct devices *d, struct group *g)
 static uint64_t crash_overlap_of(const struct sharer *s, const struct grant *grant, uint8_t qos)
 {
 	if (qos == 0) return 0;
-	return grant->overlap_keepalive ? (uint64_t)s->keepalive_s * 1500u : grant->overlap_ms;
+	return device_overlap_ms(grant, s->keepalive_s);
 }
 
 /* The broker keeps what is not acknowledged, where that is known. */

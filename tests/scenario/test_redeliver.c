@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "tests/harness/guest.h"
+#include "tests/harness/proxy.h"
 #include "tests/harness/store.h"
 #include "tests/harness/between.h"
 
@@ -911,6 +912,35 @@ static void test_overlap(void **state)
 	scene_end(scene);
 }
 
+/* The device vanishes without a word, and is sent messages until the broker notices, which it does late. None of them is missing. */
+static void test_silent_end(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+	int count = 0;
+
+	world_start(&w, scene, "mirror plant/# stream s:%t\nredeliver plant/#\n", WORLD_BRIDGE);
+	struct proxy *net = proxy_start(scene, server_port(w.broker), 1);
+	struct guest *p = guest_join(&w, "p", NULL), *again = guest_new(&w, "d", NULL);
+	struct guest *d = guest_new_at(scene, proxy_port(net), "d", &(struct guest_options){.keepalive_s = 5});
+	guest_connect(d);
+	subscribe_live(&w, d, "d", "plant/#", 1, 1);
+	proxy_hold(net, true);
+	for (uint64_t limit = now_ms() + WAIT_MS; world_events(&w, "gone", "d") == 0; count++) {
+		scene_require(now_ms() < limit, "the broker does not notice");
+		publish_numbers(p, "plant/1", count, count + 1, 1);
+		for (int i = 0; i < 10; i++) poll_pause();
+	}
+	guest_drop(d);
+	guest_connect(again);
+	subscribe_live(&w, again, "d", "plant/#", 1, 2);
+	guest_settle(again);
+	int next = count - (int)guest_count(again);
+	scene_require(next <= (int)guest_count(d), "it had %zu, and then begins with %d", guest_count(d), next); /* one may have passed */
+	for (size_t i = 0; next < count; i++) assert_int_equal(atoi(guest_message(again, i).payload), next++);
+	scene_end(scene);
+}
+
 /* What came of one round again: a tail of the ten numbers before `end`, in order, and then `end`. All ten where `all`. */
 static void expect_tail(struct guest *d, int end, bool all)
 {
@@ -1190,7 +1220,7 @@ int main(int argc, char **argv)
 		scene_test(test_late_without_redis),
 		scene_test(test_bridge_restarted),
 		scene_test(test_broker_restarted),
-		scene_test(test_overlap), scene_test(test_overlap_ends), scene_test(test_overlap_ends_at_crash),
+		scene_test(test_overlap), scene_test(test_silent_end), scene_test(test_overlap_ends), scene_test(test_overlap_ends_at_crash),
 		scene_test(test_large_backlog),
 		scene_test(test_persistent_session),
 		scene_test(test_retained),

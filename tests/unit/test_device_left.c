@@ -69,7 +69,7 @@ static void message_live(struct rig *r, struct current_message *m)
 static void the_overlap_before(void **state)
 {
 	static const struct { uint64_t wait_ms; bool goodbye; int shows; /* 2: all, 1: some, 0: nothing */ } table[] = {
-		{0, true, 2}, {0, false, 1}, {30000, false, 1}, {90000, false, 2}, {90000, true, 2},
+		{0, true, 2}, {0, false, 1}, {30000, false, 1}, {96000, false, 2}, {96000, true, 2},
 	};
 
 	(void)state;
@@ -95,7 +95,7 @@ static void the_overlap_before(void **state)
 		l = expect_left(r, id);
 		assert_true(entry_id_is_zero(l.most));
 		if (table[i].shows == 2) assert_id_equal(l.upto, m.id);
-		else assert_int_equal(l.upto.ms, m.id.ms + table[i].wait_ms - 90000);
+		else assert_int_equal(l.upto.ms, m.id.ms + table[i].wait_ms - 96000);
 		rig_expect_none(r); /* that it is gone was told */
 		rig_free(r);
 	}

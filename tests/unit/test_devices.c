@@ -48,7 +48,7 @@ static void test_seam(void **state)
 	rig_subscribe(r, "d1", "dev/#", 1);
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
 	assert_true(entry_id_is_zero(e.generation));
-	assert_int_equal(e.overlap_ms, 90000);
+	assert_int_equal(e.overlap_ms, 96000);
 	assert_false(e.again);
 	assert_true(devices_any_gated(r->devices));
 
@@ -314,7 +314,7 @@ static void test_cursors_when_live(void **state)
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_int_equal(e.cursor_count, 1);
 	assert_true(rig_cursor(&e, "dev/#", &cursor));
-	assert_id_equal(cursor, (struct entry_id){m.id.ms - 90000, 0}); /* 1.5 times 60 s */
+	assert_id_equal(cursor, (struct entry_id){m.id.ms - 96000, 0}); /* 1.5 times 60 s, and 6 s */
 	devices_disconnected(r->devices, "d0", false);
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_true(rig_cursor(&e, "dev/#", &cursor));
@@ -352,7 +352,7 @@ static void test_cursor_soon_after_switch(void **state)
 
 	r = begin();
 	go_live(r, "d1", "dev/#", 1);
-	rig_pass_time(89999);
+	rig_pass_time(95999);
 	devices_disconnected(r->devices, "d1", false);
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_int_equal(e.cursor_count, 0);
@@ -370,7 +370,7 @@ static void test_cursor_of_kept_session(void **state)
 	c.clean = false;
 	devices_subscribed(r->devices, &c, "dev/#", 2);
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
-	assert_int_equal(e.overlap_ms, 90000); /* the broker's end is the session's; the connection's, below, is not */
+	assert_int_equal(e.overlap_ms, 96000); /* the broker's end is the session's; the connection's, below, is not */
 	assert_int_equal(rig_switch(r, "d1", generation, generation), CONTROL_DONE);
 	rig_expect(r, JOURNAL_LIVE, NULL);
 	devices_tick(r->devices, false);
@@ -385,7 +385,7 @@ static void test_cursor_of_kept_session(void **state)
 	c = (struct client_info){.id = "d5", .v5 = true, .clean = false, .keepalive_s = 10};
 	devices_subscribed(r->devices, &c, "dev/#", 1);
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
-	assert_int_equal(e.overlap_ms, 15000);
+	assert_int_equal(e.overlap_ms, 21000);
 	rig_free(r);
 }
 
@@ -404,7 +404,7 @@ static void test_cursors_while_catching(void **state)
 	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){100, 0}), CONTROL_DONE);
 	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){90, 0}), CONTROL_DONE);
 	devices_tick(r->devices, false);
-	rig_pass_time(90000);
+	rig_pass_time(96000);
 	assert_int_equal(rig_batch(r, "d1", generation, first, NULL, 0, (struct entry_id){200, 0}), CONTROL_DONE);
 	assert_int_equal(rig_batch(r, "d1", generation, filters, NULL, 0, (struct entry_id){300, 0}), CONTROL_DONE);
 	devices_disconnected(r->devices, "d1", false);
@@ -491,13 +491,13 @@ static void test_unclean_end_shortly_after_join(void **state)
 	rig_subscribe(r, "d1", "raw/x", 1);
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_true(rig_cursor(&e, "dev/#", &cursor)); /* kept in case of a crash */
-	assert_id_equal(cursor, (struct entry_id){m.id.ms - 90000, 0});
+	assert_id_equal(cursor, (struct entry_id){m.id.ms - 96000, 0});
 	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
 	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
 	devices_disconnected(r->devices, "d1", false);
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_true(rig_cursor(&e, "dev/#", &cursor)); /* live messages may be unacknowledged */
-	assert_id_equal(cursor, (struct entry_id){m.id.ms - 90000, 0});
+	assert_id_equal(cursor, (struct entry_id){m.id.ms - 96000, 0});
 	assert_false(rig_cursor(&e, "raw/x", &cursor));
 	rig_free(r);
 }
@@ -983,7 +983,7 @@ static void test_session_lost_by_broker(void **state)
 	devices_subscribed(r->devices, &clean, "dev/b", 1);
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
 	assert_false(e.broker_queued);
-	assert_int_equal(e.overlap_ms, 90000);
+	assert_int_equal(e.overlap_ms, 96000);
 	rig_free(r);
 }
 
@@ -1279,7 +1279,7 @@ static void test_reach_of_qos0(void **state)
 	rig_expect(r, JOURNAL_LIVE, NULL);
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_true(rig_cursor(&e, "dev/+", &all) && rig_cursor(&e, "dev/x/#", &apart));
-	assert_int_equal(all.ms, id.ms - 90000);
+	assert_int_equal(all.ms, id.ms - 96000);
 	assert_id_equal(apart, id);
 	rig_free(r);
 }

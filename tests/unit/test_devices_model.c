@@ -27,7 +27,7 @@ static const unsigned told_seeds[] = {356, 452, 544, 592, 614, 1021, 1283, 2532,
 #define BOOTS_MAX 64
 
 #define UNREAD_MAX 30
-#define OVERLAP_MS 90000 /* of keepalive */
+#define OVERLAP_MS 96000 /* of keepalive */
 #define MEANWHILE_MAX 16
 #define LEFT_MAX 64
 

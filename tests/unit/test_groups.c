@@ -57,7 +57,7 @@ static void test_shared_out(void **state)
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
 	assert_true(slice_equal(e.client, slice_str(GROUP)) && slice_equal(e.filter, slice_str("dev/#")));
 	assert_false(e.again);
-	assert_int_equal(e.overlap_ms, 90000);
+	assert_int_equal(e.overlap_ms, 96000);
 	rig_subscribe(r, "b", GROUP, 1);
 	rig_expect_none(r); /* it joins those who are there */
 	a = rig_publish(r, "dev/live", 1);

@@ -43,13 +43,13 @@ static void a_longer_overlap_joins(void **state)
 		struct session_event e;
 		if (is_live) (void)live(r, "a");
 		else join(r, "a", 60);
-		if (!is_live) assert_int_equal(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).overlap_ms, 90000);
+		if (!is_live) assert_int_equal(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).overlap_ms, 96000);
 		join(r, "b", 60); /* no longer */
 		rig_expect_none(r);
 		join(r, "c", 300);
 		if (is_live) rig_expect(r, JOURNAL_GONE, NULL);
 		e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
-		assert_int_equal(e.overlap_ms, 450000);
+		assert_int_equal(e.overlap_ms, 456000);
 		assert_int_equal(devices_count(r->devices).catching, 1);
 		rig_free(r);
 	}
