@@ -1232,6 +1232,7 @@ static void test_qos2_unreleased_of_kept(void **state)
 	struct entry_id generation, cursor;
 	struct current_message m;
 	struct session_event e;
+	struct slice filter;
 
 	(void)state;
 	r->outlet.tells_sent = r->deps.tells_connect = true;
@@ -1253,6 +1254,9 @@ static void test_qos2_unreleased_of_kept(void **state)
 	assert_id_equal(cursor, entry_id_before(m.id));
 	assert_true(rig_cursor(&e, "dev/+", &cursor));
 	assert_true(entry_id_compare(cursor, m.id) > 0);
+	assert_int_equal(e.behind_count, 2);
+	while (session_cursor_next(&e.behind, &filter, &cursor)) /* should the broker lose the session */
+		assert_id_equal(cursor, entry_id_before(m.id));
 	assert_false(release(r, "d1", &m)); /* to the broker's queue */
 	rig_free(r);
 }
