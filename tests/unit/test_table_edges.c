@@ -74,7 +74,7 @@ static void a_longer_overlap_behind_a_batch(void **state)
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_true(rig_cursor(&e, "dev/#", &cursor));
 	assert_int_equal(cursor.ms, 4); /* given a moment ago, which a member may lose */
-	assert_int_equal(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).overlap_ms, 450000);
+	assert_int_equal(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).overlap_ms, 456000);
 	rig_free(r);
 }
 
