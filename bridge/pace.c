@@ -8,10 +8,10 @@
 #define REST_US 1000000   /* nobody caught up for so long: what the rate was says little */
 #define ASK_IDLE_US 5000000
 #define LOST_US 2000000       /* an answer that does not come */
-#define BURST_US 4000         /* room is saved up for so long */
-#define BATCH_US 1000         /* one batch is what the rate gives in this time */
+#define BURST_US 1000         /* room is saved up for so long */
+#define BATCH_US 250          /* one batch is what the rate gives in this time: the broker does nothing else meanwhile */
 #define CALM_MAX_US 50000     /* a longer answer says nothing of calm */
-#define QUICK_US 1000        /* a sooner answer says that there is much room */
+#define QUICK_US 400          /* a sooner answer says that there is much room */
 #define SHARE_CALM 0.125
 #define SHARE_CALMER 0.5
 #define SHARE_FLOOR 0.015     /* at the lowest rate: it is not the backlogs that the broker is busy with */
@@ -25,6 +25,11 @@ void pace_init(struct pace *p, uint64_t now_us)
 static double late_us(const struct pace *p)
 {
 	return 2 * p->calm_us + PACE_LATE_US;
+}
+
+static double very_late_us(const struct pace *p)
+{
+	return 6 * p->calm_us + PACE_VERY_LATE_US;
 }
 
 static void set_rate(struct pace *p, double rate)
@@ -41,6 +46,7 @@ static uint64_t ask_after_us(const struct pace *p, bool busy)
 static void start_anew(struct pace *p)
 {
 	p->starting = true;
+	p->doubting = false;
 	if (p->rate < PACE_RATE_FIRST) set_rate(p, PACE_RATE_FIRST);
 }
 
@@ -65,16 +71,30 @@ static double growth(const struct pace *p, double took_us)
 	return took_us < QUICK_US ? 2 : 1.06;
 }
 
+/* One late answer does not end the search in the beginning: what came then is the devices' arrival. */
+static bool searches_on(struct pace *p, double took_us)
+{
+	bool first = p->starting && !p->doubting && took_us <= very_late_us(p);
+
+	p->doubting = true;
+	return first;
+}
+
+static void slow_down(struct pace *p, double took_us)
+{
+	if (searches_on(p, took_us)) return;
+	if (p->rate <= PACE_RATE_MIN) p->calm_us += SHARE_FLOOR * (took_us - p->calm_us);
+	set_rate(p, p->rate * (took_us > very_late_us(p) ? 0.5 : 0.8));
+	p->starting = false;
+}
+
 static void judge(struct pace *p, double took_us)
 {
-	double late = late_us(p);
-
-	if (took_us > late) {
-		if (p->rate <= PACE_RATE_MIN) p->calm_us += SHARE_FLOOR * (took_us - p->calm_us);
-		set_rate(p, p->rate * (took_us > 3 * late ? 0.5 : 0.8));
-		p->starting = false;
-	} else if (p->wanting) {
-		set_rate(p, p->rate * growth(p, took_us));
+	if (took_us > late_us(p)) {
+		slow_down(p, took_us);
+	} else {
+		if (p->wanting) set_rate(p, p->rate * growth(p, took_us));
+		p->doubting = false;
 	}
 	p->wanting = false;
 }

@@ -15,8 +15,9 @@
 #define PACE_RATE_MIN 2000      /* messages a second, however late answers are */
 #define PACE_RATE_MAX 4000000
 #define PACE_RATE_FIRST 20000
-#define PACE_BATCH_MIN 16       /* messages of one batch may always be so many */
-#define PACE_LATE_US 5000       /* an answer is late when it takes so much longer than when nobody catches up */
+#define PACE_BATCH_MIN 4        /* messages of one batch may always be so many */
+#define PACE_LATE_US 1000       /* an answer is late when it takes so much longer than twice as long as when nobody catches up */
+#define PACE_VERY_LATE_US 15000 /* and so much: then it was more than what came together by chance */
 
 struct pace {
 	double rate;            /* messages a second */
@@ -27,7 +28,8 @@ struct pace {
 	uint64_t asked_us;      /* the question under way; 0: none */
 	uint64_t answered_us;
 	bool wanting;           /* room was asked for in vain since the last answer */
-	bool starting;          /* none was late yet: it is asked more often, and a quick answer doubles the rate */
+	bool starting;          /* it is asked more often, and a quick answer doubles the rate, until two were late one after the other */
+	bool doubting;          /* the last answer was late */
 };
 
 void pace_init(struct pace *p, uint64_t now_us);

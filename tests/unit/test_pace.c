@@ -11,6 +11,8 @@
 #include "bridge/pace.h"
 
 #define SECOND 1000000u
+#define CALM_US 100 /* the way to the broker and back */
+#define STEP_US 100 /* shorter than what is told apart */
 
 struct rehearsal {
 	struct pace pace;
@@ -20,6 +22,8 @@ struct rehearsal {
 	uint64_t answer_at;    /* of the question under way; 0: none */
 	uint64_t sent, longest_us;
 	unsigned late;         /* answers later than 20 ms */
+	double waited_us;      /* what a live message waits that comes now, added up */
+	unsigned looks;        /* how often that was looked at */
 };
 
 static void start(struct rehearsal *r, double message_us, uint64_t others_us)
@@ -31,14 +35,16 @@ static void start(struct rehearsal *r, double message_us, uint64_t others_us)
 /* Batches of `batch`, as many as may go; 0: nobody catches up. */
 static void run(struct rehearsal *r, uint64_t us, size_t batch)
 {
-	for (uint64_t end = r->now + us; r->now < end; r->now += 500) {
+	for (uint64_t end = r->now + us; r->now < end; r->now += STEP_US) {
 		if (r->free_at < r->now) r->free_at = r->now;
+		r->waited_us += (double)(r->free_at - r->now);
+		r->looks++;
 		if (r->answer_at != 0 && r->answer_at <= r->now) {
 			pace_answered(&r->pace, r->now, batch > 0);
 			r->answer_at = 0;
 		}
 		if (pace_ask(&r->pace, r->now, batch > 0)) {
-			uint64_t took = r->free_at - r->now + 100 + r->others_us;
+			uint64_t took = r->free_at - r->now + CALM_US + r->others_us;
 
 			r->answer_at = r->now + took;
 			if (took > r->longest_us) r->longest_us = took;
@@ -71,6 +77,26 @@ static void test_finds_the_brokers_pace(void **state)
 		assert_true(r.longest_us < 60000);
 		/* The least pace is four fifths of what the last one can do. */
 		if (message_us[i] < 400) assert_true(r.late < 40);
+	}
+}
+
+/* A live message waits for a few batches, whatever the broker needs for a message, and the broker is used well all the same. */
+static void test_live_messages_wait_little(void **state)
+{
+	static const double message_us[] = {5, 10, 20, 40, 80};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(message_us) / sizeof(message_us[0]); i++) {
+		struct rehearsal r;
+
+		start(&r, message_us[i], 0);
+		run(&r, 5 * SECOND, 512); /* finds it */
+		r.waited_us = 0;
+		r.looks = 0;
+		r.sent = 0;
+		run(&r, 10 * SECOND, 512);
+		assert_true(r.waited_us / r.looks < 2 * CALM_US + PACE_LATE_US);
+		assert_true((double)r.sent * message_us[i] > 0.9 * 10 * SECOND);
 	}
 }
 
@@ -129,7 +155,7 @@ static uint64_t takes_us(struct rehearsal *r, uint64_t messages)
 	uint64_t began = r->now;
 
 	r->sent = r->longest_us = 0;
-	while (r->sent < messages && r->now - began < 10 * SECOND) run(r, 500, 512);
+	while (r->sent < messages && r->now - began < 10 * SECOND) run(r, STEP_US, 512);
 	return r->now - began;
 }
 
@@ -195,6 +221,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_finds_the_brokers_pace),
+		cmocka_unit_test(test_live_messages_wait_little),
 		cmocka_unit_test(test_gives_way),
 		cmocka_unit_test(test_busy_by_itself),
 		cmocka_unit_test(test_after_a_rest),

@@ -406,6 +406,37 @@ static void given_up_with_all_its_filters(void **state)
 	assert_int_equal(plugin.messages, redis_now.entries);
 }
 
+/* While the broker takes long to answer nothing is read, and so nothing goes to it. */
+static void the_pace_holds_it_back(void **state)
+{
+	uint64_t now_us = uv_hrtime() / 1000;
+
+	(void)state;
+	pace_now.room = 1000;
+	pace_now.asked_us = now_us - 100 * PACE_LATE_US;
+	subscribe("d", SUBSCRIBED);
+	for (int i = 0; i < 50; i++) turn();
+	assert_int_equal(plugin.messages, 0);
+	assert_int_equal(scheduler_count(scheduler).batches, 0);
+	assert_true(scheduler_is_busy(scheduler));
+	pace_answered(&pace_now, now_us, true);
+	run_to_the_end();
+	expect_all();
+}
+
+/* A batch keeps the broker from others for as long as it takes. */
+static void batches_by_the_pace(void **state)
+{
+	(void)state;
+	redis_now.entries = 400;
+	pace_now.rate = PACE_RATE_MIN;
+	pace_now.room = 1000;
+	subscribe("d", SUBSCRIBED);
+	run_to_the_end();
+	expect_all();
+	assert_true(plugin.batches >= redis_now.entries / PACE_BATCH_MIN);
+}
+
 /* A connection to the broker that is lost: nothing is asked, since all is told anew when it is back. */
 static void the_broker_is_away(void **state)
 {
@@ -557,6 +588,7 @@ static void a_slow_one_gets_little_at_once(void **state)
 	(void)state;
 	redis_now.entries = 2000;
 	redis_now.size = 10;
+	pace_now.rate = PACE_RATE_MAX; /* by which a batch may be large */
 	subscribe("d", SUBSCRIBED);
 	for (int i = 0; i < 10000 && plugin.switches == 0; i++) {
 		(void)uv_run(&loop, UV_RUN_NOWAIT);
@@ -734,7 +766,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(from_the_backlog_to_live), TEST(what_it_has_had_is_asked_once), TEST(redis_comes_and_goes),
-		TEST(packets_are_too_large), TEST(given_up_with_all_its_filters), TEST(the_broker_is_away),
+		TEST(packets_are_too_large), TEST(given_up_with_all_its_filters), TEST(the_pace_holds_it_back),
+		TEST(batches_by_the_pace), TEST(the_broker_is_away),
 		TEST(events_in_between), TEST(acknowledgements), TEST(the_mark_waits_for_events), TEST(the_slowest), TEST(the_plugin_does_not_answer),
 		TEST(debts_are_paid), TEST(a_replay_is_counted_back), TEST(nothing_for_it), TEST(some_is_gone),
 		TEST(a_slow_one_gets_little_at_once), TEST(a_crowd_takes_turns), TEST(places_are_taken_from_the_silent),
