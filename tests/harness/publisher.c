@@ -8,61 +8,30 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "tests/harness/listener.h"
 #include "tests/harness/packet.h"
+#include "tests/harness/publisher_parts.h"
 
-#define MIDS 65536
 #define AGAIN_MS 20
-#define INPUT_MAX 4096
 
-struct sent {
-	uint64_t at_us;
-	unsigned took_us;
-	unsigned section;
-	bool acked;
-};
+static uint64_t clock_us(clockid_t id)
+{
+	struct timespec t = {0};
 
-struct connection {
-	int fd;                  /* -1: none */
-	bool greeted;            /* CONNACK has come */
-	uint64_t again_at_ms;
-	struct sent *messages;   /* by number */
-	long count, size;
-	unsigned under_way;
-	long number_of[MIDS];    /* packet id to number, -1: none */
-	unsigned char input[INPUT_MAX];
-	size_t input_len;
-};
-
-struct publisher {
-	pthread_t thread;
-	pthread_mutex_t lock;    /* all below */
-	uint16_t port;
-	char base[64];
-	unsigned connection_count;
-	size_t payload_len;
-	bool stop;
-	unsigned per_second;
-	uint64_t due_us;         /* when the next message is due */
-	unsigned turn, section, losses;
-	char *packet;
-	struct connection connections[PUBLISHER_CONNECTIONS_MAX];
-};
+	(void)clock_gettime(id, &t); /* a process that has ended has no more time */
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
 
 static uint64_t now_us(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	return clock_us(CLOCK_MONOTONIC);
 }
 
 /* --- packets; lock held --------------------------------------------------------------------------------------- */
@@ -127,6 +96,7 @@ static void publish(struct publisher *p, struct connection *c, unsigned n)
 	len += p->payload_len;
 	(void)packet_head(p->packet, 0x32, len - PACKET_HEAD);
 	c->messages[c->count++] = (struct sent){.at_us = now_us(), .section = p->section};
+	if (p->watches) c->messages[number].busy_at_us = clock_us(p->watched);
 	c->number_of[mid] = number;
 	c->under_way++;
 	put(p, c, p->packet, len);
@@ -169,6 +139,36 @@ static void read_some(struct publisher *p, struct connection *c)
 	c->input_len -= at;
 }
 
+/* --- the listener; lock held ---------------------------------------------------------------------------------- */
+
+static void on_heard(void *ctx, const char *topic, const char *payload)
+{
+	struct publisher *p = ctx;
+	size_t base_len = strlen(p->base);
+	unsigned long n = p->connection_count;
+	long number = strtol(payload, NULL, 10);
+
+	if (strncmp(topic, p->base, base_len) == 0 && topic[base_len] == '/') n = strtoul(topic + base_len + 1, NULL, 10);
+	if (n >= p->connection_count || number < p->connections[n].heard || number >= p->connections[n].count) {
+		p->misheard++;
+		return;
+	}
+	struct sent *m = &p->connections[n].messages[number];
+
+	m->heard = true;
+	m->heard_us = (unsigned)(now_us() - m->at_us);
+	if (p->watches) m->busy_us = (unsigned)(clock_us(p->watched) - m->busy_at_us);
+	p->connections[n].heard = number + 1;
+}
+
+static void listen_on(struct publisher *p)
+{
+	if (listener_read(p->listener, on_heard, p)) return;
+	p->misheard++;
+	listener_free(p->listener);
+	p->listener = NULL;
+}
+
 /* --- the thread ----------------------------------------------------------------------------------------------- */
 
 static void send_what_is_due(struct publisher *p)
@@ -192,14 +192,19 @@ static void send_what_is_due(struct publisher *p)
 static void *run(void *arg)
 {
 	struct publisher *p = arg;
-	struct pollfd fds[PUBLISHER_CONNECTIONS_MAX];
+	struct pollfd fds[PUBLISHER_CONNECTIONS_MAX + 1];
 	bool stop = false;
 
 	while (!stop) {
 		for (unsigned i = 0; i < p->connection_count; i++)
 			fds[i] = (struct pollfd){p->connections[i].fd, POLLIN, 0}; /* only this thread changes them */
-		(void)poll(fds, p->connection_count, 1);
+		struct pollfd *ear = &fds[p->connection_count];
 		pthread_mutex_lock(&p->lock);
+		*ear = (struct pollfd){p->listener ? listener_fd(p->listener) : -1, POLLIN, 0};
+		pthread_mutex_unlock(&p->lock);
+		(void)poll(fds, p->connection_count + 1, 1);
+		pthread_mutex_lock(&p->lock);
+		if (p->listener && ear->revents) listen_on(p);
 		for (unsigned i = 0; i < p->connection_count; i++) {
 			struct connection *c = &p->connections[i];
 			if (c->fd >= 0 && fds[i].revents) read_some(p, c);
@@ -226,6 +231,7 @@ static void end(void *ctx)
 		if (p->connections[i].fd >= 0) close(p->connections[i].fd);
 		free(p->connections[i].messages);
 	}
+	listener_free(p->listener);
 	pthread_mutex_destroy(&p->lock);
 	free(p->packet);
 	free(p);
@@ -283,101 +289,43 @@ bool publisher_rest(struct publisher *p, unsigned timeout_ms)
 	return true;
 }
 
-unsigned publisher_section(struct publisher *p)
+static bool listener_is_granted(struct publisher *p)
 {
-	unsigned section;
+	bool lost, granted;
 
 	pthread_mutex_lock(&p->lock);
-	section = ++p->section;
+	lost = !p->listener;
+	granted = !lost && listener_subscribed(p->listener);
 	pthread_mutex_unlock(&p->lock);
-	return section;
+	scene_require(!lost, "the listener is not let in");
+	return granted;
 }
 
-static int compare(const void *a, const void *b)
+void publisher_listen(struct publisher *p, int qos)
 {
-	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+	char id[80], filter[80];
+	struct listener *l;
 
-	return x < y ? -1 : x > y;
-}
-
-static size_t collect(struct publisher *p, unsigned section, unsigned *took, size_t room)
-{
-	size_t count = 0;
-
-	for (unsigned i = 0; i < p->connection_count; i++) {
-		const struct connection *c = &p->connections[i];
-		for (long k = 0; k < c->count && count < room; k++)
-			if (c->messages[k].acked && c->messages[k].section == section) took[count++] = c->messages[k].took_us;
-	}
-	return count;
-}
-
-struct latency publisher_latency(struct publisher *p, unsigned section)
-{
-	struct latency l = {0};
-	size_t room = 0;
-	unsigned *took;
-
+	(void)snprintf(id, sizeof(id), "%s-listener", p->base);
+	(void)snprintf(filter, sizeof(filter), "%s/#", p->base);
+	l = listener_new(p->port, id, filter, qos);
+	scene_require(l, "the listener has no connection");
 	pthread_mutex_lock(&p->lock);
-	for (unsigned i = 0; i < p->connection_count; i++) room += (size_t)p->connections[i].count;
-	took = malloc((room + 1) * sizeof(*took));
-	if (took) l.count = collect(p, section, took, room);
+	p->listener = l;
 	pthread_mutex_unlock(&p->lock);
-	scene_require(took, "out of memory");
-	if (l.count > 0) {
-		qsort(took, l.count, sizeof(*took), compare);
-		l.p50_us = took[l.count / 2];
-		l.p99_us = took[l.count * 99 / 100];
-		l.p999_us = took[l.count * 999 / 1000];
-		l.max_us = took[l.count - 1];
-	}
-	free(took);
-	return l;
+	wait_until(listener_is_granted(p), 60000, "the listener's SUBACK");
 }
 
-unsigned publisher_connections(const struct publisher *p)
+void publisher_watch(struct publisher *p, pid_t pid)
 {
-	return p->connection_count;
-}
+	struct sched_param first = {.sched_priority = 1};
+	clockid_t clock;
 
-long publisher_sent(struct publisher *p, unsigned connection)
-{
-	long count;
-
+	scene_require(clock_getcpuclockid(pid, &clock) == 0, "no clock of process %d", (int)pid);
+	/* So that it is told at once; where that is not allowed, what comes after counts, too. */
+	(void)pthread_setschedparam(p->thread, SCHED_FIFO, &first);
 	pthread_mutex_lock(&p->lock);
-	count = p->connections[connection].count;
+	p->watched = clock;
+	p->watches = true;
 	pthread_mutex_unlock(&p->lock);
-	return count;
-}
-
-bool publisher_acked(struct publisher *p, unsigned connection, long number)
-{
-	bool acked;
-
-	pthread_mutex_lock(&p->lock);
-	acked = number >= 0 && number < p->connections[connection].count &&
-		p->connections[connection].messages[number].acked;
-	pthread_mutex_unlock(&p->lock);
-	return acked;
-}
-
-long publisher_acked_total(struct publisher *p)
-{
-	long total = 0;
-
-	pthread_mutex_lock(&p->lock);
-	for (unsigned i = 0; i < p->connection_count; i++)
-		for (long k = 0; k < p->connections[i].count; k++) total += p->connections[i].messages[k].acked;
-	pthread_mutex_unlock(&p->lock);
-	return total;
-}
-
-unsigned publisher_losses(struct publisher *p)
-{
-	unsigned losses;
-
-	pthread_mutex_lock(&p->lock);
-	losses = p->losses;
-	pthread_mutex_unlock(&p->lock);
-	return losses;
 }

@@ -7,6 +7,8 @@
 #ifndef MQR_TESTS_HARNESS_PUBLISHER_H
 #define MQR_TESTS_HARNESS_PUBLISHER_H
 
+#include <sys/types.h>
+
 #include "tests/harness/scene.h"
 
 #define PUBLISHER_CONNECTIONS_MAX 8
@@ -15,8 +17,8 @@
 struct publisher;
 
 struct latency {
-	size_t count;                     /* messages acknowledged */
-	unsigned p50_us, p99_us, p999_us, max_us;
+	size_t count;                     /* messages acknowledged, or given to the listener */
+	unsigned mean_us, p50_us, p99_us, p999_us, max_us;
 };
 
 /* `base` is also the client ids' beginning. `payload_len`: bytes, from 16. Nothing is sent before publisher_pace. */
@@ -32,6 +34,19 @@ bool publisher_rest(struct publisher *p, unsigned timeout_ms);
 unsigned publisher_section(struct publisher *p);
 /* Of the messages sent in this section and acknowledged until now. */
 struct latency publisher_latency(struct publisher *p, unsigned section);
+
+/* Before anything is sent: a device <base>-listener subscribes to <base>/#, in the same thread, and is granted it when this returns. How
+ * soon it is given a message is noted, too. Each topic's messages must come to it in order and once, or not at all; what comes otherwise,
+ * and the end of its connection, is counted. */
+void publisher_listen(struct publisher *p, int qos);
+/* Of the messages sent in this section and given to the listener until now. */
+struct latency publisher_delivery(struct publisher *p, unsigned section);
+unsigned publisher_misheard(struct publisher *p);
+/* Notes from now on, too, how long this process (the broker) computed between a message's sending and its coming to the listener. That
+ * is what the message had to wait for, whatever else the machine is busy with. The kernel tells it to within a tick of its clock, so only
+ * the mean of many means anything. */
+void publisher_watch(struct publisher *p, pid_t pid);
+struct latency publisher_work(struct publisher *p, unsigned section);
 
 unsigned publisher_connections(const struct publisher *p);
 long publisher_sent(struct publisher *p, unsigned connection);

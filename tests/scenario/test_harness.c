@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "tests/harness/guest.h"
+#include "tests/harness/publisher.h"
 #include "tests/harness/store.h"
 
 #define WAIT_MS 60000
@@ -143,6 +144,33 @@ static void test_refused(void **state)
 	scene_end(scene);
 }
 
+/* What a live device is given is timed; what comes otherwise than it was sent is noticed, and that nothing comes any more, too. */
+static void test_listener(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+	struct latency heard;
+
+	world_start(&w, scene, "mirror none stream none\n", 0);
+	struct guest *forger = guest_join(&w, "forger", NULL);
+	struct publisher *p = publisher_start(scene, server_port(w.broker), "live", 2, 32);
+	publisher_listen(p, 1);
+	publisher_watch(p, server_pid(w.broker));
+	publisher_pace(p, 1000);
+	wait_until(publisher_delivery(p, 0).count >= 100, WAIT_MS, "messages at the listener");
+	assert_true(publisher_rest(p, WAIT_MS));
+	wait_until(publisher_delivery(p, 0).count == (size_t)publisher_acked_total(p), WAIT_MS, "all of them");
+	assert_int_equal(publisher_misheard(p), 0);
+	heard = publisher_delivery(p, 0);
+	assert_true(heard.p50_us > 0 && heard.p50_us <= heard.p99_us && heard.mean_us <= heard.max_us);
+	assert_true(publisher_work(p, 0).mean_us > 0);
+	guest_publish(forger, "live/0", "0 again", 1);
+	wait_until(publisher_misheard(p) == 1, WAIT_MS, "a repeat");
+	server_stop(w.broker);
+	wait_until(publisher_misheard(p) == 2, WAIT_MS, "the end of its connection");
+	scene_end(scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +180,7 @@ int main(void)
 		scene_test(test_window),
 		scene_test(test_redis),
 		scene_test(test_refused),
+		scene_test(test_listener),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

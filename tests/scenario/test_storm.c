@@ -1,7 +1,7 @@
 /*
  * Very many devices at once: all are given what they missed, each its own, in order and once; none waits for another's
- * whole backlog; live messages of others wait hardly longer than while as many devices arrive that missed nothing; the bridge's
- * memory and connections stay within bounds.
+ * whole backlog; live messages of others, from their publisher to a device that is live, wait hardly longer than while as many
+ * devices arrive that missed nothing; the bridge's memory and connections stay within bounds.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bridge/pace.h"
 #include "config/entry_id.h"
 #include "tests/harness/between.h"
 #include "tests/harness/crowd.h"
@@ -19,15 +20,18 @@
 #include "tests/harness/publisher.h"
 #include "tests/harness/servers.h"
 #include "tests/harness/store.h"
+#include "tests/harness/web_client.h"
 
 #define WAIT_MS 120000
-#define LINES "mirror own/# stream own:%2\nmirror common/# stream common\nmirror long/# stream long\n" \
-	"redeliver own/%c/# overlap=0\nredeliver common/# overlap=0\nredeliver long/# overlap=0\nhold_timeout 10m\n"
+/* A format; its argument is the port for HTTP. */
+#define LINES "mirror own/# stream own:%%2\nmirror common/# stream common\nmirror long/# stream long\nmirror live/# stream live\n" \
+	"redeliver own/%%c/# overlap=0\nredeliver common/# overlap=0\nredeliver long/# overlap=0\nredeliver live/# overlap=0\n" \
+	"hold_timeout 10m\nlisten 127.0.0.1:%u\n"
 /* Without a line for each message. */
 #define BROKER_OPTIONS "log_type none\nlog_type error\nlog_type warning\nlog_type notice\n"
 
 enum {
-	DEVICES = 2000, OWN = 10, COMMON = 40, LIVE_PER_SECOND = 200, SLACK_US = 1000000,
+	DEVICES = 2000, OWN = 10, COMMON = 40, LIVE_PER_SECOND = 200, SLACK_US = 20000, ARRIVAL_SLACK_US = 100000,
 	LONG_DEVICES = 70, LONG = 3000, SHORT_DEVICES = 150,
 	/* What bridge/OPERATIONS.md says, and half as much again: 16 MiB of its own, 32 read ahead, 9 not acknowledged. */
 	BRIDGE_KIB_MAX = (16 + 32 + 9) * 1024 * 3 / 2,
@@ -41,9 +45,10 @@ struct tally {
 
 struct storm {
 	struct world w;
+	uint16_t port; /* the bridge's, for HTTP */
 	struct crowd *crowd;
 	struct guest *publisher;
-	struct publisher *live; /* for others */
+	struct publisher *live; /* for others, with one of them */
 	unsigned quiet, arrival; /* its sections: nothing else going on; as many devices arrive and miss nothing */
 	unsigned count, long_count;
 	struct tally *tallies;
@@ -132,6 +137,16 @@ static void publish(struct storm *s, const char *topic, unsigned count)
 	}
 }
 
+static void subscribed_all(struct storm *s)
+{
+	uint64_t limit = now_ms() + WAIT_MS;
+
+	while (crowd_subscribed(s->crowd) < s->count) {
+		scene_require(now_ms() < limit, "only %u subscribed", crowd_subscribed(s->crowd));
+		crowd_turn(s->crowd, 20);
+	}
+}
+
 /* --- the bridge ------------------------------------------------------------------------------------------------------ */
 
 static long bridge_peak_kib(const struct storm *s)
@@ -147,6 +162,15 @@ static void memory_within(const struct storm *s)
 {
 	if (TEST_SANITIZE[0]) return; /* which takes many times over what it looks after */
 	assert_between(bridge_peak_kib(s), 1, BRIDGE_KIB_MAX);
+}
+
+static double pace_now(uint16_t port)
+{
+	struct web_answer a = web_get(port, "/metrics");
+	double pace;
+
+	scene_require(a.code == 200 && web_metric(a.body, "mosquitto_redis_redelivery_pace", &pace), "no redelivery_pace");
+	return pace;
 }
 
 static unsigned bridge_connections(const struct storm *s)
@@ -170,18 +194,24 @@ static void storm_start(struct storm *s, struct scene *scene, unsigned count, un
 	s->tallies = calloc(count, sizeof(*s->tallies));
 	assert_non_null(s->tallies);
 	(void)snprintf(s->seen, sizeof(s->seen), "0-0");
-	world_start_with(&s->w, scene, LINES, BROKER_OPTIONS, WORLD_BRIDGE);
+	s->port = scene_port(scene);
+	world_start_with(&s->w, scene, scene_text(scene, LINES, s->port), BROKER_OPTIONS, WORLD_BRIDGE);
 	s->publisher = guest_join(&s->w, "p", NULL);
 	s->crowd = crowd_new(scene, server_port(s->w.broker), count, "d%u", on_message, s);
 	crowd_filter(s->crowd, 0, count, "own/%s/#");
 	crowd_filter(s->crowd, 0, count, "common/#");
 	crowd_filter(s->crowd, 0, long_count, "long/#");
 	s->live = publisher_start(scene, server_port(s->w.broker), "live", 1, 64);
+	publisher_listen(s->live, 1);
+	publisher_watch(s->live, server_pid(s->w.broker));
+	world_wait_event(&s->w, "live", "live-listener", 1);
 	publisher_pace(s->live, LIVE_PER_SECOND);
 	s->quiet = publisher_section(s->live);
 	wait_until(publisher_latency(s->live, s->quiet).count >= LIVE_PER_SECOND, WAIT_MS, "a quiet second");
 	s->arrival = publisher_section(s->live);
 	crowd_connect(s->crowd);
+	subscribed_all(s);
+	(void)publisher_section(s->live);
 	wait_for(s, &s->went_live, count, "went live");
 	publisher_pace(s->live, 0);
 	crowd_disconnect(s->crowd);
@@ -201,18 +231,31 @@ static void missed(struct storm *s)
 	scene_require(guest_flush(s->publisher, WAIT_MS), "publishes not acknowledged");
 }
 
-static void tell(const char *what, struct latency l)
+static void heading(void)
 {
-	printf("    %-36s %7u %8u\n", what, l.p50_us, l.p99_us);
+	printf("    live messages, us: %17s %24s %26s\n    %-31s %8s %8s    %8s %8s    %s\n", "acknowledged", "with the device",
+		"the broker's work until then", "", "p50", "p99", "p50", "p99", "mean");
 }
 
-/* What live messages wait while so many devices come is the broker's own work for their connections, and the same with nothing
- * missed; it is over in a second, so a busy machine makes of these figures what it likes. They are printed, and held to what is no
- * accident; test_fair holds closely what the backlogs themselves add. tests/bench/storm.c compares. */
-static void judge(struct latency reference, struct latency storm)
+static void tell(const struct storm *s, const char *what, unsigned section)
 {
-	assert_true(reference.count > 0 && storm.count > 0);
-	assert_true(storm.p50_us <= 2 * reference.p50_us + SLACK_US);
+	struct latency ack = publisher_latency(s->live, section), heard = publisher_delivery(s->live, section);
+
+	printf("    %-31s %8u %8u    %8u %8u    %8u\n", what, ack.p50_us, ack.p99_us, heard.p50_us, heard.p99_us,
+		publisher_work(s->live, section).mean_us);
+}
+
+/* How long a message takes is, on a machine that does much else, what that pleases. What the broker computes until the device has it
+ * is what the message has to wait for, and is to be no more than doubled. By how much it misses that depends on what has piled up
+ * before each turn of the broker, which is more when many servers share two cores: hence the slack. A broker that is given large
+ * batches of all at once computes for 50 ms and more, and one that has all of it in its own queues for seconds: tests/bench/storm.c
+ * compares. That the pace is kept closely is for tests/unit/test_pace.c and test_scheduler.c. */
+static void judge(const struct storm *s, unsigned reference, unsigned storm, unsigned slack_us)
+{
+	struct latency calm = publisher_work(s->live, reference), with = publisher_work(s->live, storm);
+
+	assert_true(calm.count > 0 && with.count > 0);
+	assert_true(with.mean_us <= 2 * calm.mean_us + slack_us * instrument_slowness());
 }
 
 static void test_two_thousand(void **state)
@@ -221,7 +264,6 @@ static void test_two_thousand(void **state)
 	struct storm s;
 	uint64_t began, took;
 	unsigned coming, after, connections;
-	struct latency arrival;
 
 	storm_start(&s, scene, DEVICES, 0);
 	missed(&s);
@@ -230,26 +272,25 @@ static void test_two_thousand(void **state)
 	publisher_pace(s.live, LIVE_PER_SECOND);
 	began = now_ms();
 	crowd_connect(s.crowd);
-	while (crowd_subscribed(s.crowd) < DEVICES && now_ms() < began + WAIT_MS) crowd_turn(s.crowd, 20);
+	subscribed_all(&s);
 	after = publisher_section(s.live);
 	wait_for(&s, &s.complete, DEVICES, "have everything");
 	took = now_ms() - began;
-	wait_until(publisher_latency(s.live, after).count > 0, WAIT_MS, "a live message behind the storm");
+	wait_until(publisher_delivery(s.live, after).count > 0, WAIT_MS, "a live message behind the storm");
 	publisher_pace(s.live, 0);
-	assert_int_equal(crowd_subscribed(s.crowd), DEVICES);
 	assert_int_equal(connections, BRIDGE_CONNECTIONS);
 	assert_int_equal(bridge_connections(&s), connections);
 	memory_within(&s);
-	arrival = publisher_latency(s.live, s.arrival);
-	printf("    %d devices, %d messages in %llu ms; bridge at most %ld KiB, %u connections to Redis\n"
-		"    live publishes acknowledged, us          p50      p99\n", DEVICES, DEVICES * (OWN + COMMON),
-		(unsigned long long)took, bridge_peak_kib(&s), connections);
-	tell("calm", publisher_latency(s.live, s.quiet));
-	tell("as many arrive, nothing missed", arrival);
-	tell("the storm, while they arrive", publisher_latency(s.live, coming));
-	tell("the storm, from then on", publisher_latency(s.live, after));
-	judge(arrival, publisher_latency(s.live, coming));
-	judge(arrival, publisher_latency(s.live, after));
+	printf("    %d devices, %d messages in %llu ms; bridge at most %ld KiB, %u connections to Redis\n", DEVICES,
+		DEVICES * (OWN + COMMON), (unsigned long long)took, bridge_peak_kib(&s), connections);
+	heading();
+	tell(&s, "calm", s.quiet);
+	tell(&s, "as many arrive, nothing missed", s.arrival);
+	tell(&s, "the storm, while they arrive", coming);
+	tell(&s, "the storm, from then on", after);
+	judge(&s, s.arrival, coming, ARRIVAL_SLACK_US);
+	judge(&s, s.quiet, after, SLACK_US);
+	assert_int_equal(publisher_misheard(s.live), 0);
 	free(s.tallies);
 	scene_end(scene);
 }
@@ -264,11 +305,7 @@ static void test_fair(void **state)
 	missed(&s);
 	server_pause(s.w.bridge); /* so that all are there when it begins */
 	crowd_connect(s.crowd);
-	uint64_t limit = now_ms() + WAIT_MS;
-	while (crowd_subscribed(s.crowd) < s.count) {
-		scene_require(now_ms() < limit, "only %u subscribed", crowd_subscribed(s.crowd));
-		crowd_turn(s.crowd, 20);
-	}
+	subscribed_all(&s);
 	unsigned during = publisher_section(s.live);
 	publisher_pace(s.live, LIVE_PER_SECOND);
 	uint64_t began = now_ms();
@@ -276,15 +313,35 @@ static void test_fair(void **state)
 	wait_for(&s, &s.complete, SHORT_DEVICES, "have everything");
 	wait_for(&s, &s.long_complete, LONG_DEVICES, "have their long backlog");
 	publisher_pace(s.live, 0);
-	printf("    %d messages in %llu ms; live publishes acknowledged, us          p50      p99\n",
-		LONG_DEVICES * (LONG + OWN + COMMON) + SHORT_DEVICES * (OWN + COMMON), (unsigned long long)(now_ms() - began));
-	struct latency calm = publisher_latency(s.live, s.quiet), with = publisher_latency(s.live, during);
-	tell("calm", calm);
-	tell("while the backlogs go out", with);
-	/* On a machine with nothing else to do it is less than 4 ms more, and 6 to 10 ms without a pace: tests/bench/storm.c tells. */
-	assert_true(with.count > 0 && with.p50_us <= 4 * calm.p50_us + SLACK_US);
+	printf("    %d messages in %llu ms\n", LONG_DEVICES * (LONG + OWN + COMMON) + SHORT_DEVICES * (OWN + COMMON),
+		(unsigned long long)(now_ms() - began));
+	heading();
+	tell(&s, "calm", s.quiet);
+	tell(&s, "while the backlogs go out", during);
+	judge(&s, s.quiet, during, SLACK_US);
+	assert_int_equal(publisher_misheard(s.live), 0);
 	assert_true(s.long_complete_at_90 <= LONG_DEVICES / 2);
 	memory_within(&s);
+	free(s.tallies);
+	scene_end(scene);
+}
+
+/* While the broker does not answer, less and less may go to it. */
+static void test_gives_way(void **state)
+{
+	struct scene *scene = *state;
+	struct storm s;
+
+	storm_start(&s, scene, 1, 1);
+	missed(&s);
+	server_pause(s.w.bridge); /* so that it has all before it when the broker stands still */
+	crowd_connect(s.crowd);
+	subscribed_all(&s);
+	server_pause(s.w.broker);
+	server_continue(s.w.bridge);
+	wait_until(pace_now(s.port) <= PACE_RATE_FIRST / 2, WAIT_MS, "a slower pace");
+	server_continue(s.w.broker);
+	wait_for(&s, &s.long_complete, 1, "has everything");
 	free(s.tallies);
 	scene_end(scene);
 }
@@ -294,6 +351,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scene_test(test_two_thousand),
 		scene_test(test_fair),
+		scene_test(test_gives_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
