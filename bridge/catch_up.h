@@ -42,6 +42,7 @@ struct catch_up_filter {
 	uint16_t node;               /* whose messages: NODE_OWN, the number of another, or NODE_EVERY */
 	uint8_t qos;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
+	struct entry_id held_from;   /* behind it nothing that matches was queued or delivered by the broker, through none of the filters */
 	bool replay;                 /* not a subscription: history asked for once more, whatever the device has had */
 	bool had;                    /* not a subscription, but what start < id <= position = end have come through one */
 	uint64_t replay_last;        /* its cursor is to be counted back from `end`; 0: it is known */

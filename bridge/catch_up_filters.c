@@ -10,7 +10,7 @@
 
 bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const struct message *m)
 {
-	bool wanted = false, had = false, asked = false;
+	bool wanted = false, had = false, asked = false, queued = false, held = false;
 
 	for (size_t i = 0; i < count; i++) {
 		const struct catch_up_filter *f = &filters[i];
@@ -23,10 +23,11 @@ bool catch_up_wants(const struct catch_up_filter *filters, size_t count, const s
 			continue;
 		}
 		if (!above(m->id, f->position)) had = true;
-		if (!above(m->id, f->queued_upto) && f->qos > 0 && m->qos > 0) had = true; /* from the broker's queue */
+		if (!above(m->id, f->queued_upto) && f->qos > 0 && m->qos > 0) queued = true;
+		if (!f->had && above(m->id, f->held_from)) held = true; /* also from the queue of one that joined later */
 		wanted = true;
 	}
-	return asked || (wanted && !had);
+	return asked || (wanted && !had && (held || !queued));
 }
 
 /* --- the list -------------------------------------------------------------------------------------------------- */
@@ -102,6 +103,7 @@ static enum status filter_add(struct catch_up *c, const struct device_event *e)
 		.node = e->replay ? NODE_EVERY : NODE_OWN,
 		.qos = e->qos,
 		.queued_upto = e->queued_upto,
+		.held_from = e->held_from,
 		.rate = e->rate,
 		.subscribed = e->id,
 		.from = e->from,
@@ -151,6 +153,7 @@ static enum status subscribed(struct catch_up *c, const struct device_event *e)
 	/* Subscribing again does not start it over; only how it is delivered may differ. */
 	f->qos = e->qos;
 	f->queued_upto = e->queued_upto;
+	f->held_from = e->held_from;
 	f->rate = e->rate;
 	f->subscribed = e->id;
 	f->from = larger(f->from, e->from);

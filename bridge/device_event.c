@@ -77,6 +77,9 @@ static const char *field_take(struct device_event *e, struct seen *seen, struct 
 		e->again = is(value, "1");
 	} else if (is(name, EVENT_QUEUED)) {
 		if (entry_id_parse(value, &e->queued_upto) != ST_OK) return "bad queued";
+		e->held_from = e->queued_upto;
+	} else if (is(name, EVENT_HELD)) {
+		if (entry_id_parse(value, &e->held_from) != ST_OK) return "bad held";
 	} else if (is(name, EVENT_FROM)) {
 		if (entry_id_parse(value, &e->from) != ST_OK) return "bad from";
 	} else if (is(name, EVENT_REPLAY)) {
@@ -97,6 +100,7 @@ static const char *check_whole(struct device_event *e, const struct seen *seen)
 	if (e->client.len == 0) return "no client";
 	/* The first subscription may name itself by leaving it out. */
 	if (!seen->generation && e->op == DEVICE_OP_SUBSCRIBED) e->generation = e->id;
+	if (entry_id_is_zero(e->held_from) && !e->again) e->held_from = e->id;
 	if (entry_id_is_zero(e->generation)) return "no generation";
 	if (e->op != DEVICE_OP_SUBSCRIBED && e->op != DEVICE_OP_UNSUBSCRIBED) return NULL;
 	if (e->filter.len == 0) return "no filter";

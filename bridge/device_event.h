@@ -25,6 +25,7 @@ struct device_event {
 	uint32_t rate;
 	bool again;
 	struct entry_id queued_upto; /* up to here the broker delivers QoS 1/2 by itself; zero: nothing */
+	struct entry_id held_from;   /* behind it, what matches is held back from the broker's queue */
 	struct entry_id from;       /* zero when absent */
 	bool replay;                /* history once more, up to `upto`: behind `replay_from`, or the newest `replay_last` */
 	struct entry_id replay_from;

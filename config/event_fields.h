@@ -35,6 +35,7 @@
 #define EVENT_RATE "rate"
 #define EVENT_AGAIN "again"
 #define EVENT_QUEUED "queued"
+#define EVENT_HELD "held"
 #define EVENT_FROM "from"
 #define EVENT_UPTO "upto"
 #define EVENT_REPLAY "replay"

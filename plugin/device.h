@@ -44,6 +44,7 @@ struct device_filter {
 	struct entry_id live_until;
 	struct entry_id owed_upto;    /* device is late: what this filter is owed ends here */
 	struct entry_id since;        /* subscribed, or last live before another one joined: what is released of before is the broker's */
+	struct entry_id held;         /* what matches and was published behind it is held back, also from subscriptions that join later */
 	struct entry_id subscribed;   /* in this connection: of what is released behind it, and no sooner, we are asked */
 	struct entry_id told;         /* its newest `subscribed` event: who has not seen that does not know of it */
 	struct entry_id seam;         /* what was published behind `since`, up to here, comes through redelivery */

@@ -19,7 +19,7 @@ enum status device_announce(struct devices *d, struct device *dev, struct device
 	struct entry_id id;
 	enum status st;
 
-	e.queued_upto = f->since; /* none yet: as far as this event */
+	e.queued_upto = f->broker_queued ? f->since : f->held; /* none yet: as far as this event */
 	if (again && f->positioned) e.from = f->pos;
 	if (again && dev->late) e.upto = f->owed_upto; /* not yet decided for one that joins */
 	st = append_event_now(d->deps.append, JOURNAL_SUBSCRIBED, &e, &id);
@@ -72,7 +72,7 @@ static enum status rejoin(struct devices *d, struct device *dev)
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (f->implied) continue;
 		f->was_live_long = device_live_for_long(d, dev, device_reach(dev, f));
-		f->live_until = f->since = f->pos = head;
+		f->live_until = f->since = f->held = f->pos = head;
 		f->positioned = true;
 		if (f->was_live_long) memset(f->samples, 0, sizeof f->samples);
 	}

@@ -215,6 +215,7 @@ static void ask_again(struct device *dev, struct entry_id before)
 		/* Of QoS 0 the broker has queued nothing, and what is published already and released later it is not left either. */
 		f->broker_queued = !f->owed && f->qos > 0;
 		f->since = f->broker_queued || !f->positioned ? before : f->pos;
+		f->held = before;
 		f->implied = f->owed = false;
 	}
 }

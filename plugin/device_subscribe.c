@@ -66,12 +66,12 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	f->broker_queued = f->implied && !f->owed;
 	if (f->implied) f->positioned = false;
 	f->implied = f->owed = f->unseen = false;
-	f->since = ENTRY_ID_ZERO;
+	f->since = f->held = ENTRY_ID_ZERO;
 	device_fill_initial(f, grant);
 	device_reach_back(dev, grant, client, qos);
 	st = device_announce(d, dev, f, false);
 	if (st == ST_OK) {
-		f->since = f->subscribed = f->owed_upto = f->told;
+		f->since = f->held = f->subscribed = f->owed_upto = f->told;
 		f->seam = ENTRY_ID_ZERO;
 		return ST_OK;
 	}

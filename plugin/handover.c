@@ -281,11 +281,25 @@ static bool pass_released(struct devices *d, struct device *dev, struct entry_id
 	return true;
 }
 
+/* Does the bridge leave it to the broker's queue, through whichever of the subscriptions (catch_up_wants)? */
+static bool is_queued(const struct device *dev, struct slice topic, struct entry_id id)
+{
+	bool queued = false;
+
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (f->implied || !topic_matches(slice_str(f->filter), topic)) continue;
+		if (entry_id_compare(id, f->held) > 0) return false;
+		if (f->broker_queued && f->qos > 0 && entry_id_compare(id, f->since) <= 0) queued = true;
+	}
+	return queued;
+}
+
 bool device_redelivers(struct devices *d, const struct device *dev, struct slice topic, struct entry_id id)
 {
 	if ((dev->state == DEVICE_AWAY && !dev->kept) || device_covers(d, dev, topic) < 0) return false;
 	for (const struct device_filter *f = dev->filters; f; f = f->next) {
-		if (!f->implied && device_filter_redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic)) return true;
+		if (!f->implied && device_filter_redelivers(dev, f, id) && topic_matches(slice_str(f->filter), topic))
+			return !is_queued(dev, topic, id);
 	}
 	return false;
 }

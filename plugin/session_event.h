@@ -30,7 +30,7 @@ struct session_event {
 	bool replay;                   /* with again: history asked for once more, behind `from` or, with `initial` LAST, that
 	                                * many; up to `upto` */
 	bool broker_queued;            /* resumed session: up to queued_upto the broker delivers QoS 1/2 itself, only QoS 0 is missing */
-	struct entry_id queued_upto;   /* zero: this event's own id */
+	struct entry_id queued_upto;   /* zero: this event's own id; not broker_queued: behind it, what matches is held back */
 	bool kept;                     /* resumed session: what was not acknowledged the broker sends again */
 	struct initial_cursor initial;
 	uint64_t overlap_ms;           /* to step back if the broker should crash */

@@ -163,6 +163,8 @@ static void device_event(const struct writer_of_events *w, const struct session_
 		if (e->broker_queued) {
 			struct entry_id upto = entry_id_is_zero(e->queued_upto) ? w->record->id : e->queued_upto;
 			f[n++] = (struct event_field){EVENT_QUEUED, id_text(upto, t.queued)};
+		} else if (!e->replay && !entry_id_is_zero(e->queued_upto)) {
+			f[n++] = (struct event_field){EVENT_HELD, id_text(e->queued_upto, t.queued)};
 		}
 		if (e->replay) f[n++] = (struct event_field){EVENT_REPLAY, replay_text(e, t.replay, sizeof(t.replay))};
 		else if (e->again && !entry_id_is_zero(e->from)) f[n++] = (struct event_field){EVENT_FROM, id_text(e->from, t.from)};

@@ -114,6 +114,38 @@ static void test_beside_what_is_queued(void **state)
 	scene_end(scene);
 }
 
+/* Two subscriptions that overlap, and what comes between one SUBSCRIBE and the other: held back for the first, it is in nobody's queue. */
+static void test_between_two(void **state)
+{
+	struct scene *scene = *state;
+	struct guest *p;
+	struct world w;
+
+	struct guest *d = begin(&w, scene, &keep, 1, &p);
+	guest_connect(d);
+	guest_subscribe(d, "plant/+", 1);
+	world_wait_event(&w, "live", "d", 2);
+	leave(&w, d, 2);
+	publish_number(p, 0, 1);
+	guest_connect(d);
+	server_pause(w.bridge);
+	guest_subscribe(d, "plant/#", 1);
+	publish_number(p, 1, 1);
+	guest_subscribe(d, "plant/+", 1);
+	publish_number(p, 2, 1);
+	server_continue(w.bridge);
+	guest_wait(d, 3, WAIT_MS);
+	guest_settle(d);
+	for (size_t i = 0, upto = 0; i < guest_count(d); i++) { /* the broker gives what it has queued once for each */
+		size_t number = (size_t)atoi(guest_message(d, i).payload);
+
+		scene_require(number <= upto && (number > 0 || i < 2), "message %zu is %zu", i, number);
+		if (number == upto) upto++;
+		if (i + 1 == guest_count(d)) assert_int_equal(upto, 3);
+	}
+	scene_end(scene);
+}
+
 /* With QoS 0 nothing is queued. The next message for it shows that it is back, and comes behind what it has missed; or the next thing
  * that it does. */
 static void of_qos_0(void **state, const struct guest_options *options)
@@ -336,6 +368,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(test_beside_what_is_queued),
+		scene_test(test_between_two),
 		scene_test(test_of_qos_0),
 		scene_test(test_of_qos_0_v5),
 		scene_test(test_again_and_again),

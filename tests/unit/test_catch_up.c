@@ -440,7 +440,7 @@ static void queued_wants_qos0_only(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		struct catch_up_filter f = {.filter = (char *)(uintptr_t)"a/+", .qos = table[i].subscribed,
-			.queued_upto = at(table[i].queued_upto), .known = true, .end = ENTRY_ID_MAX};
+			.queued_upto = at(table[i].queued_upto), .held_from = at(table[i].queued_upto), .known = true, .end = ENTRY_ID_MAX};
 		struct message m = {.id = at(5), .topic = slice_str("a/b"), .qos = table[i].published};
 
 		assert_int_equal(catch_up_wants(&f, 1, &m), table[i].wanted);
@@ -452,8 +452,8 @@ static void queued_through_another(void **state)
 {
 	static char all[] = "a/#", part[] = "a/+";
 	struct catch_up_filter f[] = {
-		{.filter = all, .qos = 0, .known = true, .end = ENTRY_ID_MAX},
-		{.filter = part, .qos = 1, .queued_upto = at(10), .known = true, .end = ENTRY_ID_MAX},
+		{.filter = all, .qos = 0, .held_from = at(10), .known = true, .end = ENTRY_ID_MAX},
+		{.filter = part, .qos = 1, .queued_upto = at(10), .held_from = at(10), .known = true, .end = ENTRY_ID_MAX},
 	};
 	struct message m = {.id = at(5), .topic = slice_str("a/b"), .qos = 1};
 
@@ -467,6 +467,26 @@ static void queued_through_another(void **state)
 	m.id = at(5);
 	m.topic = slice_str("a/b/c");
 	assert_true(catch_up_wants(f, 2, &m));
+}
+
+/* What came between two SUBSCRIBEs was held back for the first, and so the broker queued nothing of it for the second. */
+static void held_before_another_joins(void **state)
+{
+	static char all[] = "a/#", part[] = "a/+";
+	static const struct { const char *topic; uint64_t id; bool wanted; } table[] = {
+		{"a/b", 5, false}, {"a/b", 6, true}, {"a/b", 10, true}, {"a/b/c", 5, false}, {"a/b/c", 10, false}, {"a/b/c", 11, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct catch_up_filter f[] = {
+			{.filter = all, .qos = 1, .queued_upto = at(10), .held_from = at(10), .known = true, .end = ENTRY_ID_MAX},
+			{.filter = part, .qos = (uint8_t)(i % 3), .queued_upto = at(5), .held_from = at(5), .known = true, .end = ENTRY_ID_MAX},
+		};
+		struct message m = {.id = at(table[i].id), .topic = slice_str(table[i].topic), .qos = 1};
+
+		assert_int_equal(catch_up_wants(f, 2, &m), table[i].wanted);
+	}
 }
 
 /* What it has had through a subscription with a higher cursor, of this connection or not, comes no more; it is looked at only while
@@ -1299,7 +1319,7 @@ int main(void)
 		cmocka_unit_test(live),
 		cmocka_unit_test(joined_behind_the_switch),
 		cmocka_unit_test(queued_wants_qos0_only),
-		cmocka_unit_test(queued_through_another),
+		cmocka_unit_test(queued_through_another), cmocka_unit_test(held_before_another_joins),
 		cmocka_unit_test(had),
 		cmocka_unit_test(had_in_part),
 		cmocka_unit_test(had_alone),

@@ -88,6 +88,34 @@ static void test_missed_of_qos_0(void **state)
 	rig_free(r);
 }
 
+/* Of one with QoS 0 all comes that was published since the device left, but what is released now is the broker's if another one with
+ * QoS 1 matches: the bridge counts that as queued. Published behind its return it is ours. */
+static void test_missed_of_two(void **state)
+{
+	struct rig *r = rig_new(1 << 20, mirrors, grants);
+	struct client_info c = rig_kept("d");
+	struct entry_id before, behind, generation;
+
+	(void)state;
+	devices_subscribed(r->devices, &c, "dev/+", 1);
+	devices_subscribed(r->devices, &c, "dev/#", 0);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_int_equal(rig_switch(r, "d", generation, append_head(r->append)), CONTROL_DONE);
+	devices_tick(r->devices, false);
+	devices_disconnected(r->devices, "d", true);
+	devices_kept_by(r->devices, "d", &first);
+	(void)published(r, &first, 0, NULL);
+	before = rig_publish(r, "dev/x", 2).id;
+	devices_disconnected(r->devices, "d", false);
+	devices_back(r->devices, &c, &second, 2, &(struct sign_of_life){0});
+	behind = rig_publish(r, "dev/x", 2).id;
+	assert_int_equal(devices_count(r->devices).catching, 1);
+	assert_false(devices_hold_released(r->devices, "d", slice_str("dev/x"), slice_str("x"), before));
+	assert_true(devices_hold_released(r->devices, "d", slice_str("dev/x"), slice_str("x"), behind));
+	rig_free(r);
+}
+
 /* Published when it was there, released when it is not: that the broker drops, too. */
 static void test_missed_of_qos_0_released(void **state)
 {
@@ -116,7 +144,7 @@ static void test_missed_of_qos_0_released(void **state)
 	devices_back(r->devices, &c, &second, 1, &(struct sign_of_life){0});
 	e = rig_expect(r, JOURNAL_SUBSCRIBED, &from);
 	assert_true(!e.broker_queued && e.kept && e.qos == 0);
-	assert_true(entry_id_compare(e.queued_upto, id) < 0);
+	assert_true(devices_hold_released(r->devices, "d", released.topic, slice_str("x"), id));
 	rig_free(r);
 }
 
@@ -383,7 +411,7 @@ static void test_qos_0_is_left_over(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_missed),
+		cmocka_unit_test(test_missed), cmocka_unit_test(test_missed_of_two),
 		cmocka_unit_test(test_missed_of_qos_0), cmocka_unit_test(test_missed_of_qos_0_released),
 		cmocka_unit_test(test_nothing_missed),
 		cmocka_unit_test(test_nothing_missed_until_it_subscribes),

@@ -43,7 +43,7 @@ static void subscribed(void **state)
 	assert_true(slice_equal(e.user, slice_str("u")));
 	assert_true(e.generation.ms == 5 && e.generation.seq == 6);
 	assert_int_equal(e.qos, 2);
-	assert_true(e.rate == UINT32_MAX && e.again && e.queued_upto.ms == 1 && e.has_upto);
+	assert_true(e.rate == UINT32_MAX && e.again && e.queued_upto.ms == 1 && e.held_from.ms == 1 && e.has_upto);
 	assert_true(e.from.ms == 3 && e.from.seq == 4 && e.upto.ms == 9 && e.upto.seq == 0);
 }
 
@@ -58,6 +58,9 @@ static void least(void **state)
 	assert_null(e.user.data);
 	assert_false(e.again || !entry_id_is_zero(e.queued_upto) || e.has_upto);
 	assert_true(entry_id_is_zero(e.from));
+	assert_true(e.held_from.ms == 7 && e.held_from.seq == 8);
+	assert_int_equal(decode(PAIRS("op=subscribed", "client=c", "filter=#", "qos=0", "generation=6", "held=5-1"), &e, &why), ST_OK);
+	assert_true(e.held_from.ms == 5 && e.held_from.seq == 1 && entry_id_is_zero(e.queued_upto));
 	assert_int_equal(decode(PAIRS("op=boot"), &e, &why), ST_OK);
 	assert_int_equal(e.op, DEVICE_OP_BOOT);
 	assert_int_equal(decode(PAIRS("op=live", "client=c", "generation=1-1"), &e, &why), ST_OK);
@@ -138,7 +141,7 @@ static void empty(void **state)
 static void foreign_bytes(void **state)
 {
 	static const char *const names[] = {"op", "client", "generation", "filter", "qos", "user", "rate", "again",
-		"queued",
+		"queued", "held",
 		"from", "upto", "replay", ""};
 	static const char *const values[] = {"subscribed", "live", "c", "1-1", "a/#", "1", "0", ""};
 	unsigned seed = 20260101;

@@ -165,6 +165,12 @@ static void queued_by_the_broker(void **state)
 		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 a 5000-7 4200-0 again 4100-0\n"
 		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 1 again 1 "
 		"queued 3900-4\n");
+	e.broker_queued = false; /* since then it is held back */
+	expect(JOURNAL_SUBSCRIBED, &e, 3,
+		"ZADD p:sessions 5000 d\n"
+		"EVAL (script) 2 p:session:d p:boots:n1 4000-1 n1 a 5000-7 4200-0 again 4100-0\n"
+		"XADD p:events:n1 MAXLEN ~ 100000 5000-7 op subscribed client d generation 4200-0 filter a qos 1 again 1 "
+		"held 3900-4\n");
 }
 
 static void unsubscribed_live_gone(void **state)
