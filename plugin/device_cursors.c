@@ -15,6 +15,18 @@ bool device_live_for_long(const struct devices *d, const struct device *dev, uin
 	return overlap_ms == 0 || d->deps.now_ms() - dev->live_since_ms >= overlap_ms;
 }
 
+/* How far the broker has delivered by itself what matches one that is implied: what was held back for another is not among it. */
+static struct entry_id implied_upto(const struct devices *d, const struct device *dev, const struct device_filter *f)
+{
+	bool holds = dev->state == DEVICE_CATCHING || (dev->state == DEVICE_AWAY && dev->kept);
+	struct entry_id upto = append_head(d->deps.append);
+
+	for (const struct device_filter *o = holds ? dev->filters : NULL; o; o = o->next) {
+		if (!o->implied && filters_intersect(slice_str(f->filter), slice_str(o->filter))) upto = entry_id_lower(upto, o->held);
+	}
+	return upto;
+}
+
 /* Where a subscription's cursor belongs when its device is gone now. False: leave it where it is in Redis. */
 static bool cursor_at_end(const struct devices *d, const struct device *dev, const struct device_filter *f,
 	uint64_t overlap_ms, struct entry_id *cursor)
@@ -24,7 +36,7 @@ static bool cursor_at_end(const struct devices *d, const struct device *dev, con
 	struct entry_id back = overlap_ms ? entry_id_back(head, overlap_ms) : head;
 
 	if (f->implied) {
-		*cursor = head;
+		*cursor = implied_upto(d, dev, f);
 		return !f->owed;
 	}
 	if (device_live_for_long(d, dev, overlap_ms) && f->pos_turn != d->turn) {

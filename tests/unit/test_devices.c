@@ -935,6 +935,49 @@ static void test_resumed(void **state)
 	rig_free(r);
 }
 
+/* Two that overlap, one of them subscribed again: what is held back for it the other has not brought, although the broker goes on with
+ * that one. */
+static void test_resumed_of_two(void **state)
+{
+	struct rig *r = begin();
+	struct client_info c = rig_kept("d1");
+	struct current_message m;
+	struct entry_id generation, cursor;
+	struct session_event e;
+
+	(void)state;
+	devices_subscribed(r->devices, &c, "dev/a", 1);
+	devices_subscribed(r->devices, &c, "dev/+", 1);
+	devices_subscribed(r->devices, &c, "dev/b", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_int_equal(rig_switch(r, "d1", generation, append_head(r->append)), CONTROL_DONE);
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	devices_tick(r->devices, false);
+	devices_disconnected(r->devices, "d1", true);
+	rig_expect(r, JOURNAL_GONE, NULL);
+	devices_seen(r->devices, "d1", 3);
+	devices_subscribed(r->devices, &c, "dev/a", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "d1", &m));
+	devices_disconnected(r->devices, "d1", true);
+	m = rig_publish(r, "dev/a", 1);
+	assert_true(rig_offer(r, "d1", &m));
+	devices_seen(r->devices, "d1", 3);
+	devices_subscribed(r->devices, &c, "dev/a", 1);
+	e = rig_expect(r, JOURNAL_GONE, NULL);
+	assert_true(rig_cursor(&e, "dev/+", &cursor));
+	assert_id_equal(cursor, generation);
+	assert_true(rig_cursor(&e, "dev/b", &cursor));
+	assert_id_equal(cursor, m.id);
+	e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_true(e.broker_queued);
+	assert_id_equal(e.queued_upto, generation); /* and so they are held back */
+	rig_free(r);
+}
+
 static void test_resumed_without_subscribing(void **state)
 {
 	struct rig *r = begin();
@@ -1556,7 +1599,7 @@ int main(void)
 		cmocka_unit_test(test_withdrawn_from_a_backlog), cmocka_unit_test(test_withdrawn_at_the_switch),
 		cmocka_unit_test(test_late_joined_and_announced),
 		cmocka_unit_test(test_late_overlapping), cmocka_unit_test(test_late_switch_and_gone_in_one_turn),
-		cmocka_unit_test(test_announce), cmocka_unit_test(test_resumed),
+		cmocka_unit_test(test_announce), cmocka_unit_test(test_resumed), cmocka_unit_test(test_resumed_of_two),
 		cmocka_unit_test(test_resumed_without_subscribing), cmocka_unit_test(test_session_lost_by_broker),
 		cmocka_unit_test(test_taken_over), cmocka_unit_test(test_unsubscribe_first_in_resumed),
 		cmocka_unit_test(test_unsent_at_goodbye), cmocka_unit_test(test_subscription_ids),
