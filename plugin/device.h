@@ -11,6 +11,7 @@
 
 #define MARKERS_MAX 8
 #define DEVICE_LEFT_MAX 16 /* of a device; beyond, the oldest shows nothing more */
+#define UNSURE_MAX 32768   /* beside DEVICES_MAX; beyond, the oldest count as clean */
 
 enum device_state { DEVICE_AWAY, DEVICE_CATCHING, DEVICE_PASS, DEVICE_LIVE };
 
@@ -89,6 +90,8 @@ struct device {
 	const void *dropped;          /* the same: where the first of QoS 0 lay; if the broker still has it, it drops none */
 	bool returned;                /* kept or watched: its session was taken up, or has ended */
 	const void *kept_by;          /* the same: the broker's object that keeps the session; NULL: not known */
+	bool unsure;                  /* AWAY, 2.0.x: whether the broker keeps its session at all has not shown yet */
+	struct device *unsure_prev, *unsure_next;
 	struct entry_id markers[MARKERS_MAX]; /* had from the broker's queue, and left out of what comes from Redis */
 	unsigned marker_count;
 	uint64_t marker_turn;         /* in which the last was given */
@@ -127,6 +130,8 @@ struct devices {
 	struct device *gated;
 	size_t gated_count;           /* CATCHING and PASS only: what the read check asks */
 	size_t kept_count, watched_count, window_count, unsent_count;
+	struct device *unsure;        /* oldest first */
+	size_t unsure_count;
 	struct unsent_last last;
 	devices_answer_fn *answer;
 	void *answer_ctx;
@@ -241,10 +246,25 @@ void device_left_no_batches(struct device *dev);
 /* Takes everything that waits out of its window, for no subscription is left at all. */
 void device_left_drop_waiting(struct device *dev);
 
+/* --- device_unsure.c: sessions that the broker keeps, perhaps (2.0.x) --- */
+/* Its connection ends: may its session go on although it was begun clean? */
+bool unsure_may_be_kept(const struct devices *d, const struct device *dev);
+/* It is away, and watched: from here on that is to show. */
+void unsure_begin(struct devices *d, struct device *dev);
+/* It has ended, or is kept: false: there is no room to know that, and it is to be forgotten. */
+void unsure_over(struct devices *d, struct device *dev);
+bool unsure_is_kept(struct devices *d, struct device *dev) MUST_CHECK;
+/* The same when it is back in that session. */
+void unsure_goes_on(struct devices *d, struct device *dev);
+/* Is there room for one more that is known to be kept, beside those in the table? */
+bool devices_have_room(const struct devices *d, size_t more);
+
 /* --- device_return.c: kept sessions (2.0.x) --- */
-/* Its connection has ended, the broker keeps the session, or another connection has taken it over (not `persistent`). */
-void return_watch(struct devices *d, struct device *dev, bool persistent);
+/* Its connection has ended, the broker keeps the session, or perhaps, or another connection has taken it over (not `persistent`). */
+void return_watch(struct devices *d, struct device *dev, bool persistent, bool unsure);
 void return_watch_over(struct devices *d, struct device *dev);
+/* It has shown that the session of a device that is held for goes on: a marker is wanted from now on. */
+void return_want(struct devices *d, struct device *dev);
 /* Its connection ends: does its session go on, or may, with something owed? */
 bool return_expected(const struct devices *d, const struct device *dev);
 /* Then this; the device is to be kept. */

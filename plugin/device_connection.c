@@ -20,6 +20,7 @@ enum status device_connect(struct devices *d, struct device *dev, const struct c
 	dev->generation = dev->connection = dev->last_passed = dev->last_released = ENTRY_ID_ZERO;
 	dev->overlap_ms = dev->crash_overlap_ms = 0;
 	dev->seen = dev->resumed = dev->crowded_told = dev->shrunk = false;
+	unsure_over(d, dev);
 	dev->said_goodbye = dev->exact_end = dev->session_kept = dev->broker_keeps = dev->queue_waits = false;
 	return device_grants_load(d, dev);
 }
@@ -31,6 +32,7 @@ void devices_seen(struct devices *d, const char *client, int subscriptions)
 	if (!dev || dev->state != DEVICE_AWAY || dev->seen) return;
 	dev->seen = true;
 	dev->resumed = subscriptions > 0;
+	if (dev->resumed) unsure_goes_on(d, dev);
 }
 
 bool devices_take_back(struct devices *d, const char *client)
@@ -76,9 +78,10 @@ static void leave_filters(struct devices *d, struct device *dev, bool held)
 void devices_disconnected(struct devices *d, const char *client, bool persistent)
 {
 	struct device *dev = device_find(d, client);
-	bool held;
+	bool held, unsure;
 
 	groups_disconnected(d, client, persistent);
+	if (dev && dev->state == DEVICE_AWAY && persistent) unsure_goes_on(d, dev); /* devices_ending */
 	if (!dev || (dev->state == DEVICE_AWAY && return_disconnected(d, dev, persistent))) return;
 	/* The broker ends the kept connection object of a session when the device is back, and calls it clean then, whether the
 	 * new connection resumes the session or replaces it. Which of the two shows at CONNECT or at the next subscription;
@@ -88,7 +91,8 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	dev->session_kept = persistent;
 	dev->broker_keeps = persistent && d->deps.tells_connect;
 	if (dev->broker_keeps) dev->exact_end = true; /* what was not acknowledged the broker sends again */
-	held = return_expected(d, dev) && HASH_COUNT(d->by_client) <= DEVICES_MAX;
+	unsure = !persistent && unsure_may_be_kept(d, dev);
+	held = return_expected(d, dev) && (unsure || devices_have_room(d, 0));
 	device_left_over(d, dev);
 	if (held) return_leave(d, dev, persistent);
 	else if (dev->filters) device_write_gone(d, dev); /* told when the last was taken back */
@@ -96,16 +100,17 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	unsent_free(d, dev);
 	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at
 	 * CONNECT or at the next subscription (devices_seen). */
-	if ((!persistent && dev->clean) || !dev->filters || HASH_COUNT(d->by_client) > DEVICES_MAX) {
+	if (!dev->filters || (!unsure && ((!persistent && dev->clean) || !devices_have_room(d, 0)))) {
 		device_discard(d, dev);
 		return;
 	}
 	if (persistent) device_file_kept(d, dev);
 	leave_filters(d, dev, held);
-	return_watch(d, dev, persistent);
+	return_watch(d, dev, persistent, unsure);
 	dev->seen = dev->resumed = false;
 	device_move(d, dev, DEVICE_AWAY, false);
 	device_keep(d, dev, d->deps.tells_connect || held);
+	if (unsure) unsure_begin(d, dev);
 }
 
 /* Takes up where it left: everything since was held back. */
@@ -145,6 +150,7 @@ void device_come_back(struct devices *d, struct device *dev, const struct client
 {
 	bool goes_on = !client->clean && subscriptions > 0;
 
+	if (goes_on) unsure_goes_on(d, dev);
 	return_over(d, dev, goes_on, before);
 	device_keep(d, dev, false);
 	/* Its session is gone; the cursors are in Redis. */

@@ -20,7 +20,8 @@ bool return_expected(const struct devices *d, const struct device *dev)
 {
 	/* In PASS, too: what was handed over is not delivered before the end of the turn. Not if it is late: then live messages have passed
 	 * its backlog already, and go on doing so through the broker's queue. */
-	return !d->deps.tells_connect && !dev->clean && (dev->state == DEVICE_CATCHING || dev->state == DEVICE_PASS);
+	return !d->deps.tells_connect && (!dev->clean || unsure_may_be_kept(d, dev))
+		&& (dev->state == DEVICE_CATCHING || dev->state == DEVICE_PASS);
 }
 
 /* --- markers --------------------------------------------------------------------------------------------------------- */
@@ -137,6 +138,12 @@ bool return_lets_pass(struct devices *d, struct device *dev, const struct curren
 	return true;
 }
 
+void return_want(struct devices *d, struct device *dev)
+{
+	want(d, dev);
+	if (dev->wants) dev->generation = ENTRY_ID_ZERO; /* told anew at the end of the turn */
+}
+
 void return_leave(struct devices *d, struct device *dev, bool persistent)
 {
 	bool dropped = false;
@@ -176,14 +183,14 @@ static bool is_owed(const struct device *dev)
 	return false;
 }
 
-void return_watch(struct devices *d, struct device *dev, bool persistent)
+void return_watch(struct devices *d, struct device *dev, bool persistent, bool unsure)
 {
 	if (d->deps.tells_connect) return;
 	dev->missed = is_owed(dev);
 	dev->dropped = NULL;
-	dev->returned = !persistent;
+	dev->returned = !persistent && !unsure; /* if it is taken over, that shows by another object */
 	dev->kept_by = NULL;
-	set_watched(d, dev, persistent || dev->missed);
+	set_watched(d, dev, persistent || unsure || dev->missed);
 }
 
 void return_watch_over(struct devices *d, struct device *dev)
@@ -247,7 +254,7 @@ void return_over(struct devices *d, struct device *dev, bool goes_on, struct ent
 	return_watch_over(d, dev);
 	dev->exact_end = goes_on; /* what is not acknowledged the broker sends again */
 	if (wants) want_no_more(d, dev);
-	else if (goes_on && dev->overlap_ms > 0) device_write_positions(d, dev);
+	else if (goes_on && (dev->overlap_ms > 0 || dev->clean)) device_write_positions(d, dev); /* was told of as one that may have ended */
 	dev->open = dev->returned = false;
 	dev->kept_by = NULL;
 }
@@ -302,6 +309,7 @@ void devices_back(struct devices *d, const struct client_info *client, const voi
 	if (dev && dev == d->taken_up && !m) note_queued(d, dev, sign);
 	if (!dev || dev->state != DEVICE_AWAY) return;
 	if (!sign->certain && !dev->returned && (!dev->kept_by || dev->kept_by == handle)) {
+		if (dev->unsure && dev->kept_by && m && !unsure_is_kept(d, dev)) return;
 		if (dev->watched && dev->kept_by && m) note_missed(d, dev, sign);
 		return;
 	}

@@ -66,6 +66,7 @@ void device_free(struct devices *d, struct device *dev)
 	device_move(d, dev, DEVICE_AWAY, false);
 	device_keep(d, dev, false);
 	return_watch_over(d, dev);
+	unsure_over(d, dev);
 	device_window_free(d, dev);
 	unsent_free(d, dev);
 	HASH_DEL(d->by_client, dev);
@@ -190,7 +191,7 @@ void devices_rewire(struct devices *d, const struct devices_deps *deps)
 
 struct devices_counts devices_count(const struct devices *d)
 {
-	struct devices_counts n = {HASH_COUNT(d->by_client), d->gated_count, 0};
+	struct devices_counts n = {HASH_COUNT(d->by_client) - d->unsure_count, d->gated_count, 0};
 
 	for (const struct device *dev = d->gated; dev; dev = dev->gated_next) {
 		if (dev->late) n.late++;

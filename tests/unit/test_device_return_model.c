@@ -30,7 +30,8 @@ static struct {
 	bool doubtful[MESSAGES_MAX]; /* came in a kept session that was replaced: nobody knows what it has had from the broker's queue */
 	size_t count, newest[2]; /* one more than the last that arrived, of either QoS: the broker lets QoS 0 pass what it has queued */
 	/* broker */
-	bool connected, kept, subscribed;
+	bool v5;                 /* clean start and session expiry are two things, and the broker tells only of the former */
+	bool connected, clean, kept, subscribed;
 	size_t queue[MESSAGES_MAX], queue_count;
 	uintptr_t handle, kept_by;
 	/* Redis and bridge */
@@ -64,7 +65,8 @@ static struct client_info info(void)
 {
 	struct client_info c = rig_client("d");
 
-	c.clean = !w.kept;
+	c.clean = w.clean;
+	c.v5 = w.v5;
 	return c;
 }
 
@@ -197,7 +199,7 @@ static void leave(void)
 {
 	if (!w.connected) return;
 	w.kept_by = w.handle;
-	object_ends(w.kept);
+	object_ends(!w.clean);
 	w.connected = false;
 	if (!w.kept) session_ends();
 }
@@ -210,8 +212,9 @@ static void come(void)
 	if (had && (!w.kept || clean)) session_ends(); /* the message that is being handed over goes with it */
 	if (had) object_ends(false);
 	w.connected = true;
-	w.kept = !clean;
-	w.handle++;
+	w.clean = clean;
+	w.kept = !clean || (w.v5 && below(2));
+	if (had || below(2)) w.handle++; /* else where one was that is freed */
 	check_queue();
 	send_qos0();
 }
@@ -382,6 +385,9 @@ static void run(unsigned seed)
 	w.qos = !w.mixed || seed / 4 % 3 > 0;
 	w.queues_qos0 = w.mixed && seed / 12 % 3 == 0;
 	w.learned = MESSAGES_MAX;
+	w.v5 = seed / 36 % 2;
+	w.clean = true;
+	w.handle = 1;
 	w.rig = rig_new(1 << 20, mirrors, grants);
 	for (int i = 0; i < STEPS; i++) step();
 	settle();
