@@ -284,7 +284,7 @@ static int guest_open(struct guest *p)
 	mosquitto_property *properties = NULL;
 	int rc = MOSQ_ERR_SUCCESS;
 
-	if (o->v5 && o->keep_session)
+	if (o->v5 && (o->keep_session || o->begin_session))
 		rc = mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL, 3600);
 	if (o->v5 && o->receive_maximum && rc == MOSQ_ERR_SUCCESS)
 		rc = mosquitto_property_add_int16(&properties, MQTT_PROP_RECEIVE_MAXIMUM, o->receive_maximum);

@@ -14,6 +14,7 @@ struct guest;
 struct guest_options {
 	bool v5;                 /* MQTT 5 instead of 3.1.1 */
 	bool keep_session;       /* clean session 0; on MQTT 5 clean start 0 and a session expiry of an hour */
+	bool begin_session;      /* MQTT 5: clean start 1 and a session expiry of an hour */
 	uint16_t keepalive_s;    /* 0: 60 */
 	const char *user, *password;
 	const char *will_topic;  /* NULL: no will */
