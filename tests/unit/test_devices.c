@@ -1304,6 +1304,26 @@ static void test_qos2_unreleased_of_kept(void **state)
 	rig_free(r);
 }
 
+/* A device without a keepalive is never taken for gone because it is silent: there is nothing to step back by. */
+static void test_no_keepalive(void **state)
+{
+	struct rig *r = rig_new(1 << 20, mirrors, grants);
+	struct client_info c = rig_client("d1");
+	struct session_event e;
+
+	(void)state;
+	c.keepalive_s = 0;
+	devices_subscribed(r->devices, &c, "dev/#", 1);
+	e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_int_equal(e.overlap_ms, 0);
+	c.id = "d2";
+	c.keepalive_s = 1;
+	devices_subscribed(r->devices, &c, "dev/#", 1);
+	e = rig_expect(r, JOURNAL_SUBSCRIBED, NULL);
+	assert_int_equal(e.overlap_ms, 7500);
+	rig_free(r);
+}
+
 /* After a lost connection QoS 0 reaches back too where it brought what a QoS 1 subscription was promised, and only there. */
 static void test_reach_of_qos0(void **state)
 {
@@ -1606,7 +1626,7 @@ int main(void)
 		cmocka_unit_test(test_unsubscribe), cmocka_unit_test(test_qos2_release),
 		cmocka_unit_test(test_qos2_of_joined_filters), cmocka_unit_test(test_qos2_late),
 		cmocka_unit_test(test_qos2_unreleased), cmocka_unit_test(test_qos2_unreleased_of_kept),
-		cmocka_unit_test(test_reach_of_qos0), cmocka_unit_test(test_full),
+		cmocka_unit_test(test_reach_of_qos0), cmocka_unit_test(test_no_keepalive), cmocka_unit_test(test_full),
 		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_resume),
 		cmocka_unit_test(test_event_too_large), cmocka_unit_test(test_full_at_announce), cmocka_unit_test(test_long_filters),
 		cmocka_unit_test(test_rewire), cmocka_unit_test(test_acl_file),
