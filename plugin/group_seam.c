@@ -51,7 +51,6 @@ static bool is_live(struct devices *d, struct member *m, struct slice topic, str
 {
 	struct group *g = m->group;
 
-	g->seen = id;
 	if (!m->here && m->returned && (!d->deps.tells_connect || m->unproven)) group_member_back(d, m);
 	m->unproven = false; /* or the broker would not ask for it */
 	*verdict = GROUP_PASS;
@@ -148,6 +147,7 @@ enum group_verdict groups_hold(struct devices *d, const char *client, const stru
 	if (count == 0) return GROUP_NONE;
 	dev = device_find(d, client);
 	if (count > 1 || device_subscribes(dev, topic)) return give_doubtful(d, s, dev, current);
+	m->group->seen = current->id;
 	if (is_live(d, m, topic, current->id, &verdict)) {
 		const struct direct_source source = {topic.data, current->message.payload.data};
 

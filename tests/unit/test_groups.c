@@ -356,6 +356,32 @@ static void test_doubtful(void **state)
 	rig_free(r);
 }
 
+/* That the broker asks about a QoS 2 message that is released to a member says nothing of the one before. */
+static void test_doubtful_and_released(void **state)
+{
+	struct rig *r = rig_new(1 << 20, mirrors, grants);
+	struct entry_id generation;
+	struct current_message m, released;
+
+	(void)state;
+	go_live(r, (const char *const[]){"a", "b", NULL});
+	rig_subscribe(r, "a", "dev/+", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	assert_int_equal(rig_switch(r, "a", generation, append_head(r->append)), CONTROL_DONE);
+	devices_tick(r->devices, false);
+	released = rig_publish(r, "dev/x", 2);
+	devices_deliveries_over(r->devices);
+	r->seen_count = 0;
+	m = rig_publish(r, "dev/x", 0);
+	assert_false(rig_offer(r, "b", &m)); /* the group's */
+	assert_true(rig_offer(r, "a", &m));  /* its own */
+	assert_int_equal(r->seen_count, 1);
+	assert_false(devices_hold_released(r->devices, "b", slice_str("dev/x"), released.message.payload, released.id));
+	devices_deliveries_over(r->devices);
+	assert_int_equal(r->seen_count, 1);
+	rig_free(r);
+}
+
 static void quiet_tick(struct devices *d, bool away)
 {
 	devices_meanwhile(d, away, true);
@@ -481,7 +507,7 @@ int main(void)
 		cmocka_unit_test(test_without_a_grant),
 		cmocka_unit_test(test_read_rules),
 		cmocka_unit_test(test_away),
-		cmocka_unit_test(test_doubtful),
+		cmocka_unit_test(test_doubtful), cmocka_unit_test(test_doubtful_and_released),
 		cmocka_unit_test(test_bridge_away),
 		cmocka_unit_test(test_client_called_like_a_group),
 		cmocka_unit_test(test_released_later),
