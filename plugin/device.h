@@ -251,10 +251,11 @@ void device_left_drop_waiting(struct device *dev);
 bool unsure_may_be_kept(const struct devices *d, const struct device *dev);
 /* It is away, and watched: from here on that is to show. */
 void unsure_begin(struct devices *d, struct device *dev);
-/* It has ended, or is kept: false: there is no room to know that, and it is to be forgotten. */
+/* It is not unsure any more, whatever it is then. Idempotent. */
 void unsure_over(struct devices *d, struct device *dev);
+/* The broker has shown that it keeps the session. False: there is no room for one more of those, and the device is discarded. */
 bool unsure_is_kept(struct devices *d, struct device *dev) MUST_CHECK;
-/* The same when it is back in that session. */
+/* It is back in that session. Idempotent. */
 void unsure_goes_on(struct devices *d, struct device *dev);
 /* Is there room for one more that is known to be kept, beside those in the table? */
 bool devices_have_room(const struct devices *d, size_t more);
