@@ -3,7 +3,8 @@
  * everything, what others notice (how soon a live device has what a steady publisher sends, on a topic that is mirrored and granted,
  * too), and what the bridge needs. What it is held against, all in one run on the same machine: a plain Mosquitto at which as many
  * devices arrive and nothing was missed; a plain Mosquitto that has queued the same backlog for them in its memory (sessions that it
- * keeps, max_queued_messages 0); and the plugin with nothing missed. Ratios compare; the figures of different machines do not.
+ * keeps, max_queued_messages 0); the plugin with nothing missed; and a plain Mosquitto that gives the devices as many messages a second
+ * live. Ratios compare; the figures of different machines do not.
  *
  *	cmake -S . -B build -DBENCH=ON && cmake --build build && build/storm [devices [own messages [common messages]]]
  *
@@ -22,6 +23,7 @@
 #include "tests/harness/crowd.h"
 #include "tests/harness/figures.h"
 #include "tests/harness/guest.h"
+#include "tests/harness/live_load.h"
 #include "tests/harness/publisher.h"
 #include "tests/harness/store.h"
 
@@ -29,7 +31,7 @@
 	"redeliver common/# overlap=0\nredeliver live/# overlap=0\nhold_timeout 1h\n"
 #define QUIET "log_type none\nlog_type error\nlog_type warning\nlog_type notice\n"
 
-enum { WAIT_MS = 600000, ARRIVALS = 5, LIVE_PER_SECOND = 500, PAYLOAD = 100 };
+enum { WAIT_MS = 600000, ARRIVALS = 5, LIVE_PER_SECOND = 500, PAYLOAD = 100, LIVE_MS = 5000 };
 
 static unsigned devices = 2000, own = 200, common = 800;
 
@@ -234,6 +236,7 @@ static void test_storm(void **state)
 	struct storm s = {0};
 	struct noticed queues, nothing, storm;
 	struct latency calm, plain;
+	struct live_load live;
 
 	crowd_descriptors(devices * 2 + 200);
 	s.next_own = calloc(devices, sizeof(unsigned));
@@ -260,10 +263,17 @@ static void test_storm(void **state)
 	publish_backlog(source);
 	storm = arrive(&s, s.crowd, p, devices);
 	publisher_pace(p, 0);
+	crowd_disconnect(s.crowd);
 	tell("the plugin, the storm", &storm, s.messages);
+	live = live_load(scene, &(struct live_load_plan){.devices = devices, .per_second = (double)s.messages / storm.seconds,
+		.others_per_second = LIVE_PER_SECOND, .payload_len = PAYLOAD, .ms = LIVE_MS});
+	printf("%-44s %16s   %7u %8u   %8s %.0f messages a second\n", "plain Mosquitto, as many messages live", "", live.delivery.p50_us,
+		live.delivery.p99_us, "", live.per_second);
 	printf("the storm to Mosquitto's own queues: p99 %.2f while they come, %.2f from then on; messages a second %.2f\n",
 		(double)storm.arriving.p99_us / (queues.arriving.p99_us + 1), (double)storm.after.p99_us / (queues.after.p99_us + 1),
 		queues.seconds / storm.seconds);
+	printf("when all are connected to as many messages live: p50 %.2f, p99 %.2f\n",
+		(double)storm.after.p50_us / (live.delivery.p50_us + 1), (double)storm.after.p99_us / (live.delivery.p99_us + 1));
 	printf("when all are connected to calm: p50 %.2f, p99 %.2f; %u messages otherwise than they should be\n",
 		(double)storm.after.p50_us / (calm.p50_us + 1), (double)storm.after.p99_us / (calm.p99_us + 1), publisher_misheard(p));
 	printf("%u devices, %llu messages; bridge at most %ld KiB; %u connections were reset and made again\n", devices, s.messages,
@@ -274,6 +284,8 @@ static void test_storm(void **state)
 	figure("storm", "others p99, storm", storm.arriving.p99_us, "us");
 	figure("storm", "others p99, plain arrival", plain.p99_us, "us");
 	figure("storm", "others p99, Mosquitto's queues", queues.arriving.p99_us, "us");
+	figure("storm", "others p50, as many live", live.delivery.p50_us, "us");
+	figure("storm", "others p99, as many live", live.delivery.p99_us, "us");
 	figure("storm", "others p50, calm", calm.p50_us, "us");
 	figure("storm", "others p50, storm, all connected", storm.after.p50_us, "us");
 	figure("storm", "others p99, calm", calm.p99_us, "us");

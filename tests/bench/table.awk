@@ -101,6 +101,8 @@ END {
 	compared("storm, the same", "storm", "others p99, storm", " us", "storm", "others p99, Mosquitto's queues", "the same backlog in Mosquitto's memory", "")
 	compared("storm, p50 of others' live messages when all are connected", "storm", "others p50, storm, all connected", " us", "storm", "others p50, calm", "calm", "")
 	compared("storm, p99 of the same", "storm", "others p99, storm, all connected", " us", "storm", "others p99, calm", "calm", "")
+	compared("storm, p50 when all are connected", "storm", "others p50, storm, all connected", " us", "storm", "others p50, as many live", "as many messages live at Mosquitto", "<2")
+	compared("storm, p99 of the same", "storm", "others p99, storm, all connected", " us", "storm", "others p99, as many live", "as many messages live at Mosquitto", "")
 	compared("mirror, three masters of a cluster", "cluster", "three masters", " / s", "cluster", "one master", "one master", "")
 	compared("the same, each behind a slow connection", "cluster, slow connections", "three masters", " / s", "cluster, slow connections", "one master", "one master", ">1.5")
 	compared("outbox to device, stream", "outbox", "stream", " / s", "outbox", "plain libmosquitto", "libmosquitto", ">0.5")

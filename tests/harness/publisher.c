@@ -87,7 +87,8 @@ static void publish(struct publisher *p, struct connection *c, unsigned n)
 		c->messages = realloc(c->messages, (size_t)c->size * sizeof(*c->messages));
 		if (!c->messages) abort();
 	}
-	(void)snprintf(topic, sizeof(topic), "%s/%u", p->base, n);
+	if (p->spread > 0) (void)snprintf(topic, sizeof(topic), "%s/d%lu/%u", p->base, (unsigned long)number % p->spread, n);
+	else (void)snprintf(topic, sizeof(topic), "%s/%u", p->base, n);
 	len += packet_text(p->packet + len, topic);
 	len += packet_u16(p->packet + len, mid);
 	memset(p->packet + len, 'x', p->payload_len);
@@ -257,6 +258,13 @@ struct publisher *publisher_start(struct scene *s, uint16_t broker_port, const c
 	scene_require(pthread_create(&p->thread, NULL, run, p) == 0, "no thread");
 	scene_at_end(s, end, p);
 	return p;
+}
+
+void publisher_spread(struct publisher *p, unsigned topics)
+{
+	pthread_mutex_lock(&p->lock);
+	p->spread = topics;
+	pthread_mutex_unlock(&p->lock);
 }
 
 void publisher_pace(struct publisher *p, unsigned per_second)

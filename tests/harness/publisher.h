@@ -24,6 +24,9 @@ struct latency {
 /* `base` is also the client ids' beginning. `payload_len`: bytes, from 16. Nothing is sent before publisher_pace. */
 struct publisher *publisher_start(struct scene *s, uint16_t broker_port, const char *base, unsigned connections,
 	size_t payload_len);
+/* Before anything is sent: its messages go in turns to <base>/d0/<n>, <base>/d1/<n> and so on, so many topics for each connection n. Not
+ * with a listener. */
+void publisher_spread(struct publisher *p, unsigned topics);
 /* Messages a second over all connections; 0: none. What cannot be sent in time, since the window is full, is not made
  * up for. */
 void publisher_pace(struct publisher *p, unsigned per_second);

@@ -40,6 +40,7 @@ struct publisher {
 	char base[64];
 	unsigned connection_count;
 	size_t payload_len;
+	unsigned spread;         /* 0: a connection's messages all have one topic */
 	bool stop;
 	unsigned per_second;
 	uint64_t due_us;         /* when the next message is due */
