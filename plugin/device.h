@@ -2,11 +2,9 @@
 #ifndef MQR_PLUGIN_DEVICE_H
 #define MQR_PLUGIN_DEVICE_H
 
-#define HASH_NONFATAL_OOM 1 /* uthash would end the broker */
-#include <uthash.h>
-
 #include "plugin/device_unsent.h"
 #include "plugin/devices.h"
+#include "plugin/table.h"
 #include "plugin/window.h"
 
 #define MARKERS_MAX 8

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1 /* uthash would end the broker */
-#include <uthash.h>
+#include "plugin/table.h"
 
 #define QOS2_MAX 65536 /* the broker takes 20 in flight a client by default: more than 3000 busy publishers */
 

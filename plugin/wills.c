@@ -6,8 +6,7 @@
 
 #include <stdlib.h>
 
-#define HASH_NONFATAL_OOM 1 /* uthash would end the broker */
-#include <uthash.h>
+#include "plugin/table.h"
 
 #define DELAYED_MAX 65536 /* MQTT 5 sessions that may still publish a delayed will */
 

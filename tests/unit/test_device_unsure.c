@@ -11,6 +11,8 @@ static const char *const grants[] = {"dev/# overlap=keepalive", NULL};
 static const char *const filters[] = {"dev/#", NULL};
 static const int first, second; /* the broker's objects */
 
+enum { LONGEST = 300 }; /* of a client id: longer than what is hashed in one way */
+
 static struct client_info begins(const char *client)
 {
 	struct client_info c = rig_client(client);
@@ -236,6 +238,31 @@ static void test_no_room(void **state)
 	rig_free(r);
 }
 
+/* Each access check of any client asks whether it is one of these. */
+static void test_each_is_expected(void **state)
+{
+	struct rig *r = rig_new(1 << 20, mirrors, grants);
+	char name[LONGEST + 2] = "";
+
+	(void)state;
+	for (size_t len = 1; len <= LONGEST; len++) {
+		struct client_info c = begins(name);
+
+		name[len - 1] = (char)('a' + len % 26);
+		assert_false(devices_expected(r->devices, name));
+		(void)subscribe(r, &c, 1);
+		end(r, name);
+	}
+	assert_int_equal(r->devices->unsure_count, LONGEST);
+	for (size_t len = LONGEST; len > 0; len--) {
+		assert_true(devices_expected(r->devices, name));
+		name[len - 1]++;
+		assert_false(devices_expected(r->devices, name));
+		name[len - 1] = '\0';
+	}
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -244,7 +271,7 @@ int main(void)
 		cmocka_unit_test(test_cut_short),
 		cmocka_unit_test(test_ended),
 		cmocka_unit_test(test_nothing_to_find_out),
-		cmocka_unit_test(test_bound), cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_bound), cmocka_unit_test(test_no_room), cmocka_unit_test(test_each_is_expected),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
