@@ -1,4 +1,4 @@
-/* The inside of the spread, for plugin/spread.c and plugin/spread_answer.c only. */
+/* The inside of the spread (plugin/spread.h): for its own files only. */
 #ifndef MQR_PLUGIN_SPREAD_STATE_H
 #define MQR_PLUGIN_SPREAD_STATE_H
 
@@ -48,16 +48,28 @@ struct spread {
 	struct buf scratch;
 };
 
-/* plugin/spread.c */
+/* --- spread.c --- */
+uint64_t spread_now(const struct spread *s);
+/* Forgets what is gathered; spread_position steps back to it. */
+void spread_drop_gathered(struct spread *s);
+
+/* --- spread_batch.c: groups that are to be sent, and in what --- */
 /* To be sent as soon as possible. */
 void spread_make_ready(struct spread *s, struct slot_group *g);
 /* To be sent after a pause of so many milliseconds at most, or when the cluster has changed. */
 void spread_hold(struct spread *s, struct slot_group *g, unsigned pause_ms);
 /* Not stored after all, or not any more. */
 void spread_again(struct spread *s, struct slot_group *g);
-uint64_t spread_now(const struct spread *s);
+/* Something is to be tried again, after so many milliseconds at most. */
+void spread_pause_for(struct spread *s, unsigned ms);
+/* Is what was stored still where it was stored? */
+bool spread_moved_away(const struct spread *s, const struct slot_group *g);
+/* Puts what is ready into s->batch. False: none of it can be sent now. */
+bool spread_make_batch(struct spread *s);
+void spread_batch_free(struct spread_batch *b); /* bears NULL */
 
-/* plugin/spread_answer.c: what the answer to a group means; NULL: there will be none. */
+/* --- spread_answer.c --- */
+/* What the answer to a group means; NULL: there will be none. */
 void spread_answer(struct spread *s, struct slot_group *g, const redisReply *reply);
 void spread_tell_dead(struct spread *s, const struct stretch *st);
 
