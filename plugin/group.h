@@ -141,18 +141,36 @@ bool group_defers(struct group *g, struct entry_id id);
 struct entry_id group_before_unreleased(const struct devices *d, struct group *g, struct entry_id cursor);
 struct given_reach group_reach(const struct devices *d, const struct member *m);
 
-/* --- groups.c: who is in it --- */
-/* Forgets members that were leaving and have been sent everything; the group, too, if nobody is left. */
-void group_tidy(struct devices *d, struct group *g);
+/* --- groups.c: who is in it, and its states --- */
+struct sharer *sharer_find(const struct devices *d, const char *client); /* NULL: it is in none */
+struct sharer *sharer_new(struct devices *d, const char *client); /* NULL: out of memory */
+/* Who it is now, and what it may have. */
+enum status sharer_take(struct devices *d, struct sharer *s, const struct client_info *client) MUST_CHECK;
+/* Frees it if nothing is known of it any more. */
+void sharer_tidy(struct devices *d, struct sharer *s);
+void sharer_free(struct devices *d, struct sharer *s); /* it has no members */
+/* All its members; and it with them. */
+void sharer_forget(struct devices *d, struct sharer *s);
+/* Its part in the group of that name; NULL: it has none. Bears NULL. */
+struct member *member_find(const struct sharer *s, const char *filter);
+/* NULL: out of memory; then the client may be in no group. */
+struct member *member_new(struct devices *d, struct sharer *s, const char *filter);
+/* With its last member a group goes, with its last part in any group the client, unless the broker still has something for it. */
+void member_free(struct devices *d, struct member *m);
+/* A member that may be given something is here, the first one. */
+void group_start(struct devices *d, struct group *g);
+/* Nobody is left. */
+void group_rest(struct devices *d, struct group *g);
 /* Back from live to catching up, from behind `reached` on. */
 void group_relapse(struct devices *d, struct group *g, struct entry_id reached);
-/* A member that the broker kept the session of is back, as its read check shows. */
-void group_member_back(struct devices *d, struct member *m);
 /* Others are here, and are to be given what a member that is gone may not have taken. */
 void group_owe(struct devices *d, struct group *g);
 
-/* All its members; and it with them. */
-void sharer_forget(struct devices *d, struct sharer *s);
+/* --- group_connection.c: how its members come and go --- */
+/* Forgets members that were leaving and have been sent everything; the group, too, if nobody is left. */
+void group_tidy(struct devices *d, struct group *g);
+/* A member that the broker kept the session of is back, as its read check shows. */
+void group_member_back(struct devices *d, struct member *m);
 
 /* --- group_seam.c --- */
 /* Live, in the turn of a loss: what comes is held back until it ends. */

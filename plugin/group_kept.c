@@ -38,6 +38,41 @@ void groups_file_all(struct devices *d)
 	}
 }
 
+/* As it was when it left, but for where the group stands, which is in Redis. */
+static struct member *restore(struct devices *d, struct sharer *s, const struct kept_record *r, const char *filter)
+{
+	struct client_info client = {.id = s->client, .user = s->user};
+	struct member *m = member_find(s, filter);
+	char *user = r->user.data ? strndup(r->user.data, r->user.len) : NULL;
+	enum status st = r->user.data && !user ? ST_NOMEM : ST_OK;
+
+	client.user = user;
+	if (st == ST_OK) st = sharer_take(d, s, &client);
+	free(user);
+	if (st != ST_OK) return NULL;
+	return m || d->groups->member_count >= DEVICES_MAX ? m : member_new(d, s, filter);
+}
+
+void groups_restore(struct devices *d, const struct kept_record *r, const char *client, const char *filter)
+{
+	struct sharer *s = sharer_find(d, client);
+	struct member *m = member_find(s, filter);
+
+	if (r->change == KEPT_DROPS) {
+		if (m) member_free(d, m);
+		return;
+	}
+	if (!s) s = sharer_new(d, client);
+	m = s ? restore(d, s, r, filter) : NULL;
+	if (s && !m) sharer_tidy(d, s);
+	if (!m) return;
+	m->qos = r->qos;
+	m->subscription_id = r->subscription_id;
+	m->granted = grants_find(s->grants, s->grant_count, slice_str(m->group->filter)) != NULL;
+	m->filed = m->unproven = true;
+	m->group->since = append_head(d->deps.append);
+}
+
 size_t groups_restored(struct devices *d, int (*subscriptions)(const char *client))
 {
 	struct sharer *s, *tmp;
