@@ -47,8 +47,11 @@ pids=""
 trap 'for pid in $pids; do pkill -P "$pid" 2>/dev/null || true; done; rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
 
+began=$(date +%s)
+
+# With the seconds since it began.
 step() {
-	printf '\n== %s\n' "$*"
+	printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - began))
 }
 
 # one_failed WHAT [FILE]: something that is not a ctest test went wrong; the file's end says how.
