@@ -1,8 +1,9 @@
 /*
  * The devices that catch up: runs each one's step machine (catch_up.h), reads for it, sends for it. Fair: ready devices
  * take turns, each with one read under way; at most SCHEDULER_FETCHES_MAX hold read-ahead at a time (FETCH_BYTES and two
- * entries a key each), in turns of a few batches while others wait for their place; not more than SCHEDULER_BYTES_MAX, and the
- * batch that fills it, wait for acknowledgement over all; and no faster than bridge/pace.h says. Loop thread.
+ * entries a key each), in turns of a few hundred messages while others wait for their place; not more than
+ * SCHEDULER_BYTES_MAX, and the batch that fills it, wait for acknowledgement over all; and no faster than bridge/pace.h says.
+ * Loop thread.
  */
 #ifndef MQR_BRIDGE_SCHEDULER_H
 #define MQR_BRIDGE_SCHEDULER_H

@@ -11,8 +11,10 @@
 #define STEAL_IDLE_MS 50
 #define SHARE_COUNT_MIN 8
 #define SHARE_BYTES_MIN 4096
-#define SLICE_BATCHES 4 /* of one device, while others wait for a place to read */
-#define CROWDED_BYTES (64u * 1024) /* read ahead for one device then: it will hardly give more before it makes way */
+/* Of one device, while others wait for a place to read: so many messages, or bytes. What is read ahead is lost then. */
+#define SLICE_MESSAGES 256
+#define SLICE_BYTES (64u * 1024)
+#define CROWDED_BYTES SLICE_BYTES /* read ahead for one device then: it will hardly give more before it makes way */
 
 static uint64_t now_us(void)
 {
@@ -53,13 +55,15 @@ static bool is_crowded(const struct scheduler *s)
 	return s->queues[QUEUE_STALLED] && s->fetches >= SCHEDULER_FETCHES_MAX;
 }
 
-/* A long backlog gives its place to those who wait for one, and goes on behind them. */
-static void give_way(struct device *d)
+/* A long backlog gives its place to those who wait for one, and goes on behind them. Batches may be small: not after so many. */
+static void give_way(struct device *d, const struct fetch_chunk *chunk)
 {
 	struct scheduler *s = d->scheduler;
 
-	if (!d->fetch || ++d->slice < SLICE_BATCHES) return;
-	if (!is_crowded(s)) return;
+	d->slice_messages += chunk->count;
+	d->slice_bytes += chunk->bytes;
+	if (d->slice_messages < SLICE_MESSAGES && d->slice_bytes < SLICE_BYTES) return;
+	if (!d->fetch || !is_crowded(s)) return;
 	catch_up_rewind(d->machine);
 	scheduler_move(d, QUEUE_NONE);
 	scheduler_fetch_drop(d);
@@ -73,7 +77,8 @@ void scheduler_steal(struct scheduler *s)
 
 	if (!is_crowded(s)) return;
 	HASH_ITER(hh, s->devices, d, next) {
-		if (!d->fetch || d->fetching || d->queue == QUEUE_READY || now - d->idle_since_ms < STEAL_IDLE_MS) continue;
+		if (!d->fetch || d->fetching || d->queue == QUEUE_READY || d->queue == QUEUE_PACED) continue;
+		if (now - d->idle_since_ms < STEAL_IDLE_MS) continue;
 		catch_up_rewind(d->machine);
 		scheduler_fetch_drop(d);
 	}
@@ -132,7 +137,7 @@ static void on_chunk(void *ctx, const struct fetch_chunk *chunk)
 		if (a.verb == CATCH_UP_SEND_BATCH) scheduler_send_batch(d, &a, chunk);
 	}
 	if (chunk->finished) scheduler_fetch_drop(d);
-	else give_way(d);
+	else give_way(d, chunk);
 }
 
 /* --- the next one ---------------------------------------------------------------------------------------------- */
@@ -153,8 +158,8 @@ static void on_paced(uv_timer_t *timer)
 	struct scheduler *s = timer->data;
 	size_t room = pace_room(s->deps.pace, now_us());
 
-	for (size_t i = 0; i < room && s->queues[QUEUE_STALLED]; i++) scheduler_move(s->queues[QUEUE_STALLED], QUEUE_READY);
-	if (room == 0 && s->queues[QUEUE_STALLED]) (void)uv_timer_start(&s->paced, on_paced, PACE_MS, 0);
+	for (size_t i = 0; i < room && s->queues[QUEUE_PACED]; i++) scheduler_move(s->queues[QUEUE_PACED], QUEUE_READY);
+	if (room == 0 && s->queues[QUEUE_PACED]) (void)uv_timer_start(&s->paced, on_paced, PACE_MS, 0);
 }
 
 /* May one more be read? If not, it will be looked at again in a moment. */
@@ -163,6 +168,16 @@ static bool pace_allows(struct scheduler *s)
 	if (pace_take(s->deps.pace, now_us())) return true;
 	if (!uv_is_active((uv_handle_t *)&s->paced)) (void)uv_timer_start(&s->paced, on_paced, PACE_MS, 0);
 	return false;
+}
+
+/* What it wants is asked of its machine again when it is its turn. */
+static void defer(struct device *d, const struct catch_up_action *a, bool anew, enum queue to)
+{
+	struct catch_up_action later = *a;
+
+	later.begin = anew;
+	catch_up_defer(d->machine, &later);
+	scheduler_move(d, to);
 }
 
 void scheduler_start_fetch(struct device *d, const struct catch_up_action *a)
@@ -174,12 +189,12 @@ void scheduler_start_fetch(struct device *d, const struct catch_up_action *a)
 	size_t bytes = at_least(s->batch_bytes >> d->share, s->batch_bytes, SHARE_BYTES_MIN);
 
 	if (a->begin) scheduler_fetch_drop(d);
-	if (!has_room(s) || (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX) || !pace_allows(s)) {
-		struct catch_up_action later = *a;
-
-		later.begin = anew;
-		catch_up_defer(d->machine, &later);
-		scheduler_move(d, QUEUE_STALLED);
+	if (!d->fetch && s->fetches >= SCHEDULER_FETCHES_MAX) {
+		defer(d, a, anew, QUEUE_STALLED);
+		return;
+	}
+	if (!has_room(s) || !pace_allows(s)) {
+		defer(d, a, anew, QUEUE_PACED);
 		return;
 	}
 	if (!d->fetch) {
@@ -188,7 +203,7 @@ void scheduler_start_fetch(struct device *d, const struct catch_up_action *a)
 			return;
 		}
 		s->fetches++;
-		d->slice = 0;
+		d->slice_messages = d->slice_bytes = 0;
 		s->counts.passes++;
 	}
 	scheduler_move(d, QUEUE_NONE);

@@ -21,7 +21,8 @@ enum queue {
 	QUEUE_NONE,    /* waits for a reply or an acknowledgement */
 	QUEUE_READY,   /* has a turn coming */
 	QUEUE_TIMED,   /* until `until_ms` */
-	QUEUE_STALLED, /* wants to fetch; too much is under way already */
+	QUEUE_STALLED, /* wants a place to fetch; all are taken */
+	QUEUE_PACED,   /* may fetch, but not now: too much is under way, or the pace says so */
 	QUEUE_HELD,    /* mark is read; session events up to `held_event` are not yet */
 	QUEUE_COUNT
 };
@@ -40,7 +41,7 @@ struct device {
 	bool fetching;
 	size_t awaited;     /* bytes that the fetch under way is thought to bring */
 	size_t chunk_bytes; /* of the chunk before; 0: there was none */
-	unsigned slice; /* batches sent since it has its place */
+	size_t slice_messages, slice_bytes; /* sent since it has its place */
 	bool gap_told;
 	size_t unacked[CATCH_UP_WINDOW + 2]; /* bytes by sequence number */
 	uint64_t sent_at_ms[CATCH_UP_WINDOW + 2];

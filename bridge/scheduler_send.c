@@ -138,5 +138,5 @@ void scheduler_ack(struct scheduler *s, const struct control_command *ack)
 	if (ack->result == CONTROL_DONE) keep_debts(d, d->sent_upto[slot]);
 	catch_up_ack(d->machine, ack->sequence, ack->result, ack->head);
 	if (d->queue == QUEUE_NONE) scheduler_move(d, QUEUE_READY);
-	if (s->unacked_bytes < SCHEDULER_BYTES_MAX && s->queues[QUEUE_STALLED]) scheduler_move(s->queues[QUEUE_STALLED], QUEUE_READY);
+	if (s->unacked_bytes < SCHEDULER_BYTES_MAX && s->queues[QUEUE_PACED]) scheduler_move(s->queues[QUEUE_PACED], QUEUE_READY);
 }

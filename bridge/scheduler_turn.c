@@ -136,7 +136,8 @@ static void on_tick(uv_timer_t *timer)
 		if (d->until_ms <= now) scheduler_move(d, QUEUE_READY);
 	}
 	scheduler_steal(s);
-	if (s->unacked_bytes < SCHEDULER_BYTES_MAX && s->fetches < SCHEDULER_FETCHES_MAX) all_ready(s, QUEUE_STALLED);
+	if (s->unacked_bytes < SCHEDULER_BYTES_MAX) all_ready(s, QUEUE_PACED);
+	if (s->fetches < SCHEDULER_FETCHES_MAX) all_ready(s, QUEUE_STALLED);
 	scheduler_kick(s);
 	if (s->devices) return;
 	s->ticking = false;
