@@ -1,0 +1,247 @@
+/*
+ * What the documents allow (README.md, "What is guaranteed, and what is not"; bridge/REDELIVERY.md, "Limits"): each of these functions
+ * is one of their sentences. Pure; the test's thread.
+ */
+#include "tests/soak/explore.h"
+
+#define SLACK_MS 1500       /* the test's clock is not the broker's, and neither has a core to itself */
+#define SUBSCRIBES_MS 200   /* a device that was greeted */
+#define IN_FLIGHT_MS 3000   /* batches of the bridge that were not acknowledged are not older */
+#define INFLIGHT_MAX 20     /* max_inflight_messages */
+#define QUEUED_MS 1000
+#define CRASH_MS 1000       /* "Where a broker crash cuts it short, that is a second more." */
+#define LOOKED_OUT_MS 10000 /* "looked out for during ten seconds" */
+
+static uint64_t grant_overlap_ms(const struct device *d, const struct grant_plan *g)
+{
+	if (!g) return 0;
+	return g->overlap_keepalive ? d->keepalive_s * 1500u + 6000u : g->overlap_s * 1000u;
+}
+
+/* "With QoS 1 or 2 the last 1.5 keepalives and six seconds come again"; of several subscriptions the largest counts. */
+static uint64_t overlap_ms(const struct explore *x, const struct device *d)
+{
+	uint64_t most = 0;
+
+	for (unsigned i = 0; i < d->sub_count; i++) {
+		uint64_t ms = d->subs[i].qos > 0 ? grant_overlap_ms(d, plan_grant(x, d->subs[i].filter)) : 0;
+		if (ms > most) most = ms;
+	}
+	return most;
+}
+
+/* The same where it is to protect: the smallest of what matches. */
+static uint64_t overlap_least_ms(const struct explore *x, const struct device *d, const char *topic)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (unsigned i = 0; i < d->sub_count; i++) {
+		if (!plan_matches(d->subs[i].filter, topic)) continue;
+		uint64_t ms = d->subs[i].qos > 0 ? grant_overlap_ms(d, plan_grant(x, d->subs[i].filter)) : 0;
+		if (ms < least) least = ms;
+	}
+	return least == UINT64_MAX ? 0 : least;
+}
+
+static bool kept(const struct device *d)
+{
+	return d->session != SESSION_CLEAN;
+}
+
+/* --- missing --------------------------------------------------------------------------------------------------- */
+
+/* "A QoS 2 message is mirrored when it is published, not when it is released": who was live waits for the release. */
+static bool never_released(const struct message *m)
+{
+	return m->qos == 2 && m->completed_ms == 0;
+}
+
+/* May it have been given with QoS 0? */
+static bool of_qos_0(const struct explore *x, const struct device *d, const struct message *m)
+{
+	if (m->qos == 0) return true;
+	for (unsigned i = 0; i < d->sub_count; i++)
+		if (d->subs[i].qos == 0 && plan_matches(d->subs[i].filter, x->topics[m->topic])) return true;
+	return false;
+}
+
+/* A connection brings in order what is of one topic and QoS, so nothing behind the message came in it. */
+static bool may_be_lost_with(const struct explore *x, const struct device *d, const struct message *m, unsigned connection)
+{
+	for (size_t i = 0; i < d->receipt_count; i++) {
+		const struct receipt *r = &d->receipts[i];
+		const struct message *other = &x->messages[r->number];
+		if (r->connection == connection && other->topic == m->topic && other->qos == m->qos && !r->redelivered && !other->late &&
+			other->stored && entry_id_compare(other->id, m->id) > 0 && r->at_ms > m->at_ms) return false;
+	}
+	return true;
+}
+
+/* The broker was killed before it knew of the connection's end, or ended it itself so. */
+static bool broker_died_with(const struct explore *x, const struct connection *c)
+{
+	for (size_t i = 0; i < x->event_count; i++) {
+		const struct event *e = &x->happened[i];
+		if (e->kind == EVENT_KILL_BROKER && e->from_ms + 50 >= c->ended_ms && e->from_ms <= c->noticed_ms + 50) return true;
+	}
+	return c->end == END_BROKER;
+}
+
+/* "What the broker had sent counts as delivered then, acknowledged or not": what was on its way in a connection that ended. QoS 1 and 2
+ * come again as far as `overlap` reaches, and, in a session that the broker keeps, while the broker lives. */
+static bool lost_on_the_way(const struct explore *x, const struct device *d, const struct message *m)
+{
+	bool qos0 = of_qos_0(x, d, m);
+	uint64_t overlap = overlap_least_ms(x, d, x->topics[m->topic]);
+
+	for (unsigned n = 1; n <= d->connection_count; n++) {
+		const struct connection *c = &d->connections[n - 1];
+		uint64_t noticed = c->noticed_ms ? c->noticed_ms : now_ms();
+		if (c->end == END_NONE || m->at_ms > noticed + SLACK_MS || !may_be_lost_with(x, d, m, n)) continue;
+		if (qos0) return true;
+		if (c->end == END_GOODBYE || c->end == END_HALF || (kept(d) && !broker_died_with(x, c))) continue; /* all was read; is sent again */
+		if (overlap == 0) return true;
+		uint64_t since = noticed + SLACK_MS > overlap ? noticed + SLACK_MS - overlap : 0;
+		if (m->at_ms < since && c->began_ms < since) return true;
+	}
+	return false;
+}
+
+bool allow_missing(const struct explore *x, const struct device *d, uint32_t number)
+{
+	const struct message *m = &x->messages[number];
+
+	return never_released(m) || lost_on_the_way(x, d, m);
+}
+
+/* --- twice ----------------------------------------------------------------------------------------------------- */
+
+/* "After a lost connection a device ... is given the last 1.5 keepalives and six seconds again"; on 2.0.x a goodbye is one, too. */
+static bool given_again(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	uint64_t reach = overlap_ms(x, d);
+
+	for (unsigned n = first->connection; n < again->connection; n++) {
+		const struct connection *c = &d->connections[n - 1];
+		bool crash = c->end == END_BROKER;
+		if (c->end == END_GOODBYE && x->events) continue;
+		if (reach == 0 && !crash) continue;
+		if (first->at_ms + reach + (crash ? CRASH_MS : 0) + SLACK_MS >= c->ended_ms) return true;
+	}
+	return false;
+}
+
+/* MQTT itself: what a kept session's device has not acknowledged is sent again. */
+static bool resent_by_the_broker(const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	return kept(d) && again->dup && first->connection < again->connection && again->qos > 0;
+}
+
+/* The broker's own: once for each subscription; to MQTT 5 always. */
+static bool once_for_each(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	return (x->duplicates || d->v5) && !again->redelivered && first->connection == again->connection &&
+		device_subscribed(d, x->topics[first->topic], false) > 1 && again->at_ms - first->at_ms < SLACK_MS;
+}
+
+static bool is_kill(const struct event *e, enum event_kind kind, const struct receipt *first, const struct receipt *again)
+{
+	return e->kind == kind && again->at_ms >= e->from_ms && first->at_ms <= (e->to_ms ? e->to_ms : UINT64_MAX);
+}
+
+/* "bridge: what was in flight may come twice" */
+static bool bridge_was_killed(const struct explore *x, const struct receipt *first, const struct receipt *again)
+{
+	for (size_t i = 0; i < x->event_count; i++) {
+		const struct event *e = &x->happened[i];
+		if (is_kill(e, EVENT_KILL_BRIDGE, first, again) && first->at_ms + IN_FLIGHT_MS >= e->from_ms) return true;
+	}
+	return false;
+}
+
+/* "A connected device can be given again what it is subscribed to" */
+static bool asked_for(const struct explore *x, const struct device *d, const struct receipt *again)
+{
+	for (size_t i = 0; i < x->event_count; i++) {
+		const struct event *e = &x->happened[i];
+		if (e->kind == EVENT_REPLAY && &x->devices[e->device] == d && e->from_ms <= again->at_ms &&
+			plan_matches(e->filter, x->topics[again->topic])) return true;
+	}
+	return false;
+}
+
+/* "One that is published before a device subscribes and released while it catches up comes as the broker releases it, ..., and again in
+ * its place there" */
+bool allow_released_late(const struct device *d, const struct message *m)
+{
+	if (m->late) return true;
+	for (unsigned n = 0; m->qos == 2 && n < d->connection_count; n++) {
+		const struct connection *c = &d->connections[n];
+		if (c->began_ms <= m->completed_ms && c->greeted_ms + SUBSCRIBES_MS >= m->sent_ms) return true;
+	}
+	return false;
+}
+
+/* "So does what came behind a QoS 2 message that was published and not yet released at the goodbye (looked out for during ten
+ * seconds)." */
+static bool behind_one_not_released(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	for (unsigned n = first->connection; n < again->connection; n++) {
+		uint64_t end = d->connections[n - 1].noticed_ms;
+		for (size_t i = 0; i < x->message_count; i++) {
+			const struct message *q = &x->messages[i];
+			if (!q->stored || q->qos != 2 || q->at_ms > end + SLACK_MS || q->at_ms + LOOKED_OUT_MS + SLACK_MS < end) continue;
+			if ((q->completed_ms == 0 || q->completed_ms + SLACK_MS >= d->connections[n - 1].ended_ms) &&
+				device_subscribed(d, x->topics[q->topic], true) && entry_id_compare(q->id, x->messages[again->number].id) < 0) return true;
+		}
+	}
+	return false;
+}
+
+/* "After a restart of the broker its next SUBSCRIBE shows it; all since it left comes then, what the broker has restored, or has delivered
+ * meanwhile, as well" (kept sessions, 2.0.x) */
+static bool broker_restarted(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	if (x->events || !kept(d)) return false;
+	for (size_t i = 0; i < x->event_count; i++)
+		if (is_kill(&x->happened[i], EVENT_KILL_BROKER, first, again)) return true;
+	return false;
+}
+
+bool allow_again(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	return given_again(x, d, first, again) || resent_by_the_broker(d, first, again) || once_for_each(x, d, first, again) ||
+		bridge_was_killed(x, first, again) || asked_for(x, d, again) || allow_released_late(d, &x->messages[again->number]) ||
+		behind_one_not_released(x, d, first, again) || broker_restarted(x, d, first, again);
+}
+
+/* --- order ----------------------------------------------------------------------------------------------------- */
+
+/* "Redelivery adds the QoS 0 messages, ...: behind what the broker has queued"; one message of a backlog that was cut short waits in the
+ * broker's queue (kept sessions, 2.0.x) */
+static bool queued_by_the_broker(const struct explore *x, const struct device *d)
+{
+	return !x->events && kept(d);
+}
+
+/* Mosquitto: while a device has as many unacknowledged messages as it may, what comes is queued; one that comes just when one of them
+ * was acknowledged passes the queue. */
+static bool passed_the_queue(const struct device *d, const struct receipt *newer, const struct receipt *older)
+{
+	unsigned most = d->receive_maximum > 0 && d->receive_maximum < INFLIGHT_MAX ? d->receive_maximum : INFLIGHT_MAX, came = 0;
+
+	for (size_t i = 0; i < d->receipt_count; i++) {
+		const struct receipt *r = &d->receipts[i];
+		came += r->connection == newer->connection && r->qos > 0 && r->at_ms <= older->at_ms && r->at_ms + QUEUED_MS >= newer->at_ms;
+	}
+	return newer->connection == older->connection && newer->qos > 0 && older->at_ms - newer->at_ms < QUEUED_MS && came > most;
+}
+
+bool allow_behind(const struct explore *x, const struct device *d, const struct receipt *newer, const struct receipt *older)
+{
+	const struct message *m = &x->messages[older->number];
+
+	if (allow_released_late(d, m) || allow_released_late(d, &x->messages[newer->number])) return true; /* in the order of their release */
+	if (device_subscribed(d, x->topics[m->topic], true) > device_subscribed(d, x->topics[m->topic], false)) return true; /* or its share */
+	return passed_the_queue(d, newer, older) || queued_by_the_broker(x, d);
+}
