@@ -137,20 +137,22 @@ struct entry_id device_before_unreleased(const struct devices *d, const struct d
 	return cursor;
 }
 
-/* Where it stands if the broker does not deliver what it has for it. */
+/* Where it stands if the broker does not deliver what it has for it; where that is no different, nothing. */
 static void pack_behind(struct devices *d, struct device *dev, const struct device_filter *f, struct packed *p)
 {
 	uint64_t reach = device_reach_behind(dev, f);
-	bool keeps = dev->broker_keeps, kept = dev->session_kept, moves;
-	struct entry_id cursor;
+	bool keeps = dev->broker_keeps, kept = dev->session_kept, further = keeps || reach > device_reach(dev, f), moves;
+	struct entry_id cursor = ENTRY_ID_ZERO, upto;
 
-	if (!is_kept(dev) || (!keeps && reach <= device_reach(dev, f))) return;
+	if (!is_kept(dev) || (!further && !kept)) return;
 	dev->broker_keeps = false;
 	dev->session_kept = false;
 	moves = !f->implied && !dev->queue_waits && cursor_at_end(d, dev, f, reach, &cursor);
+	upto = cursor;
 	if (moves) cursor = device_before_unreleased(d, dev, f, cursor);
 	dev->broker_keeps = keeps;
 	dev->session_kept = kept;
+	if (!further && (!moves || entry_id_compare(cursor, device_before_unreleased(d, dev, f, upto)) == 0)) return;
 	session_cursor_pack(&p->behind, slice_str(f->filter), moves ? cursor : ENTRY_ID_ZERO);
 	p->behind_count++;
 }

@@ -1304,6 +1304,36 @@ static void test_qos2_unreleased_of_kept(void **state)
 	rig_free(r);
 }
 
+/* On 2.0.x, where an end is never known to be clean, and nothing else is to be stepped back by. */
+static void test_qos2_unreleased_of_kept_untold(void **state)
+{
+	static const char *const exact[] = {"dev/# overlap=0", NULL};
+	struct rig *r = rig_new(1 << 20, mirrors, exact);
+	struct client_info c = rig_kept("d1");
+	struct entry_id generation, cursor;
+	struct current_message m;
+	struct session_event e;
+	struct slice filter;
+
+	(void)state;
+	devices_subscribed(r->devices, &c, "dev/+", 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	assert_int_equal(rig_switch(r, "d1", generation, append_head(r->append)), CONTROL_DONE);
+	rig_expect(r, JOURNAL_LIVE, NULL);
+	devices_tick(r->devices, false);
+	m = rig_publish(r, "dev/a", 2);
+	m.message.topic = slice_of(strcpy((char[]){"dev/a"}, "dev/a"), 5);
+	qos2_put(r->qos2, m.message.topic, m.id);
+	devices_disconnected(r->devices, "d1", true);
+	e = rig_expect(r, JOURNAL_GONE, NULL);
+	assert_true(rig_cursor(&e, "dev/+", &cursor));
+	assert_true(entry_id_compare(cursor, m.id) >= 0); /* it is the broker's to deliver, */
+	assert_int_equal(e.behind_count, 1);
+	assert_true(session_cursor_next(&e.behind, &filter, &cursor));
+	assert_id_equal(cursor, entry_id_before(m.id)); /* unless that loses the session */
+	rig_free(r);
+}
+
 /* A device without a keepalive is never taken for gone because it is silent: there is nothing to step back by. */
 static void test_no_keepalive(void **state)
 {
@@ -1626,6 +1656,7 @@ int main(void)
 		cmocka_unit_test(test_unsubscribe), cmocka_unit_test(test_qos2_release),
 		cmocka_unit_test(test_qos2_of_joined_filters), cmocka_unit_test(test_qos2_late),
 		cmocka_unit_test(test_qos2_unreleased), cmocka_unit_test(test_qos2_unreleased_of_kept),
+		cmocka_unit_test(test_qos2_unreleased_of_kept_untold),
 		cmocka_unit_test(test_reach_of_qos0), cmocka_unit_test(test_no_keepalive), cmocka_unit_test(test_full),
 		cmocka_unit_test(test_full_at_join), cmocka_unit_test(test_full_at_resume),
 		cmocka_unit_test(test_event_too_large), cmocka_unit_test(test_full_at_announce), cmocka_unit_test(test_long_filters),
