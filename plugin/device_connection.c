@@ -78,7 +78,7 @@ static void leave_filters(struct devices *d, struct device *dev, bool held)
 void devices_disconnected(struct devices *d, const char *client, bool persistent)
 {
 	struct device *dev = device_find(d, client);
-	bool held, unsure;
+	bool held, unsure, goes_on;
 
 	groups_disconnected(d, client, persistent);
 	if (dev && dev->state == DEVICE_AWAY && persistent) unsure_goes_on(d, dev); /* devices_ending */
@@ -88,8 +88,11 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	 * until then the cursors stay. */
 	if (dev->state == DEVICE_AWAY && !persistent) return;
 	device_replay_over(dev);
-	dev->session_kept = persistent;
-	dev->broker_keeps = persistent && d->deps.tells_connect;
+	/* Nor is one that another connection takes over: the broker goes on with what it has for it. If it does not, the next
+	 * subscription is a new one, and the cursors go back (device_cursors.c, pack_behind). */
+	goes_on = persistent || (d->deps.tells_connect && !dev->clean);
+	dev->session_kept = goes_on;
+	dev->broker_keeps = goes_on && d->deps.tells_connect;
 	if (dev->broker_keeps) dev->exact_end = true; /* what was not acknowledged the broker sends again */
 	unsure = !persistent && unsure_may_be_kept(d, dev);
 	held = return_expected(d, dev) && (unsure || devices_have_room(d, 0));

@@ -121,7 +121,64 @@ static void test_replaced(void **state)
 	scene_end(s);
 }
 
-int main(void)
+/* What the device has not had comes to `other`, which takes its connection over: in order, and none of it twice. */
+static void expect_rest(struct guest *d, struct guest *other)
+{
+	size_t count;
+
+	wait_until(ends_with(other, MESSAGES - 1), WAIT_MS, "what it had not read");
+	guest_settle(other);
+	count = guest_count(other);
+	assert_true(guest_count(d) + count >= MESSAGES);
+	for (size_t i = 0; i < count; i++) {
+		int number = atoi(guest_message(other, i).payload);
+		scene_require(number == MESSAGES - (int)(count - i), "message %zu is %d", i, number);
+	}
+}
+
+/* By another connection in the same session, while the broker has more for it than it may send; `asks`: which subscribes again. */
+static void taken_over(struct scene *s, const struct guest_options *first, const struct guest_options *second, bool asks)
+{
+	struct world w;
+
+	struct guest *d = half_read(&w, s, first), *other = guest_new(&w, "device", second);
+	assert_true(guest_count(d) < MESSAGES);
+	guest_connect(other);
+	assert_int_equal(guest_session_present(other), second->keep_session);
+	if (asks) guest_subscribe(other, "t", 1);
+	expect_rest(d, other);
+	scene_end(s);
+}
+
+static const struct guest_options v311 = {.keep_session = true}, v5 = {.keep_session = true, .v5 = true}, clean = {.v5 = false};
+
+static void test_taken_over(void **state)
+{
+	taken_over(*state, &v311, &v311, false);
+}
+
+static void test_taken_over_and_asks(void **state)
+{
+	taken_over(*state, &v311, &v311, true);
+}
+
+static void test_taken_over_v5(void **state)
+{
+	taken_over(*state, &v5, &v5, false);
+}
+
+static void test_taken_over_v5_and_asks(void **state)
+{
+	taken_over(*state, &v5, &v5, true);
+}
+
+/* And by a clean one, with which the session ends. */
+static void test_taken_over_by_clean(void **state)
+{
+	taken_over(*state, &v311, &clean, true);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		scene_test(test_v311),
@@ -129,7 +186,13 @@ int main(void)
 		scene_test(test_v311_away),
 		scene_test(test_v5_away),
 		scene_test(test_replaced),
+		scene_test(test_taken_over),
+		scene_test(test_taken_over_and_asks),
+		scene_test(test_taken_over_v5),
+		scene_test(test_taken_over_v5_and_asks),
+		scene_test(test_taken_over_by_clean),
 	};
 
+	if (argc > 1) cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
