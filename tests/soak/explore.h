@@ -85,6 +85,7 @@ struct connection {
 	uint64_t noticed_ms;                     /* the broker knew of its end by then; 0: not yet */
 	enum end end;
 	bool present;                            /* the broker had a session for it */
+	bool slow;                               /* it did not take at once what came: the broker may have queued some */
 };
 
 struct device {
@@ -193,6 +194,8 @@ void device_leave(struct explore *x, int device, enum end how); /* but END_TAKEN
 void device_take_over(struct explore *x, int device);
 void device_subscribe(struct explore *x, int device, unsigned sub);
 void device_unsubscribe(struct explore *x, int device, unsigned sub);
+/* Publishes something, so that a broker of 2.0.x, or its plugin, knows that it is back ("its next packet but a ping shows it"). */
+void device_show(struct explore *x, int device);
 void device_hold_acks(struct explore *x, int device, bool hold);
 void device_replay(struct explore *x, int device, const char *filter, unsigned last);
 void device_turn(struct explore *x, int device);
@@ -233,6 +236,8 @@ bool device_due(const struct explore *x, const struct device *d, const struct me
 bool allow_released_late(const struct device *d, const struct message *m);
 bool allow_missing(const struct explore *x, const struct device *d, uint32_t number);
 bool allow_again(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again);
+bool allow_resent(const struct device *d, const struct receipt *first, const struct receipt *again);
+bool allow_once_for_each(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again);
 bool allow_behind(const struct explore *x, const struct device *d, const struct receipt *newer, const struct receipt *older);
 
 #endif

@@ -77,18 +77,18 @@ static bool may_be_lost_with(const struct explore *x, const struct device *d, co
 	return true;
 }
 
-/* The broker was killed before it knew of the connection's end, or ended it itself so. */
-static bool broker_died_with(const struct explore *x, const struct connection *c)
+/* "What the broker had not delivered when it ended may be gone with it, so a device is then given what `overlap` says before the end of
+ * its connection again" */
+static bool session_died(const struct explore *x, const struct connection *c)
 {
-	for (size_t i = 0; i < x->event_count; i++) {
-		const struct event *e = &x->happened[i];
-		if (e->kind == EVENT_KILL_BROKER && e->from_ms + 50 >= c->ended_ms && e->from_ms <= c->noticed_ms + 50) return true;
-	}
-	return c->end == END_BROKER;
+	for (size_t i = 0; i < x->event_count; i++)
+		if (x->happened[i].kind == EVENT_KILL_BROKER && x->happened[i].from_ms + 50 >= c->ended_ms) return true;
+	return false;
 }
 
 /* "What the broker had sent counts as delivered then, acknowledged or not": what was on its way in a connection that ended. QoS 1 and 2
- * come again as far as `overlap` reaches, and, in a session that the broker keeps, while the broker lives. */
+ * come again as far as `overlap` reaches, and, in a session that the broker keeps, while the broker lives. On 2.0.x, where no plugin sees
+ * what was sent, that is also what a slow one had in the broker's queue. */
 static bool lost_on_the_way(const struct explore *x, const struct device *d, const struct message *m)
 {
 	bool qos0 = of_qos_0(x, d, m);
@@ -99,10 +99,11 @@ static bool lost_on_the_way(const struct explore *x, const struct device *d, con
 		uint64_t noticed = c->noticed_ms ? c->noticed_ms : now_ms();
 		if (c->end == END_NONE || m->at_ms > noticed + SLACK_MS || !may_be_lost_with(x, d, m, n)) continue;
 		if (qos0) return true;
-		if (c->end == END_GOODBYE || c->end == END_HALF || (kept(d) && !broker_died_with(x, c))) continue; /* all was read; is sent again */
+		if ((c->end == END_GOODBYE || c->end == END_HALF) && (x->events || !c->slow)) continue; /* all that was sent was read */
+		if (kept(d) && !session_died(x, c)) continue; /* it is sent again */
 		if (overlap == 0) return true;
 		uint64_t since = noticed + SLACK_MS > overlap ? noticed + SLACK_MS - overlap : 0;
-		if (m->at_ms < since && c->began_ms < since) return true;
+		if (m->at_ms < since && (c->began_ms < since || (c->present && c->slow))) return true; /* it may have waited in the session */
 	}
 	return false;
 }
@@ -132,16 +133,26 @@ static bool given_again(const struct explore *x, const struct device *d, const s
 }
 
 /* MQTT itself: what a kept session's device has not acknowledged is sent again. */
-static bool resent_by_the_broker(const struct device *d, const struct receipt *first, const struct receipt *again)
+bool allow_resent(const struct device *d, const struct receipt *first, const struct receipt *again)
 {
 	return kept(d) && again->dup && first->connection < again->connection && again->qos > 0;
 }
 
-/* The broker's own: once for each subscription; to MQTT 5 always. */
-static bool once_for_each(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+/* "What the broker had queued and not sent comes when the device is back; QoS 0 messages ... may have passed it and come with it
+ * again." */
+static bool passed_what_was_queued(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
 {
-	return (x->duplicates || d->v5) && !again->redelivered && first->connection == again->connection &&
-		device_subscribed(d, x->topics[first->topic], false) > 1 && again->at_ms - first->at_ms < SLACK_MS;
+	return x->events && first->qos == 0 && first->connection < again->connection && d->connections[first->connection - 1].slow;
+}
+
+/* The broker's own: once for each subscription, to MQTT 5 always; what it has queued, too. */
+bool allow_once_for_each(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	bool together = first->connection == again->connection &&
+		(d->connections[first->connection - 1].slow || again->at_ms - first->at_ms < SLACK_MS);
+
+	return (x->duplicates || d->v5) && !again->redelivered && device_subscribed(d, x->topics[first->topic], false) > 1 &&
+		(together || (kept(d) && first->connection < again->connection && again->qos > 0));
 }
 
 static bool is_kill(const struct event *e, enum event_kind kind, const struct receipt *first, const struct receipt *again)
@@ -210,7 +221,8 @@ static bool broker_restarted(const struct explore *x, const struct device *d, co
 
 bool allow_again(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
 {
-	return given_again(x, d, first, again) || resent_by_the_broker(d, first, again) || once_for_each(x, d, first, again) ||
+	return given_again(x, d, first, again) || allow_resent(d, first, again) || allow_once_for_each(x, d, first, again) ||
+		passed_what_was_queued(x, d, first, again) ||
 		bridge_was_killed(x, first, again) || asked_for(x, d, again) || allow_released_late(d, &x->messages[again->number]) ||
 		behind_one_not_released(x, d, first, again) || broker_restarted(x, d, first, again);
 }

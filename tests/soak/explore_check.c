@@ -11,7 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define UNSUBSCRIBED_MS 100 /* what was on its way at the UNSUBACK is read by then */
+#define UNSUBSCRIBED_MS 100 /* what was on its way at the UNSUBACK is read by then, unless the device is slow */
 
 unsigned device_subscribed(const struct device *d, const char *topic, bool groups)
 {
@@ -83,6 +83,15 @@ static bool span_covers(const struct span *s, uint64_t at_ms)
 	return s->sent_ms <= at_ms && (s->unacked_ms == 0 || at_ms <= s->unacked_ms + UNSUBSCRIBED_MS);
 }
 
+/* What it was given before it unsubscribed may come later: sent again (DUP), or out of the broker's queue. */
+static bool may_have_waited(const struct device *d, const struct receipt *r)
+{
+	bool slow = d->connections[r->connection - 1].slow;
+
+	for (unsigned n = 1; d->session != SESSION_CLEAN && n < r->connection; n++) slow |= d->connections[n - 1].slow;
+	return r->dup || slow;
+}
+
 /* Best QoS of what it had asked for then; -1: nothing that matches. */
 static int asked_qos(const struct device *d, const char *topic, const struct receipt *r)
 {
@@ -91,7 +100,7 @@ static int asked_qos(const struct device *d, const char *topic, const struct rec
 	for (unsigned i = 0; i < d->sub_count; i++) {
 		const struct sub *s = &d->subs[i];
 		for (unsigned k = 0; k < s->span_count; k++)
-			if (span_covers(&s->spans[k], r->at_ms) && s->qos > qos && plan_matches(s->filter, topic)) qos = s->qos;
+			if ((span_covers(&s->spans[k], r->at_ms) || (s->spans[k].sent_ms <= r->at_ms && may_have_waited(d, r))) && s->qos > qos && plan_matches(s->filter, topic)) qos = s->qos;
 	}
 	return qos;
 }
@@ -153,7 +162,8 @@ static void check_again(struct explore *x, int device, const struct receipt *fir
 	if (device_subscribed(d, x->topics[m->topic], true) > device_subscribed(d, x->topics[m->topic], false)) return; /* explore_group.c */
 	if (!m->stored && device_subscribed(d, x->topics[m->topic], false) > 1) return; /* the broker's own */
 	if (!allow_again(x, d, first, again)) violation(x, device, (long)again->number, "had it twice");
-	else if (d->v5 && !again->redelivered && !again->dup && first->connection < again->connection && !allow_released_late(d, m))
+	else if (d->v5 && !again->redelivered && first->connection < again->connection && !allow_resent(d, first, again) &&
+		!allow_once_for_each(x, d, first, again) && !allow_released_late(d, m))
 		violation(x, device, (long)again->number, "had it twice, and was not told so");
 }
 
@@ -166,7 +176,7 @@ static void check_twice(struct explore *x, int device, const struct receipt *all
 	for (size_t i = 0; i < d->receipt_count; i++) {
 		const struct receipt *r = &all[i];
 		if (last[r->number]) check_again(x, device, last[r->number], r);
-		last[r->number] = r;
+		if (!last[r->number] || !allow_resent(d, last[r->number], r)) last[r->number] = r;
 	}
 	free(last);
 }

@@ -108,7 +108,8 @@ static void open_link(struct explore *x, int device)
 		d->connections = realloc(d->connections, d->connection_size * sizeof(*d->connections));
 		scene_require(d->connections, "out of memory");
 	}
-	d->connections[d->connection_count++] = (struct connection){.began_ms = now_ms()};
+	d->connections[d->connection_count++] = (struct connection){.began_ms = now_ms(),
+		.slow = d->holds_acks || d->slow_ms > 0 || d->receive_maximum > 0};
 	d->link.connection = (unsigned)d->connection_count;
 	d->greeted = false;
 	d->ack_count = 0;
@@ -224,6 +225,13 @@ void device_replay(struct explore *x, int device, const char *filter, unsigned l
 	(void)link_publish(&d->link, REPLAY_TOPIC, text, strlen(text), 0);
 }
 
+void device_show(struct explore *x, int device)
+{
+	struct device *d = device_of(x, device);
+
+	if (d->greeted && link_has_room(&d->link, 256)) (void)link_publish(&d->link, "will", d->id, strlen(d->id), 0);
+}
+
 /* --- what comes ------------------------------------------------------------------------------------------------ */
 
 static void acknowledge(struct device *d, struct link *l, unsigned first, uint16_t packet_id)
@@ -243,6 +251,7 @@ void device_hold_acks(struct explore *x, int device, bool hold)
 
 	if (d->holds_acks != hold) story(device, "%s %s", d->id, hold ? "acknowledges nothing" : "acknowledges again");
 	d->holds_acks = hold;
+	if (hold && d->link.fd >= 0) device_connection(d, d->link.connection)->slow = true;
 	if (hold) return;
 	for (unsigned i = 0; i < d->ack_count; i++)
 		if (d->greeted && link_has_room(&d->link, 4)) link_answer(&d->link, d->ack_types[i], d->acks[i]);
@@ -283,7 +292,7 @@ static void publish_came(struct explore *x, int device, struct link *l, unsigned
 
 	scene_require(link_read_publish(l, first, body, len, &p), "%s: odd PUBLISH", d->id);
 	if (p.qos == 2 && d->received2[p.packet_id]) { /* the protocol's own repeat */
-		story(device, "%s is sent the packet %u of %s once more", d->id, p.packet_id, p.payload);
+		story(device, "%s is sent the packet %u of %.6s once more", d->id, p.packet_id, p.payload);
 	} else {
 		note(x, device, l->connection, &p);
 		if (p.qos == 2) d->received2[p.packet_id] = 1;

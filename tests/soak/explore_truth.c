@@ -123,7 +123,7 @@ static void check_order(struct explore *x)
 
 void truth_read(struct explore *x)
 {
-	wait_until(status_number(x, "queued") == 0 && status_number(x, "in") > 0, WAIT_MS, "the journal to be written");
+	wait_until(status_number(x, "queued") == 0 && status_number(x, "in") >= 0, WAIT_MS, "the journal to be written");
 	for (unsigned i = 0; i < x->rule_count; i++) read_rule(x, i);
 	for (size_t n = 0; n < x->message_count; n++) {
 		struct message *m = &x->messages[n];

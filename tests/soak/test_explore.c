@@ -146,6 +146,7 @@ static void settle(struct explore *x)
 		device_come(x, (int)i);
 	}
 	turn_until(x, all_there(x), "every device to be there");
+	for (unsigned i = 0; i < x->device_count; i++) device_show(x, (int)i);
 	spend(x, WRITTEN_MS);
 	truth_read(x);
 	for (;;) {
