@@ -78,6 +78,12 @@ uint64_t device_reach(const struct device *dev, const struct device_filter *f)
 	return f->qos > 0 || stands_for_other(dev, f) ? dev->overlap_ms : 0;
 }
 
+/* May the broker still have something for it of before this connection? It keeps no QoS 0. */
+static bool may_wait(const struct device *dev, const struct device_filter *f)
+{
+	return dev->queue_waits && (f->qos > 0 || stands_for_other(dev, f));
+}
+
 /* Will the broker go on with the session, and send again what was not acknowledged? While it is connected that is not known of
  * MQTT 5; an unclean end reaches back as far then. */
 static bool is_kept(const struct device *dev)
@@ -147,7 +153,7 @@ static void pack_behind(struct devices *d, struct device *dev, const struct devi
 	if (!is_kept(dev) || (!further && !kept)) return;
 	dev->broker_keeps = false;
 	dev->session_kept = false;
-	moves = !f->implied && !dev->queue_waits && cursor_at_end(d, dev, f, reach, &cursor);
+	moves = !f->implied && !may_wait(dev, f) && cursor_at_end(d, dev, f, reach, &cursor);
 	upto = cursor;
 	if (moves) cursor = device_before_unreleased(d, dev, f, cursor);
 	dev->broker_keeps = keeps;
@@ -209,7 +215,7 @@ bool device_cursor_now(struct devices *d, struct device *dev, const struct devic
 
 	device_settle(d, dev);
 	unsent_settle(d, dev);
-	if (f->implied || dev->queue_waits || !cursor_at_end(d, dev, f, reach, cursor)) return false;
+	if (f->implied || may_wait(dev, f) || !cursor_at_end(d, dev, f, reach, cursor)) return false;
 	*cursor = device_before_unreleased(d, dev, f, *cursor);
 	return true;
 }

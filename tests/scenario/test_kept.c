@@ -178,6 +178,46 @@ static void test_taken_over_by_clean(void **state)
 	taken_over(*state, &v311, &clean, true);
 }
 
+/* Publishes to "u" with QoS 1, and waits for it. */
+static void publish_and_wait(struct guest *p, struct guest *d, size_t count)
+{
+	for (size_t i = 0; i < count; i++) guest_publish(p, "u", "x", 1);
+	guest_wait(d, count, WAIT_MS);
+	guest_settle(d);
+	assert_int_equal(guest_count(d), count);
+	guest_clear(d);
+}
+
+/* Of QoS 0 the broker keeps nothing, so what was had in a session that is lost does not come again; beside it there is a subscription of
+ * which it may. The second connection goes on with the session. */
+static void test_of_qos_0(void **state)
+{
+	struct scene *s = *state;
+	struct world w;
+
+	world_start(&w, s, "mirror t stream s\nmirror u stream u\nredeliver # overlap=0\n", WORLD_BRIDGE);
+	struct guest *d = guest_join(&w, "device", &v311), *p = guest_join(&w, "p", NULL);
+	guest_subscribe(d, "t", 1);
+	guest_subscribe(d, "u", 0);
+	world_wait_event(&w, "live", "device", 1);
+	for (size_t i = 1; i <= 2; i++) {
+		publish_and_wait(p, d, 5);
+		guest_drop(d);
+		world_wait_event(&w, "gone", "device", i);
+		if (i == 1) guest_connect(d);
+	}
+	size_t from = server_log_size(w.broker);
+	server_kill(w.broker);
+	server_start(w.broker);
+	world_wait_bridge(&w, from);
+	guest_connect(d);
+	guest_connect(p);
+	guest_subscribe(d, "t", 1);
+	guest_subscribe(d, "u", 0);
+	publish_and_wait(p, d, 1);
+	scene_end(s);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +231,7 @@ int main(int argc, char **argv)
 		scene_test(test_taken_over_v5),
 		scene_test(test_taken_over_v5_and_asks),
 		scene_test(test_taken_over_by_clean),
+		scene_test(test_of_qos_0),
 	};
 
 	if (argc > 1) cmocka_set_test_filter(argv[1]);
