@@ -62,9 +62,9 @@ void unsent_settle(struct devices *d, struct device *dev)
 	add(d, last->dev, last);
 }
 
-static bool is_noted(const struct devices *d, const struct device *dev, struct entry_id id)
+static bool is_noted(const struct device *dev, struct entry_id id)
 {
-	return d->last.dev == dev && entry_id_compare(d->last.id, id) == 0;
+	return entry_id_compare(dev->unsent.noted, id) == 0;
 }
 
 static void note(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
@@ -72,6 +72,7 @@ static void note(struct devices *d, struct device *dev, struct entry_id id, stru
 	struct unsent_last *last = &d->last;
 
 	unsent_settle(d, NULL);
+	dev->unsent.noted = id;
 	last->dev = dev;
 	last->id = id;
 	last->topic = topic;
@@ -84,12 +85,12 @@ static void note(struct devices *d, struct device *dev, struct entry_id id, stru
 
 void unsent_note(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
 {
-	if (!is_noted(d, dev, id)) note(d, dev, id, topic, payload); /* else for another of its subscriptions */
+	if (!is_noted(dev, id)) note(d, dev, id, topic, payload); /* else for another of its subscriptions: one copy is enough */
 }
 
 void unsent_note_copy(struct devices *d, struct device *dev, struct entry_id id, struct slice topic, struct slice payload)
 {
-	bool again = is_noted(d, dev, id);
+	bool again = is_noted(dev, id);
 
 	note(d, dev, id, topic, payload);
 	d->last.copied = again;
@@ -98,6 +99,7 @@ void unsent_note_copy(struct devices *d, struct device *dev, struct entry_id id,
 void unsent_free(struct devices *d, struct device *dev)
 {
 	while (dev->unsent.items) drop(d, dev, dev->unsent.items);
+	dev->unsent.noted = ENTRY_ID_ZERO;
 	if (d->last.dev != dev) return;
 	d->last.dev = NULL;
 	d->last.open = false;

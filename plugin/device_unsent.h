@@ -31,6 +31,7 @@ struct unsent_last {
 struct unsent {
 	struct unsent_item *items;
 	size_t count;
+	struct entry_id noted;   /* newest message of this connection that was; others may have been given it meanwhile */
 };
 
 /* The broker delivers the message that has this topic and payload (its own pointers) to a live device. */

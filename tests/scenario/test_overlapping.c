@@ -176,6 +176,33 @@ static void test_not_asked_for(void **state)
 	scene_end(scene);
 }
 
+/* A broker that gives a message once, however many subscriptions match, and asks about another device between those of this one: the
+ * copies that it leaves out are not unsent ones. */
+static void test_no_duplicates(void **state)
+{
+	struct scene *scene = *state;
+	struct world w;
+
+	world_start_with(&w, scene, KEPT_RULES, "allow_duplicate_messages false\n", WORLD_BRIDGE);
+	struct guest *p = guest_join(&w, "p", NULL), *d = guest_join(&w, "d", NULL), *other = guest_join(&w, "other", NULL);
+	guest_subscribe(other, "plant/1", 1);
+	guest_subscribe(other, "plant/+", 1);
+	world_wait_event(&w, "live", "other", 1);
+	for (size_t i = 1; i <= 2; i++) {
+		guest_subscribe(d, "plant/+", 0);
+		guest_subscribe(d, "plant/1", 1);
+		world_wait_event(&w, "live", "d", i);
+		publish_numbers(p, "plant/1", 1, 0, 5);
+		guest_wait(d, 5, WAIT_MS);
+		guest_settle(d);
+		expect_numbers(d, 0, 5);
+		guest_drop(d);
+		world_wait_event(&w, "gone", "d", i);
+		guest_connect(d);
+	}
+	scene_end(scene);
+}
+
 static void expect_field(redisContext *db, const char *field, const char *value)
 {
 	const redisReply *reply = store_query(db, "HGET", HASH, field, NULL);
@@ -314,6 +341,7 @@ int main(int argc, char **argv)
 		scene_test(test_unseen_in_redis),
 		scene_test(test_very_many_filters),
 		scene_test(test_not_asked_for),
+		scene_test(test_no_duplicates),
 	};
 
 	if (argc > 1) cmocka_set_test_filter(argv[1]);
