@@ -90,7 +90,7 @@ static void make_current(struct core *core, struct message *m, struct entry_id i
 	if (m != &core->current.message) core->current.message = *m;
 	core->current.id = id;
 	core->current_valid = true;
-	if (m->qos == 2) qos2_put(core->qos2, m->topic, id);
+	if (m->qos == 2) qos2_put(core->qos2, m->topic, m->payload, id);
 }
 
 static bool take(struct core *core, struct message *m, const mosquitto_property *properties)

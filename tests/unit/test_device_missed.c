@@ -132,7 +132,7 @@ static void test_missed_of_qos_0_released(void **state)
 	devices_tick(r->devices, false);
 	rig_expect(r, JOURNAL_LIVE, NULL);
 	id = rig_publish(r, "dev/x", 2).id;
-	qos2_put(r->qos2, released.topic, id);
+	qos2_put(r->qos2, released.topic, slice_str("x"), id);
 	devices_disconnected(r->devices, "d", true);
 	devices_kept_by(r->devices, "d", &first);
 	e = rig_expect(r, JOURNAL_GONE, NULL);

@@ -1233,11 +1233,11 @@ static void test_qos2_unreleased(void **state)
 	r->outlet.tells_sent = r->deps.tells_connect = true;
 	devices_rewire(r->devices, &r->deps);
 	stale = rig_publish(r, "dev/s", 2);
-	qos2_put(r->qos2, slice_str("dev/a"), stale.id);
+	qos2_put(r->qos2, slice_str("dev/a"), slice_str("x"), stale.id);
 	go_live(r, "d1", "dev/+", 2);
 	mine = rig_publish(r, "dev/a", 2);
 	mine.message.topic = slice_of(strcpy((char[]){"dev/a"}, "dev/a"), 5);
-	qos2_put(r->qos2, mine.message.topic, mine.id);
+	qos2_put(r->qos2, mine.message.topic, mine.message.payload, mine.id);
 	other = rig_publish(r, "dev/b", 1);
 	rig_subscribe(r, "d1", "dev/b", 2);
 	assert_id_equal(cursor_of_gone(r, "dev/+"), entry_id_before(mine.id));
@@ -1255,7 +1255,7 @@ static void test_qos2_unreleased(void **state)
 	go_live(r, "d1", "dev/+", 2);
 	mine = rig_publish(r, "dev/a", 2);
 	mine.message.topic = slice_of(strcpy((char[]){"dev/a"}, "dev/a"), 5);
-	qos2_put(r->qos2, mine.message.topic, mine.id);
+	qos2_put(r->qos2, mine.message.topic, mine.message.payload, mine.id);
 	rig_pass_time(10001);
 	rig_publish(r, "dev/b", 1);
 	devices_goodbye(r->devices, "d1");
@@ -1289,7 +1289,7 @@ static void test_qos2_unreleased_of_kept(void **state)
 	devices_tick(r->devices, false);
 	m = rig_publish(r, "dev/a", 2);
 	m.message.topic = slice_of(strcpy((char[]){"dev/a"}, "dev/a"), 5);
-	qos2_put(r->qos2, m.message.topic, m.id);
+	qos2_put(r->qos2, m.message.topic, m.message.payload, m.id);
 	rig_publish(r, "dev/b", 1);
 	devices_disconnected(r->devices, "d1", true);
 	e = rig_expect(r, JOURNAL_GONE, NULL);
@@ -1323,7 +1323,7 @@ static void test_qos2_unreleased_of_kept_untold(void **state)
 	devices_tick(r->devices, false);
 	m = rig_publish(r, "dev/a", 2);
 	m.message.topic = slice_of(strcpy((char[]){"dev/a"}, "dev/a"), 5);
-	qos2_put(r->qos2, m.message.topic, m.id);
+	qos2_put(r->qos2, m.message.topic, m.message.payload, m.id);
 	devices_disconnected(r->devices, "d1", true);
 	e = rig_expect(r, JOURNAL_GONE, NULL);
 	assert_true(rig_cursor(&e, "dev/+", &cursor));

@@ -324,7 +324,7 @@ static void publish(void)
 	m->id = current.id;
 	m->released = m->qos < 2;
 	(void)snprintf(m->address, sizeof m->address, "%s", topics[m->topic]);
-	if (!m->released) qos2_put(w.rig->qos2, slice_str(m->address), m->id);
+	if (!m->released) qos2_put(w.rig->qos2, slice_str(m->address), payload_of(m), m->id);
 	w.count++;
 	for (int d = 0; m->released && d < DEVICES; d++) offer(d, m, &current);
 	rig_pass_time(below(3));

@@ -70,7 +70,7 @@ static void a_longer_overlap_joins_at_a_loss(void **state)
 		(void)live(r, "a");
 		join(r, "b", 60);
 		m = rig_publish(r, "dev/x", 2);
-		qos2_put(r->qos2, slice_str(address), m.id);
+		qos2_put(r->qos2, slice_str(address), slice_str("x"), m.id);
 		(void)rig_publish(r, "dev/y", 1);
 		devices_disconnected(r->devices, "b", false);
 		if (released) {

@@ -200,7 +200,7 @@ static void not_released_at_the_end(void **state)
 
 		go_live(r, GROUP, subscribe(r, "a", GROUP));
 		m = rig_publish(r, "dev/x", 2);
-		qos2_put(r->qos2, slice_str(address), m.id);
+		qos2_put(r->qos2, slice_str(address), slice_str("x"), m.id);
 		(void)rig_publish(r, "dev/x", 1);
 		devices_goodbye(r->devices, "a");
 		devices_disconnected(r->devices, "a", false);
@@ -223,7 +223,7 @@ static void released_to_one_away(void **state)
 	devices_subscribed(r->devices, &k, GROUP, 1);
 	devices_disconnected(r->devices, "k", true);
 	m = rig_publish(r, "dev/x", 2);
-	qos2_put(r->qos2, slice_str(address), m.id);
+	qos2_put(r->qos2, slice_str(address), slice_str("x"), m.id);
 	devices_disconnected(r->devices, "a", false);
 	assert_id_equal(cursor_left(r, GROUP, "dev/#"), entry_id_before(m.id));
 	assert_true(devices_hold_released(r->devices, "k", slice_str("dev/x"), slice_str("x"), m.id));
@@ -243,7 +243,7 @@ static void not_released_at_a_loss(void **state)
 		go_live(r, GROUP, subscribe(r, "a", GROUP));
 		rig_subscribe(r, "b", GROUP, 1);
 		m = rig_publish(r, "dev/x", 2);
-		qos2_put(r->qos2, slice_str(address), m.id);
+		qos2_put(r->qos2, slice_str(address), slice_str("x"), m.id);
 		devices_disconnected(r->devices, "b", false);
 		if (variant / 2) { /* in that turn, as the read check of somebody else shows, and chosen is b */
 			assert_true(qos2_released(r->qos2, slice_str(address), &id));

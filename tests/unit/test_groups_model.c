@@ -258,7 +258,7 @@ static void publish(void)
 	current.message.payload = payload_of(m);
 	m->released = m->qos < 2;
 	(void)snprintf(m->address, sizeof m->address, "%s", topics[m->topic]);
-	if (!m->released) qos2_put(w.rig->qos2, slice_str(m->address), m->id);
+	if (!m->released) qos2_put(w.rig->qos2, slice_str(m->address), slice_str("x"), m->id);
 	for (int r = 0; r < READERS; r++) {
 		for (int f = 0; f < FILTERS; f++) m->owed[r] = m->owed[r] || (w.begun[r][f] && matches(f, m->topic));
 	}

@@ -249,7 +249,7 @@ static void lost_before_a_release(void)
 	assert_int_equal(rig_switch(r, GROUP, generation, append_head(r->append)), CONTROL_DONE);
 	devices_tick(r->devices, false);
 	struct current_message m = rig_publish(r, "t/a", 2);
-	qos2_put(r->qos2, S(address), m.id);
+	qos2_put(r->qos2, S(address), S("x"), m.id);
 	NTH_DO(devices_disconnected(r->devices, "m2", false));
 	assert_true(devices_hold_released(r->devices, "m1", m.message.topic, m.message.payload, m.id));
 	devices_tick(r->devices, false);

@@ -271,7 +271,7 @@ static void wills_and_releases(void)
 		wills_free(w);
 	}
 	if (NTH_OK(qos2_new(&q))) {
-		NTH_DO(qos2_put(q, S("topic"), (struct entry_id){1, 1}));
+		NTH_DO(qos2_put(q, S("topic"), S("x"), (struct entry_id){1, 1}));
 		NTH_DO((void)qos2_released(q, S("topic"), &id));
 		NTH_DO(qos2_over(q));
 		qos2_free(q);
