@@ -53,6 +53,8 @@ struct device_filter {
 };
 
 struct device_left; /* plugin/device_left.c */
+struct device_early; /* plugin/device_early.c */
+struct early_left;   /* the same */
 
 /* History that was asked for once more (plugin/replay.h). */
 struct device_replay {
@@ -112,6 +114,8 @@ struct device {
 	size_t filter_count;
 	struct device_left *left;     /* oldest first; a device may have only these */
 	unsigned left_count;
+	struct device_early *early;   /* in the order of ids */
+	unsigned early_count;
 	struct entry_id connection;   /* its first `subscribed` event */
 	struct window *window;        /* 2.1, while anything is in it */
 	struct unsent unsent;
@@ -143,6 +147,8 @@ struct devices {
 	bool ticking;                 /* in the tick that began it */
 	uint64_t handed, given;       /* messages through windows; as far as the broker has them */
 	struct groups *groups;        /* plugin/groups.h */
+	struct early_left *early_left; /* the first that has gone first */
+	size_t early_bytes;           /* of all devices, gone or not */
 };
 
 struct device *device_find(struct devices *d, const char *client);
@@ -243,6 +249,36 @@ void device_left_lower(struct device *dev, const struct message *m);
 void device_left_no_batches(struct device *dev);
 /* Takes everything that waits out of its window, for no subscription is left at all. */
 void device_left_drop_waiting(struct device *dev);
+
+/* --- device_early.c: QoS 2 messages published before their subscription and not released by then --- */
+/* Is one that is released now, and that no subscription is sure to bring, held back? It has been brought, or will be given. */
+bool early_holds(struct devices *d, struct device *dev, struct slice topic, struct entry_id id);
+/* Before each message of a batch, and (NULL) behind the last: what belongs there and the batch does not bring is given. */
+void early_give_before(struct devices *d, struct device *dev, const struct control_command *c, const struct message *before);
+/* The rest of it: nothing more is brought, or nobody knows when. False: out of memory. */
+bool early_give_all(struct devices *d, struct device *dev);
+/* Was a message of a batch given before it? */
+bool early_gave(const struct device *dev, const struct message *m);
+/* A message of redelivery is given; it is not, after all, for no subscription is left that brings it. */
+void early_brought(struct devices *d, struct device *dev, const struct message *m);
+void early_not_brought(struct devices *d, struct device *dev, struct entry_id id);
+/* A subscription was taken back. */
+void early_unsubscribed(struct devices *d, struct device *dev);
+/* Before window_take_back: what waits in the window waits here again. */
+void early_take_back(struct device *dev);
+/* Does it wait here? */
+bool early_waits(const struct device *dev, struct entry_id id);
+/* Was something given in this turn? */
+bool early_given_now(const struct devices *d, const struct device *dev);
+/* The device is live: all that was given is delivered, or in its window. */
+void early_settled(struct devices *d, struct device *dev);
+/* The connection ends: what was held back and is not delivered waits again, until the device is back. */
+void early_leave(struct devices *d, struct device *dev);
+/* Then, of one that is forgotten; and when it is back. */
+void early_keep(struct devices *d, struct device *dev);
+void early_take_up(struct devices *d, struct device *dev);
+void early_free(struct devices *d, struct device *dev);
+void early_left_free(struct devices *d);
 
 /* --- device_unsure.c: sessions that the broker keeps, perhaps (2.0.x) --- */
 /* Its connection ends: may its session go on although it was begun clean? */

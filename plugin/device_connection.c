@@ -99,6 +99,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	device_left_over(d, dev);
 	if (held) return_leave(d, dev, persistent);
 	else if (dev->filters) device_write_gone(d, dev); /* told when the last was taken back */
+	early_leave(d, dev);
 	device_window_free(d, dev);
 	unsent_free(d, dev);
 	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at

@@ -78,8 +78,9 @@ static int qos_now(void *ctx, const struct message *m, enum delivery kind)
 
 	/* Unsubscribed, forbidden or delivered live while it waited. */
 	if (qos < 0) device_left_lower(x->dev, m);
-	if (qos < 0 || (kind == DELIVERY_BACKLOG && !device_owed(x->dev, m))) return -1;
-	return lower(m->qos, qos);
+	if (qos >= 0 && (kind != DELIVERY_BACKLOG || device_owed(x->dev, m))) return lower(m->qos, qos);
+	early_not_brought(x->d, x->dev, m->id);
+	return -1;
 }
 
 static enum status hand(void *ctx, const struct message *m, uint8_t qos, enum delivery kind)
@@ -183,8 +184,12 @@ static bool put_batch(struct devices *d, struct device *dev, const struct contro
 
 	if (!w || window_bytes(w) > WINDOW_HELD_MAX) return false;
 	while (control_message_next(&rest, &m)) {
+		early_give_before(d, dev, c, &m);
+		if (early_gave(dev, &m)) continue;
 		if (!put(d, dev, &m, DELIVERY_BACKLOG)) return false;
+		early_brought(d, dev, &m);
 	}
+	early_give_before(d, dev, c, NULL);
 	return window_put_mark(w, &mark) == ST_OK;
 }
 
@@ -205,13 +210,18 @@ enum control_result device_take_batch(struct devices *d, struct device *dev, con
 	while (control_message_next(&rest, &m)) {
 		int qos = device_covers(d, dev, m.topic);
 
+		early_give_before(d, dev, c, &m);
 		if (qos < 0) device_left_lower(dev, &m);
-		if (qos < 0 || !device_owed(dev, &m) || return_marked(dev, m.id)) continue;
-		if (deliver(d, dev, &m, lower(m.qos, qos), DELIVERY_BACKLOG) != ST_NOMEM) continue;
+		if (qos < 0 || !device_owed(dev, &m) || early_gave(dev, &m)) continue;
+		if (return_marked(dev, m.id) || deliver(d, dev, &m, lower(m.qos, qos), DELIVERY_BACKLOG) != ST_NOMEM) {
+			early_brought(d, dev, &m);
+			continue;
+		}
 		progress(d, dev, c->filters, entry_id_before(m.id));
 		(void)device_announce_all(d, dev); /* as above */
 		return CONTROL_GONE;
 	}
+	early_give_before(d, dev, c, NULL);
 	progress(d, dev, c->filters, c->upto);
 	dev->waiting_since_ms = d->deps.now_ms();
 	device_keep_positions(d, dev);

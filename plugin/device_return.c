@@ -98,7 +98,10 @@ static bool take_marker(struct devices *d, struct device *dev, const struct mess
 	int qos = device_covers(d, dev, m->topic);
 
 	if (qos < 1 || m->qos == 0 || return_marked(dev, m->id)) return false;
-	if (device_give(d, dev, m, qos, DELIVERY_BACKLOG)) put_marker(d, dev, m->id);
+	if (device_give(d, dev, m, qos, DELIVERY_BACKLOG)) {
+		put_marker(d, dev, m->id);
+		early_brought(d, dev, m);
+	}
 	want_no_more(d, dev);
 	return true;
 }

@@ -135,6 +135,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 		goto drop;
 	}
 	d->full_told = false;
+	if (fresh) early_take_up(d, dev);
 	device_file_filter(d, dev, device_filter_find(dev, filter));
 	dev->waiting_since_ms = d->deps.now_ms();
 	if (dev->state != DEVICE_CATCHING && !dev->late) dev->kept_ms = dev->waiting_since_ms;
@@ -184,6 +185,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	device_file_dropped(d, dev, f);
 	begin_anew = batches_are_mixed(dev, f);
 	device_filter_remove(dev, f);
+	early_unsubscribed(d, dev);
 	dev->shrunk = true;
 	if (begin_anew) {
 		device_forget_batches(d, dev);

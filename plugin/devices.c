@@ -73,6 +73,7 @@ void device_free(struct devices *d, struct device *dev)
 	if (d->taken_up == dev) d->taken_up = NULL;
 	device_filters_forget(dev);
 	device_left_free(dev);
+	early_free(d, dev);
 	device_grants_free(dev);
 	device_replay_over(dev);
 	free(dev->client);
@@ -83,6 +84,7 @@ void device_free(struct devices *d, struct device *dev)
 void device_discard(struct devices *d, struct device *dev)
 {
 	device_file_over(d, dev);
+	early_keep(d, dev);
 	device_free(d, dev);
 }
 
@@ -93,6 +95,7 @@ void devices_free(struct devices *d)
 	if (!d) return;
 	groups_free(d);
 	HASH_ITER(hh, d->by_client, dev, tmp) device_free(d, dev);
+	early_left_free(d);
 	buf_free(&d->scratch);
 	buf_free(&d->last.copy);
 	free(d);

@@ -41,8 +41,9 @@ static void relapse(struct devices *d, struct device *dev)
 	struct window_view v = {0};
 	struct entry_id first = ENTRY_ID_MAX; /* something waits, or there would be no relapse */
 
+	early_take_back(dev);
 	while (window_each(dev->window, &v)) {
-		if (v.handed) continue;
+		if (v.handed || early_waits(dev, v.m.id)) continue;
 		if (entry_id_compare(v.m.id, first) < 0) first = v.m.id;
 		device_left_lower(dev, &v.m);
 	}
@@ -235,16 +236,20 @@ static enum status flush(struct devices *d, struct device *dev, struct entry_id 
 	st = journal_find_after(d->deps.journal, upto, FLUSH_RECORDS_MAX, FLUSH_BYTES_MAX, &position);
 	if (st != ST_OK) return st;
 	if (is_more_than_it_takes(d, dev, position)) return ST_TOO_LARGE;
+	if (!early_give_all(d, dev)) return ST_TOO_LARGE;
 	while ((st = journal_at(d->deps.journal, position, &r)) == ST_OK) {
 		int qos;
 
 		position = r.next;
 		if (!record_message(d, &r, &m)) continue;
 		qos = device_covers(d, dev, m.topic);
-		if (qos >= 0 && !return_marked(dev, m.id) && !device_put(d, dev, &m, qos)) break; /* out of memory */
+		if (qos < 0) continue;
+		if (!return_marked(dev, m.id) && !device_put(d, dev, &m, qos)) break; /* out of memory */
+		early_brought(d, dev, &m);
 		if (is_much(d, dev)) break;
 	}
 	if (st == ST_END) return ST_OK;
+	early_take_back(dev);
 	if (dev->window) window_take_back(dev->window, 0);
 	return ST_TOO_LARGE;
 }
@@ -318,7 +323,7 @@ bool devices_hold_released(struct devices *d, const char *client, struct slice t
 
 	if (verdict != GROUP_NONE) return verdict == GROUP_HOLD;
 	if (!dev) return false;
-	if (device_redelivers(d, dev, topic, id)) return true;
+	if (device_redelivers(d, dev, topic, id) || early_holds(d, dev, topic, id)) return true;
 	qos = device_covers(d, dev, topic);
 	if (qos < 0) return false;
 	if (dev->state == DEVICE_PASS && pass_released(d, dev, id, qos)) return true;
@@ -368,7 +373,7 @@ bool devices_withdraw(struct devices *d, const char *client)
 	if (!dev || dev->state == DEVICE_AWAY || groups_member(d, client)) return false;
 	if (dev->withdrawn == d->turn) return true;
 	/* Released behind what was handed over, and perhaps older than anything that comes again. */
-	if (dev->state == DEVICE_PASS && !entry_id_is_zero(dev->last_released)) return false;
+	if ((dev->state == DEVICE_PASS && !entry_id_is_zero(dev->last_released)) || early_given_now(d, dev)) return false;
 	if (dev->state == DEVICE_LIVE && !dev->late) return false;
 	withdraw(d, dev);
 	return true;
@@ -411,6 +416,7 @@ enum control_result devices_switch(struct devices *d, const struct control_comma
 	if (!dev && groups_named(d, c->device)) return groups_switch(d, c);
 	if (!dev) return CONTROL_GONE;
 	if (!settled(dev, c->upto) || (dev->late && !device_passed(dev))) return too_far(d, dev);
+	if (dev->late && !early_give_all(d, dev)) return too_far(d, dev);
 	if (dev->wants) return mark_at_switch(d, dev, c->upto);
 	device_replay_over(dev);
 	if (dev->late) { /* has been live for long; now it owes nothing any more */
@@ -463,6 +469,7 @@ static void go_late(struct devices *d, struct device *dev)
 	char name[128];
 
 	for (struct device_filter *f = dev->filters; f; f = f->next) f->owed_upto = f->seam = head;
+	(void)early_give_all(d, dev); /* out of memory: at the switch */
 	device_move(d, dev, DEVICE_LIVE, true);
 	write_live(d, dev);
 	log_to(&d->deps.outlet->log, LOG_LEVEL_WARNING,
@@ -483,6 +490,7 @@ static void pass_over(struct devices *d, struct device *dev, bool handed_now)
 	if (!dev->aside) dev->live_since_ms = d->deps.now_ms();
 	dev->aside = false;
 	dev->last_released = ENTRY_ID_ZERO;
+	early_settled(d, dev);
 	device_move(d, dev, DEVICE_LIVE, false);
 	device_window_tidy(d, dev);
 }

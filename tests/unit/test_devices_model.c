@@ -176,6 +176,14 @@ static void arrive(int d, struct published *m, bool qos0)
 	*newest = m->id;
 }
 
+/* What is released behind that may come from Redis and from the broker. */
+static void note_unreleased(int d)
+{
+	for (size_t i = 0; i < w.count; i++) {
+		if (!w.all[i].released) w.all[i].twice[d] = true;
+	}
+}
+
 /* Whose backlog will come behind live messages? */
 static void note_late(void)
 {
@@ -187,7 +195,9 @@ static void note_late(void)
 		position = rec.next;
 		if (rec.type != JOURNAL_LIVE) continue;
 		assert_int_equal(session_event_unpack(rec.body, &e), ST_OK);
-		if (e.late) w.devices[e.client.data[1] - '0'].unordered = true;
+		if (!e.late) continue;
+		w.devices[e.client.data[1] - '0'].unordered = true;
+		note_unreleased(e.client.data[1] - '0');
 	}
 }
 
@@ -346,14 +356,6 @@ static void release(unsigned one_in)
 	}
 }
 
-/* What is released behind a change of the device's state may come from Redis and from the broker. */
-static void note_unreleased(int d)
-{
-	for (size_t i = 0; i < w.count; i++) {
-		if (!w.all[i].released) w.all[i].twice[d] = true;
-	}
-}
-
 static struct client_info client_of(int d)
 {
 	struct client_info info = rig_client(names[d]);
@@ -401,13 +403,22 @@ static void connect(int d)
 	devices_connected(w.rig->devices, &info, count);
 }
 
+/* Has it been handed something in this turn? Should it leave in it, that comes again, with what the broker has had released since. */
+static bool is_handed(int d)
+{
+	for (size_t i = 0; i < w.rig->seen_count; i++) {
+		if (w.rig->seen[i].client[1] - '0' == d) return true;
+	}
+	return false;
+}
+
 static void subscribe(int d, int f)
 {
 	struct world_device *dev = &w.devices[d];
 	struct client_info info;
 	struct epoch *e = &dev->epochs[f];
 
-	note_unreleased(d);
+	if (dev->unordered || w.partly || is_handed(d)) note_unreleased(d);
 	connect(d);
 	dev->on[f] = true;
 	dev->qos[f] = any_qos();
