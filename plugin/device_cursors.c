@@ -147,10 +147,12 @@ struct entry_id device_before_unreleased(const struct devices *d, const struct d
 static void pack_behind(struct devices *d, struct device *dev, const struct device_filter *f, struct packed *p)
 {
 	uint64_t reach = device_reach_behind(dev, f);
-	bool keeps = dev->broker_keeps, kept = dev->session_kept, further = keeps || reach > device_reach(dev, f), moves;
+	bool keeps = dev->broker_keeps, kept = dev->session_kept, moves;
+	/* Of one that the broker goes on with, the cursor passes what may wait in its queue. */
+	bool differs = keeps || reach > device_reach(dev, f) || (f->implied && reach > 0);
 	struct entry_id cursor = ENTRY_ID_ZERO, upto;
 
-	if (!is_kept(dev) || (!further && !kept)) return;
+	if (!is_kept(dev) || (!differs && !kept)) return;
 	dev->broker_keeps = false;
 	dev->session_kept = false;
 	moves = !f->implied && !may_wait(dev, f) && cursor_at_end(d, dev, f, reach, &cursor);
@@ -158,7 +160,7 @@ static void pack_behind(struct devices *d, struct device *dev, const struct devi
 	if (moves) cursor = device_before_unreleased(d, dev, f, cursor);
 	dev->broker_keeps = keeps;
 	dev->session_kept = kept;
-	if (!further && (!moves || entry_id_compare(cursor, device_before_unreleased(d, dev, f, upto)) == 0)) return;
+	if (!differs && (!moves || entry_id_compare(cursor, device_before_unreleased(d, dev, f, upto)) == 0)) return;
 	session_cursor_pack(&p->behind, slice_str(f->filter), moves ? cursor : ENTRY_ID_ZERO);
 	p->behind_count++;
 }

@@ -178,6 +178,56 @@ static void test_taken_over_by_clean(void **state)
 	taken_over(*state, &v311, &clean, true);
 }
 
+static void leave(struct world *w, struct guest *d, size_t times)
+{
+	guest_drop(d);
+	world_wait_event(w, "gone", "device", times);
+}
+
+/* It has been back for a moment before the broker is killed, and has read as little then. */
+static void back_between(struct scene *s, const struct guest_options *options, bool asks)
+{
+	struct world w;
+
+	struct guest *d = half_read(&w, s, options);
+	leave(&w, d, 1);
+	guest_connect(d);
+	assert_true(guest_session_present(d));
+	if (asks) guest_subscribe(d, "t", 1);
+	if (asks) world_wait_event(&w, "live", "device", 2);
+	leave(&w, d, 2);
+	size_t from = server_log_size(w.broker);
+	server_kill(w.broker);
+	assert_false(has_all(d));
+	guest_pace(d, 0);
+	server_start(w.broker);
+	world_wait_bridge(&w, from);
+	guest_connect(d);
+	guest_subscribe(d, "t", 1);
+	wait_until(has_all(d), WAIT_MS, "everything to come");
+	scene_end(s);
+}
+
+static void test_back_between(void **state)
+{
+	back_between(*state, &v311, false);
+}
+
+static void test_back_between_and_asks(void **state)
+{
+	back_between(*state, &v311, true);
+}
+
+static void test_back_between_v5(void **state)
+{
+	back_between(*state, &v5, false);
+}
+
+static void test_back_between_v5_and_asks(void **state)
+{
+	back_between(*state, &v5, true);
+}
+
 /* Publishes to "u" with QoS 1, and waits for it. */
 static void publish_and_wait(struct guest *p, struct guest *d, size_t count)
 {
@@ -231,6 +281,10 @@ int main(int argc, char **argv)
 		scene_test(test_taken_over_v5),
 		scene_test(test_taken_over_v5_and_asks),
 		scene_test(test_taken_over_by_clean),
+		scene_test(test_back_between),
+		scene_test(test_back_between_and_asks),
+		scene_test(test_back_between_v5),
+		scene_test(test_back_between_v5_and_asks),
 		scene_test(test_of_qos_0),
 	};
 
