@@ -82,7 +82,7 @@ static bool may_be_lost_with(const struct explore *x, const struct device *d, co
 static bool session_died(const struct explore *x, const struct connection *c)
 {
 	for (size_t i = 0; i < x->event_count; i++)
-		if (x->happened[i].kind == EVENT_KILL_BROKER && x->happened[i].from_ms + 50 >= c->ended_ms) return true;
+		if (x->happened[i].kind == EVENT_KILL_BROKER && x->happened[i].from_ms >= c->began_ms) return true;
 	return false;
 }
 
@@ -181,6 +181,18 @@ static bool asked_for(const struct explore *x, const struct device *d, const str
 	return false;
 }
 
+/* "UNSUBSCRIBE forgets it": subscribed to again it begins as the grant says. */
+static bool subscribed_anew(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	for (unsigned i = 0; i < d->sub_count; i++) {
+		const struct sub *s = &d->subs[i];
+		if (plan_grant(x, s->filter)->new_policy == NEW_NONE || !plan_matches(s->filter, x->topics[again->topic])) continue;
+		for (unsigned k = 1; k < s->span_count; k++)
+			if (s->spans[k].sent_ms >= first->at_ms && s->spans[k].sent_ms <= again->at_ms) return true;
+	}
+	return false;
+}
+
 /* "One that is published before a device subscribes and released while it catches up comes as the broker releases it, ..., and again in
  * its place there" */
 bool allow_released_late(const struct device *d, const struct message *m)
@@ -223,7 +235,7 @@ bool allow_again(const struct explore *x, const struct device *d, const struct r
 {
 	return given_again(x, d, first, again) || allow_resent(d, first, again) || allow_once_for_each(x, d, first, again) ||
 		passed_what_was_queued(x, d, first, again) ||
-		bridge_was_killed(x, first, again) || asked_for(x, d, again) || allow_released_late(d, &x->messages[again->number]) ||
+		bridge_was_killed(x, first, again) || asked_for(x, d, again) || subscribed_anew(x, d, first, again) || allow_released_late(d, &x->messages[again->number]) ||
 		behind_one_not_released(x, d, first, again) || broker_restarted(x, d, first, again);
 }
 
