@@ -183,8 +183,9 @@ bool plan_matches(const char *filter, const char *topic);
 /* explore_story.c: a line of the time line; `device` -1: of all. */
 void story(int device, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void story_receipt(int device, const struct receipt *r);
-/* Something is wrong with what a device (-1: none) has had: is told with its time line, and the run will have failed. `number` -1: not
- * about one message. */
+/* Something is wrong with what a device (-1: none, OF_GROUP: the members of the group together) has had: is told with its time line, and
+ * the run will have failed. `number` -1: not about one message. */
+enum { OF_GROUP = -2 };
 void violation(struct explore *x, int device, long number, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 void story_free(void);
 
@@ -201,6 +202,8 @@ void device_replay(struct explore *x, int device, const char *filter, unsigned l
 void device_turn(struct explore *x, int device);
 /* The broker is gone, and with it every connection. */
 void device_broker_ended(struct explore *x, int device);
+/* It was acknowledged, and not taken back. */
+bool sub_held(const struct sub *s);
 struct connection *device_connection(struct device *d, unsigned connection);
 
 /* explore_publisher.c */
@@ -225,9 +228,12 @@ void truth_read(struct explore *x);
 long check_lacks(struct explore *x, int device);
 void check_device(struct explore *x, int device);
 /* explore_group.c */
-long check_group_lacks(struct explore *x, const char *group, const char *filter);
 void check_groups(struct explore *x);
 bool groups_complete(struct explore *x);
+/* Was it ever a member of the group? */
+bool group_has(const struct device *d);
+/* If nobody is to be in the group any more, a former member is: or what waits for it in Redis would not be looked at. */
+void groups_return(struct explore *x);
 /* Through how many subscriptions of its own did the device have the topic at some time? And is the message due to one of them? */
 unsigned device_subscribed(const struct device *d, const char *topic, bool groups);
 bool device_due(const struct explore *x, const struct device *d, const struct message *m);

@@ -41,6 +41,13 @@ static const char *sub_text(struct explore *x, const struct sub *s)
 	return s->group ? scene_text(x->scene, "$share/%s/%s", s->group, s->filter) : s->filter;
 }
 
+bool sub_held(const struct sub *s)
+{
+	const struct span *last = s->span_count > 0 ? &s->spans[s->span_count - 1] : NULL;
+
+	return last && last->acked_ms > 0 && last->unsent_ms == 0;
+}
+
 static void send_subscribe(struct explore *x, int device, struct sub *s)
 {
 	struct device *d = device_of(x, device);
@@ -82,8 +89,7 @@ static void greeted(struct explore *x, int device, const char *body, size_t len)
 	story(device, "%s connected (connection %u)%s", d->id, d->link.connection, present ? ", session present" : "");
 	for (unsigned i = 0; i < d->sub_count; i++) {
 		struct sub *s = &d->subs[i];
-		bool known = s->span_count > 0 && s->spans[s->span_count - 1].acked_ms > 0;
-		if (s->wanted && (!present || d->subscribes_again || !known || s->subscribing)) send_subscribe(x, device, s);
+		if (s->wanted && (!present || d->subscribes_again || !sub_held(s) || s->subscribing)) send_subscribe(x, device, s);
 		else if (!s->wanted && present && s->unsubscribing) send_unsubscribe(x, device, s);
 	}
 }

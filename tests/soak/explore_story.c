@@ -132,6 +132,16 @@ static void tell_receipts(const struct explore *x, const struct device *d, long 
 	}
 }
 
+/* Who was in the group, and what became of each. */
+static void tell_members(const struct explore *x, uint64_t from_ms, uint64_t to_ms)
+{
+	for (unsigned i = 0; i < x->device_count; i++) {
+		if (!group_has(&x->devices[i])) continue;
+		tell_device(&x->devices[i]);
+		tell(x, (int)i, from_ms, to_ms);
+	}
+}
+
 void violation(struct explore *x, int device, long number, const char *fmt, ...)
 {
 	char text[512];
@@ -155,5 +165,7 @@ void violation(struct explore *x, int device, long number, const char *fmt, ...)
 		for (size_t k = 0; (int)i == device && k < d->receipt_count; k++)
 			if ((long)d->receipts[k].number == number && d->receipts[k].at_ms > to) to = d->receipts[k].at_ms;
 	}
-	if (device >= 0) tell(x, device, from > BEFORE_MS ? from - BEFORE_MS : 0, to ? to + BEHIND_MS : UINT64_MAX);
+	from = from > BEFORE_MS ? from - BEFORE_MS : 0;
+	if (device >= 0) tell(x, device, from, to ? to + BEHIND_MS : UINT64_MAX);
+	if (device == OF_GROUP) tell_members(x, from, UINT64_MAX);
 }

@@ -111,7 +111,7 @@ static bool all_there(const struct explore *x)
 		const struct device *d = &x->devices[i];
 		if (!d->greeted) return false;
 		for (unsigned k = 0; k < d->sub_count; k++)
-			if (d->subs[k].wanted && (d->subs[k].span_count == 0 || d->subs[k].spans[d->subs[k].span_count - 1].acked_ms == 0)) return false;
+			if (d->subs[k].wanted && !sub_held(&d->subs[k])) return false;
 	}
 	return true;
 }
@@ -145,6 +145,7 @@ static void settle(struct explore *x)
 		device_hold_acks(x, (int)i, false);
 		device_come(x, (int)i);
 	}
+	groups_return(x);
 	turn_until(x, all_there(x), "every device to be there");
 	for (unsigned i = 0; i < x->device_count; i++) device_show(x, (int)i);
 	spend(x, WRITTEN_MS);
