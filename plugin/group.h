@@ -29,6 +29,8 @@ struct member {
 	bool leaving;                 /* it has taken its subscription back, and the broker still has something for it */
 	bool unproven;                /* from the file of kept sessions: whether the broker has restored its subscription is not known */
 	bool returned;                /* not here: its session has been taken up, or has ended */
+	bool unsettled;               /* 2.1: whether its session has ended, or another connection has taken it over, shows in this turn */
+	struct owed at_stake;         /* owed if it has ended, else the broker's to deliver; no ranges: nothing is */
 	uint64_t overlap_ms;
 	uint64_t hand_turn;           /* when it was last handed something */
 	struct window *window;        /* 2.1, while anything is in it */
@@ -115,6 +117,7 @@ struct groups {
 	size_t member_count, direct_count, stray_count;
 	struct direct_last last;
 	bool active;                  /* something is to be done at every turn */
+	bool unsettled;               /* a member may be */
 	uint64_t hand_turn;           /* when any member was last handed something */
 	uint64_t lost_turn;           /* in which a connection of any member ended last */
 	struct entry_id concern_of;   /* the message that was asked about last, while the groups were these */
@@ -171,6 +174,14 @@ void group_owe(struct devices *d, struct group *g);
 void group_tidy(struct devices *d, struct group *g);
 /* A member that the broker kept the session of is back, as its read check shows. */
 void group_member_back(struct devices *d, struct member *m);
+
+/* --- group_unsettled.c: whether a session has ended, or goes on with another connection --- */
+/* The connection of one that was leaving has ended; frees it. `keeps`: the broker goes on with what it has for it. */
+void group_left(struct devices *d, struct member *m, bool keeps);
+/* It shows for this client, if anything of it is unsettled. May free the client. */
+void sharer_settle(struct devices *d, const char *client, bool goes_on);
+/* The turn is over: what is still unsettled has ended. */
+void groups_settle(struct devices *d);
 
 /* --- group_seam.c --- */
 /* Live, in the turn of a loss: what comes is held back until it ends. */

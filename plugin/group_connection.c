@@ -74,9 +74,12 @@ void groups_fresh(struct devices *d, const struct client_info *client)
 
 void groups_subscribed(struct devices *d, const struct client_info *client, const char *filter, uint8_t qos)
 {
-	struct sharer *s = sharer_find(d, client->id);
-	struct member *m = member_find(s, filter);
+	struct sharer *s;
+	struct member *m;
 
+	sharer_settle(d, client->id, false); /* unless it was told of when it connected */
+	s = sharer_find(d, client->id);
+	m = member_find(s, filter);
 	if (m && m->here && m->granted) { /* once more: nothing changes but the QoS */
 		if (m->qos == qos && m->subscription_id == client->subscription_id) return;
 		m->qos = qos;
@@ -108,9 +111,11 @@ bool groups_holds(struct devices *d, const char *client, const char *filter)
 
 void groups_connected(struct devices *d, const struct client_info *client, int subscriptions)
 {
-	struct sharer *s = sharer_find(d, client->id);
 	bool resumed = !client->clean && subscriptions > 0;
+	struct sharer *s;
 
+	sharer_settle(d, client->id, resumed);
+	s = sharer_find(d, client->id);
 	if (s && resumed && sharer_take(d, s, client) != ST_OK) resumed = false;
 	/* What the broker has for it goes on with a session that is taken over, although no subscription does. */
 	if (s && !resumed && (client->clean || s->ended_turn != d->turn)) stray_drop(d, s);
@@ -132,30 +137,42 @@ void groups_connected(struct devices *d, const struct client_info *client, int s
 /* What it was given and may not have taken, and what it was not even sent, is owed. `keeps`: the broker sends it again what it
  * has of QoS 1 and 2. `connected`: it only takes its subscription back, and takes what it was sent; but what is on its way is
  * lost if a goodbye follows at once. */
-static void collect(struct devices *d, struct member *m, bool keeps, bool connected)
+static void collect(struct devices *d, struct member *m, bool keeps, bool connected, struct owed *owed)
 {
 	struct given_reach reach = group_reach(d, m);
 	struct window_view v = {0};
 
 	reach.kept = keeps;
 	if (connected) reach.back_ms = 0;
-	given_owe(&m->given, &reach, &m->group->owed);
-	if (!keeps && !connected) direct_owe(d, m, &m->group->owed);
+	given_owe(&m->given, &reach, owed);
+	if (!keeps && !connected) direct_owe(d, m, owed);
 	while (m->window && window_each(m->window, &v)) {
 		if (v.handed && keeps && v.qos > 0) continue;
-		owed_add(&m->group->owed, entry_id_before(v.m.id), v.m.id);
+		owed_add(owed, entry_id_before(v.m.id), v.m.id);
 	}
 }
 
-static void go(struct devices *d, struct member *m, bool keeps, bool connected)
+/* The session may go on with another connection: what is owed if it does not. False: out of memory. */
+static bool stake(struct devices *d, struct member *m)
+{
+	if (!owed_init(&m->at_stake)) return false;
+	collect(d, m, false, false, &m->at_stake);
+	return true;
+}
+
+enum going { GOES_LOST, GOES_KEPT, GOES_UNSETTLED, GOES_CONNECTED /* it only takes its subscription back */ };
+
+static void go(struct devices *d, struct member *m, enum going how)
 {
 	struct group *g = m->group;
+	bool connected = how == GOES_CONNECTED, keeps = how == GOES_KEPT;
 
 	if (!m->here) return;
 	groups_over(d);
-	if (m->granted) collect(d, m, keeps, connected);
+	m->unsettled = how == GOES_UNSETTLED;
+	if (m->granted) collect(d, m, keeps || (m->unsettled && stake(d, m)), connected, &g->owed); /* without memory rather twice */
 	m->here = false;
-	if (keeps || connected || !m->sharer->clean) stray_add(d, m->sharer, m->window);
+	if (how != GOES_LOST || !m->sharer->clean) stray_add(d, m->sharer, m->window);
 	window_free(m->window);
 	m->window = NULL;
 	given_fini(&m->given);
@@ -176,7 +193,7 @@ void groups_unsubscribed(struct devices *d, const char *client, const char *filt
 	if (!m || m->leaving) return;
 	direct_settle(d);
 	m->leaving = m->direct != NULL;
-	go(d, m, false, true);
+	go(d, m, GOES_CONNECTED);
 	if (!m->leaving) member_free(d, m);
 }
 
@@ -185,18 +202,6 @@ void groups_window_over(struct devices *d, const char *client, const struct wind
 	struct sharer *s = own ? sharer_find(d, client) : NULL;
 
 	if (s) stray_add(d, s, own);
-}
-
-/* The connection of one that was leaving has ended. */
-static void left(struct devices *d, struct member *m, bool keeps)
-{
-	struct group *g = m->group;
-
-	if (!keeps) direct_owe(d, m, &g->owed);
-	direct_free(d, m);
-	if (g->here > 0) group_owe(d, g);
-	else group_write_position(d, g);
-	member_free(d, m);
 }
 
 void group_tidy(struct devices *d, struct group *g)
@@ -220,7 +225,11 @@ void groups_goodbye(struct devices *d, const char *client)
 void groups_disconnected(struct devices *d, const char *client, bool persistent)
 {
 	struct sharer *s = sharer_find(d, client);
-	bool stays = s && (persistent || !s->clean);
+	/* A session that another connection takes over is called clean, although it goes on. Of MQTT 5 it is not known whether one that
+	 * began with a clean start does. */
+	bool unsettled = s && s->members && !persistent && d->deps.tells_connect && (!s->clean || s->v5);
+	bool stays = s && (persistent || !s->clean || unsettled);
+	enum going how = persistent ? GOES_KEPT : unsettled ? GOES_UNSETTLED : GOES_LOST;
 	const struct device *dev = s ? device_find(d, client) : NULL;
 
 	if (s && !persistent) s->ended_turn = d->turn;
@@ -230,19 +239,20 @@ void groups_disconnected(struct devices *d, const char *client, bool persistent)
 	}
 	if (stays && dev) stray_add(d, s, dev->window);
 	if (s && !stays) stray_drop(d, s);
+	if (unsettled) d->groups->unsettled = d->groups->active = true;
 
 	for (struct member *m = s ? s->members : NULL, *next; m; m = next) {
 		next = m->client_next;
 		if (m->leaving) {
-			left(d, m, persistent);
+			m->unsettled = unsettled;
+			if (!unsettled) group_left(d, m, persistent);
 			continue;
 		}
 		if (!m->here) { /* the kept connection object of a session that is back, or has ended */
 			m->returned = !persistent;
 			continue;
 		}
-		go(d, m, persistent, false);
-		/* A session that another connection takes over is called clean, although it may live on. */
+		go(d, m, how);
 		if (persistent && !m->filed) member_file(d, m);
 		m->returned = stays && !persistent;
 		if (!stays) member_free(d, m);
@@ -264,7 +274,7 @@ void groups_rewire(struct devices *d)
 		}
 		for (struct member *m = s->members; m; m = m->client_next) {
 			if (!m->granted || m->leaving || grants_find(s->grants, s->grant_count, slice_str(m->group->filter))) continue;
-			go(d, m, false, true);
+			go(d, m, GOES_CONNECTED);
 			m->here = true; /* for the broker's deliveries */
 			m->granted = false;
 		}

@@ -431,6 +431,7 @@ void groups_tick(struct devices *d, bool away)
 	struct group *g, *tmp;
 
 	if (!d->groups->active) return;
+	groups_settle(d);
 	HASH_ITER(hh, d->groups->by_name, g, tmp) {
 		if (turn(d, g, away)) active = true;
 		if (g->relieved) group_tidy(d, g);

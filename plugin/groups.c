@@ -155,6 +155,7 @@ void member_free(struct devices *d, struct member *m)
 	DL_DELETE(g->members, m);
 	window_free(m->window);
 	given_fini(&m->given);
+	owed_fini(&m->at_stake);
 	direct_free(d, m);
 	free(m);
 	d->groups->member_count--;

@@ -17,7 +17,8 @@
  * in it is given to the others when it ends.
  *
  * When a connection ends, what that member was given and may not have taken is owed; the others are given it again. On 2.1 that
- * is also what the broker had for it by itself and had not sent: little, since who does not take what it has gets no more.
+ * is also what the broker had for it by itself and had not sent: little, since who does not take what it has gets no more. Nothing
+ * of that is owed while the broker goes on with the session, kept or taken over by another connection.
  */
 #ifndef MQR_PLUGIN_GROUPS_H
 #define MQR_PLUGIN_GROUPS_H

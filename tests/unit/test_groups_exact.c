@@ -318,6 +318,111 @@ static void left_and_kept(void **state)
 	rig_free(r);
 }
 
+static struct client_info kept_v5(const char *id)
+{
+	struct client_info k = rig_kept(id);
+
+	k.v5 = true;
+	return k;
+}
+
+/* How a session that the broker calls clean goes on. */
+enum after { TAKEN_OVER, REPLACED, NOBODY_COMES };
+
+static void end_session(struct rig *r, struct client_info k, enum after after)
+{
+	bool goes_on = after == TAKEN_OVER;
+
+	devices_disconnected(r->devices, k.id, false);
+	k.clean = after == REPLACED;
+	if (after != NOBODY_COMES) devices_connected(r->devices, &k, goes_on ? 1 : 0);
+	devices_tick(r->devices, false);
+}
+
+/* 2.1: a kept session ends, or another connection takes it over: who is there is given what the broker had not sent, or the broker
+ * goes on with it. */
+static void taken_over_beside_another(void **state)
+{
+	(void)state;
+	for (int variant = 0; variant < 6; variant++) {
+		struct rig *r = rig(true);
+		struct client_info k = variant < 3 ? rig_kept("k") : kept_v5("k");
+		enum after after = (enum after)(variant % 3);
+		struct current_message m;
+
+		if (variant == 5) k.clean = true; /* MQTT 5: only the start was */
+		go_live(r, GROUP, subscribe(r, "a", GROUP));
+		devices_subscribed(r->devices, &k, GROUP, 1);
+		m = rig_publish(r, "dev/x", 1);
+		assert_false(rig_offer(r, "k", &m));
+		end_session(r, k, after);
+		if (after == TAKEN_OVER) {
+			rig_expect_none(r);
+			m = rig_publish(r, "dev/x", 1);
+			assert_false(rig_offer(r, "k", &m)); /* it is a member as before */
+		} else {
+			assert_id_equal(cursor_left(r, GROUP, "dev/#"), entry_id_before(m.id));
+			assert_id_equal(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).upto, m.id);
+		}
+		rig_free(r);
+	}
+}
+
+/* The same where nobody else is there: the group's cursor tells. */
+static void taken_over_alone(void **state)
+{
+	(void)state;
+	for (enum after after = TAKEN_OVER; after <= NOBODY_COMES; after++) {
+		struct rig *r = rig(true);
+		struct client_info k = kept_v5("k");
+		struct entry_id generation, cursor, at;
+		struct current_message m;
+		enum journal_type type;
+		struct session_event e;
+
+		devices_subscribed(r->devices, &k, GROUP, 1);
+		rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+		go_live(r, GROUP, generation);
+		m = rig_publish(r, "dev/x", 1);
+		assert_false(rig_offer(r, "k", &m));
+		end_session(r, k, after);
+		assert_true(entry_id_compare(cursor_left(r, GROUP, "dev/#"), m.id) >= 0);
+		assert_true(rig_event(r, &type, &at, &e));
+		assert_true(slice_equal(e.client, slice_str(GROUP)));
+		assert_int_equal(type, after == TAKEN_OVER ? JOURNAL_SUBSCRIBED : JOURNAL_POSITION);
+		if (after != TAKEN_OVER) {
+			assert_true(rig_cursor(&e, "dev/#", &cursor));
+			assert_id_equal(cursor, entry_id_before(m.id));
+		}
+		rig_free(r);
+	}
+}
+
+/* The same of what the broker has for one that has taken its subscription to the group back. */
+static void taken_over_while_leaving(void **state)
+{
+	(void)state;
+	for (enum after after = TAKEN_OVER; after <= NOBODY_COMES; after++) {
+		struct rig *r = rig(true);
+		struct client_info k = kept_v5("k");
+		struct current_message m;
+
+		go_live(r, GROUP, subscribe(r, "a", GROUP));
+		devices_subscribed(r->devices, &k, GROUP, 1);
+		m = rig_publish(r, "dev/x", 1);
+		assert_false(rig_offer(r, "k", &m));
+		devices_unsubscribed(r->devices, "k", GROUP);
+		end_session(r, k, after);
+		if (after == TAKEN_OVER) {
+			rig_expect_none(r);
+		} else {
+			assert_id_equal(cursor_left(r, GROUP, "dev/#"), entry_id_before(m.id));
+			assert_id_equal(rig_expect(r, JOURNAL_SUBSCRIBED, NULL).upto, m.id);
+		}
+		rig_free(r);
+	}
+}
+
 /* 2.1: what the broker has passed by when it sends the next one to the same member, it has dropped: it is owed to the group. */
 static void dropped_by_the_broker(void **state)
 {
@@ -401,6 +506,9 @@ int main(void)
 		cmocka_unit_test(an_ungranted_member_is_lost),
 		cmocka_unit_test(live_in_the_turn_of_the_loss),
 		cmocka_unit_test(left_and_kept),
+		cmocka_unit_test(taken_over_beside_another),
+		cmocka_unit_test(taken_over_alone),
+		cmocka_unit_test(taken_over_while_leaving),
 		cmocka_unit_test(dropped_by_the_broker),
 		cmocka_unit_test(what_is_waited_for),
 		cmocka_unit_test(dropped_is_given_again),
