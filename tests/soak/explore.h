@@ -167,6 +167,7 @@ struct explore {
 	size_t event_count, event_size;
 	uint64_t start_at_ms[3], continue_at_ms[3]; /* of Redis, bridge, broker; 0: nothing is to be done */
 	size_t received;
+	uint64_t turned_ms, late_ms; /* late: how long the run, or the broker, was kept from what it had to do, at most */
 	unsigned violations;
 };
 
@@ -220,7 +221,9 @@ void trouble_turn(struct explore *x); /* starts and continues what is due */
 bool trouble_over(const struct explore *x);
 struct event *happened_add(struct explore *x, enum event_kind kind, int device);
 
-/* explore_truth.c: waits until the journal is written, and reads all keys; what is wrong in them is a violation. */
+/* explore_truth.c: was all that was published before `since_ms` written then? If so: reads all keys; what is wrong in them is a
+ * violation. */
+bool truth_written(struct explore *x, uint64_t since_ms);
 void truth_read(struct explore *x);
 
 /* explore_check.c */
@@ -237,9 +240,14 @@ void groups_return(struct explore *x);
 /* Through how many subscriptions of its own did the device have the topic at some time? And is the message due to one of them? */
 unsigned device_subscribed(const struct device *d, const char *topic, bool groups);
 bool device_due(const struct explore *x, const struct device *d, const struct message *m);
+/* Or is it not, but was released to one that was there (QoS 2)? */
+bool device_due_on_release(const struct explore *x, const struct device *d, const struct message *m);
 
-/* explore_allow.c: what the documents allow; see there. */
-bool allow_released_late(const struct device *d, const struct message *m);
+/* explore_allow.c, and of order explore_allow_order.c: what the documents allow; see there. Slack: by so much what is due by
+ * time may come later, on a busy machine. */
+uint64_t allow_slack_ms(const struct explore *x);
+bool allow_released_late(const struct explore *x, const struct device *d, const struct message *m);
+bool allow_crowded(const struct explore *x, const struct message *m);
 bool allow_missing(const struct explore *x, const struct device *d, uint32_t number);
 bool allow_again(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again);
 bool allow_resent(const struct device *d, const struct receipt *first, const struct receipt *again);

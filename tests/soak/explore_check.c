@@ -11,8 +11,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define UNSUBSCRIBED_MS 100 /* what was on its way at the UNSUBACK is read by then, unless the device is slow */
-
 unsigned device_subscribed(const struct device *d, const char *topic, bool groups)
 {
 	unsigned count = 0;
@@ -20,6 +18,21 @@ unsigned device_subscribed(const struct device *d, const char *topic, bool group
 	for (unsigned i = 0; i < d->sub_count; i++)
 		count += (groups || !d->subs[i].group) && d->subs[i].span_count > 0 && plan_matches(d->subs[i].filter, topic);
 	return count;
+}
+
+/* What was stored before a subscription is its, too, if the broker released it to it (QoS 2), and it stayed long enough to read it. */
+static bool released_to(const struct explore *x, const struct device *d, const struct span *last, const struct message *m)
+{
+	uint64_t slack = allow_slack_ms(x);
+
+	if (m->completed_ms == 0 || m->released_ms <= last->acked_ms + 1) return false;
+	for (unsigned n = 0; n < d->connection_count; n++) {
+		const struct connection *c = &d->connections[n];
+		bool subscribed = last->acked_ms >= c->greeted_ms || m->released_ms > c->greeted_ms + slack;
+		bool stayed = c->end == END_NONE || (!c->slow && c->ended_ms > m->completed_ms + slack);
+		if (c->greeted_ms > 0 && m->released_ms > c->greeted_ms && subscribed && stayed) return true;
+	}
+	return false;
 }
 
 static bool sub_due(const struct explore *x, const struct sub *s, const struct message *m)
@@ -39,6 +52,18 @@ bool device_due(const struct explore *x, const struct device *d, const struct me
 	return false;
 }
 
+bool device_due_on_release(const struct explore *x, const struct device *d, const struct message *m)
+{
+	if (!m->stored || device_due(x, d, m)) return false;
+	for (unsigned i = 0; i < d->sub_count; i++) {
+		const struct sub *s = &d->subs[i];
+		const struct span *last = s->span_count > 0 ? &s->spans[s->span_count - 1] : NULL;
+		if (s->group || !last || last->acked_ms == 0 || last->unsent_ms > 0 || !plan_matches(s->filter, x->topics[m->topic])) continue;
+		if (released_to(x, d, last, m)) return true;
+	}
+	return false;
+}
+
 /* What it has had, by number. Returns owned. */
 static uint8_t *had_by(const struct explore *x, const struct device *d)
 {
@@ -49,10 +74,15 @@ static uint8_t *had_by(const struct explore *x, const struct device *d)
 	return had;
 }
 
+static bool is_promised(const struct explore *x, const struct device *d, const struct message *m)
+{
+	return device_due(x, d, m) || device_due_on_release(x, d, m);
+}
+
 static long next_lack(const struct explore *x, const struct device *d, const uint8_t *had, long from)
 {
 	for (size_t n = (size_t)from; n < x->message_count; n++)
-		if (!had[n] && device_due(x, d, &x->messages[n]) && !allow_missing(x, d, (uint32_t)n)) return (long)n;
+		if (!had[n] && is_promised(x, d, &x->messages[n]) && !allow_missing(x, d, (uint32_t)n)) return (long)n;
 	return -1;
 }
 
@@ -78,9 +108,10 @@ static void check_missing(struct explore *x, int device)
 
 /* --- one receipt ----------------------------------------------------------------------------------------------- */
 
-static bool span_covers(const struct span *s, uint64_t at_ms)
+/* What was on its way at the UNSUBACK, or had to wait for an acknowledgement, comes within the slack, unless the device is slow. */
+static bool span_covers(const struct explore *x, const struct span *s, uint64_t at_ms)
 {
-	return s->sent_ms <= at_ms && (s->unacked_ms == 0 || at_ms <= s->unacked_ms + UNSUBSCRIBED_MS);
+	return s->sent_ms <= at_ms && (s->unacked_ms == 0 || at_ms <= s->unacked_ms + allow_slack_ms(x));
 }
 
 /* What it was given before it unsubscribed may come later: sent again (DUP), or out of the broker's queue. */
@@ -93,14 +124,16 @@ static bool may_have_waited(const struct device *d, const struct receipt *r)
 }
 
 /* Best QoS of what it had asked for then; -1: nothing that matches. */
-static int asked_qos(const struct device *d, const char *topic, const struct receipt *r)
+static int asked_qos(const struct explore *x, const struct device *d, const char *topic, const struct receipt *r)
 {
 	int qos = -1;
 
 	for (unsigned i = 0; i < d->sub_count; i++) {
 		const struct sub *s = &d->subs[i];
-		for (unsigned k = 0; k < s->span_count; k++)
-			if ((span_covers(&s->spans[k], r->at_ms) || (s->spans[k].sent_ms <= r->at_ms && may_have_waited(d, r))) && s->qos > qos && plan_matches(s->filter, topic)) qos = s->qos;
+		for (unsigned k = 0; k < s->span_count; k++) {
+			bool asked = span_covers(x, &s->spans[k], r->at_ms) || (s->spans[k].sent_ms <= r->at_ms && may_have_waited(d, r));
+			if (asked && s->qos > qos && plan_matches(s->filter, topic)) qos = s->qos;
+		}
 	}
 	return qos;
 }
@@ -110,7 +143,7 @@ static bool too_old(const struct explore *x, const struct device *d, const struc
 {
 	const char *topic = x->topics[m->topic];
 
-	if (!m->stored || allow_released_late(d, m)) return false;
+	if (!m->stored || allow_released_late(x, d, m)) return false;
 	for (size_t i = 0; i < x->event_count; i++)
 		if (x->happened[i].kind == EVENT_REPLAY && &x->devices[x->happened[i].device] == d) return false;
 	for (unsigned i = 0; i < d->sub_count; i++) {
@@ -127,7 +160,7 @@ static void check_receipt(struct explore *x, int device, const struct receipt *r
 	const struct device *d = &x->devices[device];
 	const struct message *m = &x->messages[r->number];
 	const char *topic = x->topics[r->topic];
-	int asked = asked_qos(d, topic, r);
+	int asked = asked_qos(x, d, topic, r);
 
 	if (r->topic != m->topic) violation(x, device, (long)r->number, "got it on topic %s", topic);
 	if (asked < 0) violation(x, device, (long)r->number, "got %s, which it had not asked for", topic);
@@ -163,7 +196,7 @@ static void check_again(struct explore *x, int device, const struct receipt *fir
 	if (!m->stored && device_subscribed(d, x->topics[m->topic], false) > 1) return; /* the broker's own */
 	if (!allow_again(x, d, first, again)) violation(x, device, (long)again->number, "had it twice");
 	else if (d->v5 && !again->redelivered && first->connection < again->connection && !allow_resent(d, first, again) &&
-		!allow_once_for_each(x, d, first, again) && !allow_released_late(d, m))
+		!allow_once_for_each(x, d, first, again) && !allow_released_late(x, d, m))
 		violation(x, device, (long)again->number, "had it twice, and was not told so");
 }
 

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define SLACK_MS 1500
-
 static const struct sub *membership(const struct device *d)
 {
 	for (unsigned i = 0; i < d->sub_count; i++)
@@ -115,7 +113,7 @@ static bool may_be_missing(const struct explore *x, const struct message *m)
 		const struct grant_plan *g = s ? plan_grant(x, s->filter) : NULL;
 		bool lossy = s && (m->qos == 0 || s->qos == 0 || d->session != SESSION_CLEAN || (!g->overlap_keepalive && g->overlap_s == 0));
 		for (size_t c = 0; lossy && c < d->connection_count; c++)
-			if (d->connections[c].end != END_NONE && member_until(s, &d->connections[c]) + SLACK_MS >= m->at_ms) return true;
+			if (d->connections[c].end != END_NONE && member_until(s, &d->connections[c]) + allow_slack_ms(x) >= m->at_ms) return true;
 	}
 	return false;
 }
@@ -150,13 +148,14 @@ static bool may_come_again(const struct explore *x, const struct message *m)
 {
 	if (m->late || x->duplicates) return true;
 	for (size_t i = 0; i < x->event_count; i++)
-		if (x->happened[i].to_ms == 0 || x->happened[i].to_ms + SLACK_MS >= m->at_ms) return true;
+		if (x->happened[i].to_ms == 0 || x->happened[i].to_ms + allow_slack_ms(x) >= m->at_ms) return true;
 	for (unsigned i = 0; i < x->device_count; i++) {
 		const struct device *d = &x->devices[i];
 		if (!group_has(d)) continue;
-		for (size_t c = 0; c < d->connection_count; c++)
-			if (d->connections[c].end != END_NONE && (d->connections[c].noticed_ms == 0 || d->connections[c].noticed_ms + SLACK_MS >= m->at_ms))
-				return true;
+		for (size_t k = 0; k < d->connection_count; k++) {
+			const struct connection *c = &d->connections[k];
+			if (c->end != END_NONE && (c->noticed_ms == 0 || c->noticed_ms + allow_slack_ms(x) >= m->at_ms)) return true;
+		}
 	}
 	return false;
 }
