@@ -42,7 +42,7 @@ failed=0
 plain=""
 if setarch -R true 2>/dev/null; then plain="setarch -R"; fi
 out=$(mktemp -d)
-beside=""
+started=0
 pids=""
 trap 'for pid in $pids; do pkill -P "$pid" 2>/dev/null || true; done; rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
@@ -148,19 +148,21 @@ counted() {
 start() {
 	niceness=$1
 	shift
-	nice -n "$niceness" sh "$@" >"$out/$(basename "$1")" 2>&1 &
+	started=$((started + 1))
+	echo "$*" >"$out/started$started"
+	nice -n "$niceness" sh "$@" >"$out/beside$started" 2>&1 &
 	pids="$pids $!"
-	beside="$beside $1"
 }
 
 gather() {
 	for pid in $pids; do wait "$pid" || true; done
-	for script in $beside; do
-		step "$script"
-		add_counted "$script" "$out/$(basename "$script")"
+	for number in $(seq "$started"); do
+		command=$(cat "$out/started$number")
+		step "$command"
+		add_counted "$command" "$out/beside$number"
 	done
 	pids=""
-	beside=""
+	started=0
 }
 
 # finish: what failed, shortly, and the last line.
@@ -246,11 +248,12 @@ if [ "$quick" != 1 ]; then
 	export MQR_VALGRIND
 	run_tests build 2 -R '^test_(mirror|trust)$'
 	unset MQR_VALGRIND
-	step "the broker's own tests, without and with the plugin; beside them static analysis, coverage, a minute of random kills"
+	step "the broker's own tests, without and with the plugin; beside them analysis, coverage, random kills and random devices"
 	sh tests/packages.sh gcovr
 	start 19 tests/analyse.sh
 	start 19 tests/coverage.sh --unit
 	start 0 tests/soak.sh --minutes 1
+	start 0 tests/soak.sh --explore --seed 1 --minutes 1
 	counted tests/conformance.sh
 	gather
 fi

@@ -38,7 +38,10 @@ trap 'exit 130' INT TERM
 build=${MQR_BUILD:-build}
 plain=""
 if setarch -R true 2>/dev/null; then plain="setarch -R"; fi # sanitizers may need it
-if ! { cmake -S . -B "$build" -DTESTS=ON && cmake --build "$build" -j "$(nproc)" --target $test; } >"$out/build" 2>&1; then
+mkdir -p "$build"
+# One at a time: another may run beside this one.
+if ! flock "$build" sh -c 'cmake -S . -B "$1" -DTESTS=ON && cmake --build "$1" -j "$(nproc)" --target "$2"' sh "$build" "$test" \
+	>"$out/build" 2>&1; then
 	cat "$out/build"
 	echo "FAILED: build"
 	echo "0 passed, 1 failed"
