@@ -6,47 +6,25 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "tests/harness/guest.h"
-#include "tests/harness/store.h"
+#include "tests/harness/half_read.h"
 
 #define WAIT_MS 60000
 
-enum { MESSAGES = 100 };
-
 static bool has_all(struct guest *d)
 {
-	bool had[MESSAGES] = {false};
+	bool had[HALF_READ] = {false};
 	size_t count = guest_count(d), different = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		int number = atoi(guest_message(d, i).payload);
-		assert_true(number >= 0 && number < MESSAGES);
+		assert_true(number >= 0 && number < HALF_READ);
 		if (!had[number]) different++;
 		had[number] = true;
 	}
-	return different == MESSAGES;
-}
-
-/* Live; then it reads slowly while all are published. What it has not read is in its socket and the broker's queue. */
-static struct guest *half_read(struct world *w, struct scene *s, const struct guest_options *options)
-{
-	char text[16];
-
-	world_start(w, s, "mirror t stream s\nredeliver t\n", WORLD_BRIDGE);
-	struct guest *d = guest_join(w, "device", options), *p = guest_join(w, "p", NULL);
-	guest_subscribe(d, "t", 1);
-	world_wait_event(w, "live", "device", 1);
-	guest_pace(d, 900);
-	for (int i = 0; i < MESSAGES; i++) {
-		(void)snprintf(text, sizeof(text), "%d", i);
-		guest_publish(p, "t", text, 1);
-	}
-	store_wait_stream(w->db, "s", MESSAGES, WAIT_MS);
-	return d;
+	return different == HALF_READ;
 }
 
 /* `gone`: its connection is lost before the broker is killed, and the broker keeps for it what it has not acknowledged. */
@@ -93,90 +71,7 @@ static void test_v5_away(void **state)
 	check(*state, true, true);
 }
 
-static bool ends_with(struct guest *d, int number)
-{
-	size_t count = guest_count(d);
-
-	return count > 0 && atoi(guest_message(d, count - 1).payload) == number;
-}
-
-/* A clean session in its place ends it, too. */
-static void test_replaced(void **state)
-{
-	struct guest_options options = {.keep_session = true};
-	struct scene *s = *state;
-	struct world w;
-
-	struct guest *d = half_read(&w, s, &options), *clean = guest_new(&w, "device", NULL);
-	guest_drop(d);
-	world_wait_event(&w, "gone", "device", 1);
-	size_t had = guest_count(d);
-	assert_true(had < MESSAGES);
-	guest_connect(clean);
-	guest_subscribe(clean, "t", 1);
-	wait_until(ends_with(clean, MESSAGES - 1), WAIT_MS, "what it had not read"); /* and what it may not have acknowledged */
-	assert_true(guest_count(clean) >= MESSAGES - had);
-	for (int i = (int)guest_count(clean) - 1, number = MESSAGES - 1; number >= (int)had; i--, number--)
-		assert_int_equal(atoi(guest_message(clean, (size_t)i).payload), number);
-	scene_end(s);
-}
-
-/* What the device has not had comes to `other`, which takes its connection over: in order, and none of it twice. */
-static void expect_rest(struct guest *d, struct guest *other)
-{
-	size_t count;
-
-	wait_until(ends_with(other, MESSAGES - 1), WAIT_MS, "what it had not read");
-	guest_settle(other);
-	count = guest_count(other);
-	assert_true(guest_count(d) + count >= MESSAGES);
-	for (size_t i = 0; i < count; i++) {
-		int number = atoi(guest_message(other, i).payload);
-		scene_require(number == MESSAGES - (int)(count - i), "message %zu is %d", i, number);
-	}
-}
-
-/* By another connection in the same session, while the broker has more for it than it may send; `asks`: which subscribes again. */
-static void taken_over(struct scene *s, const struct guest_options *first, const struct guest_options *second, bool asks)
-{
-	struct world w;
-
-	struct guest *d = half_read(&w, s, first), *other = guest_new(&w, "device", second);
-	assert_true(guest_count(d) < MESSAGES);
-	guest_connect(other);
-	assert_int_equal(guest_session_present(other), second->keep_session);
-	if (asks) guest_subscribe(other, "t", 1);
-	expect_rest(d, other);
-	scene_end(s);
-}
-
-static const struct guest_options v311 = {.keep_session = true}, v5 = {.keep_session = true, .v5 = true}, clean = {.v5 = false};
-
-static void test_taken_over(void **state)
-{
-	taken_over(*state, &v311, &v311, false);
-}
-
-static void test_taken_over_and_asks(void **state)
-{
-	taken_over(*state, &v311, &v311, true);
-}
-
-static void test_taken_over_v5(void **state)
-{
-	taken_over(*state, &v5, &v5, false);
-}
-
-static void test_taken_over_v5_and_asks(void **state)
-{
-	taken_over(*state, &v5, &v5, true);
-}
-
-/* And by a clean one, with which the session ends. */
-static void test_taken_over_by_clean(void **state)
-{
-	taken_over(*state, &v311, &clean, true);
-}
+static const struct guest_options v311 = {.keep_session = true}, v5 = {.keep_session = true, .v5 = true};
 
 static void leave(struct world *w, struct guest *d, size_t times)
 {
@@ -275,12 +170,6 @@ int main(int argc, char **argv)
 		scene_test(test_v5),
 		scene_test(test_v311_away),
 		scene_test(test_v5_away),
-		scene_test(test_replaced),
-		scene_test(test_taken_over),
-		scene_test(test_taken_over_and_asks),
-		scene_test(test_taken_over_v5),
-		scene_test(test_taken_over_v5_and_asks),
-		scene_test(test_taken_over_by_clean),
 		scene_test(test_back_between),
 		scene_test(test_back_between_and_asks),
 		scene_test(test_back_between_v5),
