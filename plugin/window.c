@@ -42,7 +42,6 @@ struct window {
 	struct entry_id part;       /* handed over of the batch under way; zero: nothing */
 	uint64_t not_before_ms, now_ms;
 	bool sent_queued;
-	bool idle;                  /* in window_feed: nothing was unsent when it began */
 	unsigned others;            /* sent to the device since the last of ours */
 	uint64_t dropped;           /* by the broker, not yet told */
 	uint64_t puts;
@@ -158,8 +157,7 @@ static enum status hand(struct window *w, struct item *i, const struct window_ca
 		return ST_OK;
 	}
 	i->hash = hash_of(m.topic, m.payload);
-	/* While it is sending the last, the broker takes up what is new in its next turn. */
-	i->turn = w->last_turn = turn + (moment == WINDOW_SENDING && w->idle);
+	i->turn = w->last_turn = turn;
 	i->number = calls->handed ? ++*calls->handed : 0;
 	i->handed = i->once = true;
 	w->next = i->next;
@@ -174,7 +172,6 @@ bool window_feed(struct window *w, const struct window_calls *calls, uint64_t tu
 	bool went = false;
 
 	if (w->now_ms < w->not_before_ms) return false;
-	w->idle = w->unsent == 0;
 	while (w->next) {
 		struct item *i = w->next;
 

@@ -48,7 +48,7 @@ void window_free(struct window *w); /* bears NULL */
 enum status window_put(struct window *w, const struct message *m, enum delivery kind, bool extra) MUST_CHECK;
 enum status window_put_mark(struct window *w, const struct window_mark *mark) MUST_CHECK;
 /* When is it handed over? The broker takes up what it was handed at the start of its next turn, before the tick, one after
- * the other; what comes meanwhile, while it is sending, in the same go unless it was sending the last. */
+ * the other; what comes meanwhile, while it is sending, in the same go (plugin/handed.h). */
 enum window_moment { WINDOW_TURN, WINDOW_AT_ONCE_TURN, WINDOW_SENDING };
 /* Hands over what there is room for, in WINDOW_AT_ONCE_TURN as much as WINDOW_AT_ONCE allows. `turn`: of the broker's loop, counted
  * by the ticks. True when something went. */

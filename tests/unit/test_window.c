@@ -108,16 +108,14 @@ static void send_queued(void)
 	}
 }
 
-/* As 2.1's loop: what was handed over is queued or sent, with what comes meanwhile unless it was the last; then the tick. */
+/* As 2.1's loop: what was handed over is queued or sent, with what comes meanwhile; then the tick. */
 static void turn(void)
 {
-	bool more = b.handed_count > 0;
-
-	while (more) {
+	while (b.handed_count > 0) {
 		int number = b.handed[0];
 		uint8_t qos = b.handed_qos[0];
 
-		more = --b.handed_count > 0;
+		b.handed_count--;
 		memmove(b.handed, b.handed + 1, b.handed_count * sizeof *b.handed);
 		memmove(b.handed_qos, b.handed_qos + 1, b.handed_count);
 		if (qos > 0) {
@@ -228,6 +226,25 @@ static void test_qos0_in_another_turn(void **state)
 	size_t handed = window_waiting(b.window);
 	(void)window_feed(b.window, &calls, 2, WINDOW_TURN);
 	assert_int_equal(window_waiting(b.window), handed);
+}
+
+/* What is handed over while the broker sends the last of before is taken up in that turn. Dropped, it is behind nothing new. */
+static void test_qos0_dropped_behind_the_last(void **state)
+{
+	(void)state;
+	b.unread_limit = 1;
+	put(0, 1, DELIVERY_BACKLOG);
+	for (int i = 1; i < 4; i++) put(i, 0, DELIVERY_BACKLOG);
+	(void)window_feed(b.window, &calls, b.turn, WINDOW_TURN);
+	b.inflight = 1;
+	turn(); /* 0 is sent, and 1 behind it */
+	assert_int_equal(b.seen_count, 2);
+	put(4, 0, DELIVERY_BACKLOG);
+	(void)window_feed(b.window, &calls, b.turn, WINDOW_TURN);
+	b.unread = 0;
+	b.unread_limit = 1000;
+	for (int i = 0; i < 3; i++) turn();
+	expect_in_order(5);
 }
 
 /* The broker's queue is smaller than the window: what it dropped comes later, nothing is lost. */
@@ -356,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_slow_client, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_qos0_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_qos0_dropped_behind_the_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mixed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_qos0_in_another_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_qos1_dropped, setup, teardown),
