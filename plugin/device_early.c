@@ -250,7 +250,7 @@ void early_not_brought(struct devices *d, struct device *dev, struct entry_id id
 {
 	struct device_early *e = find(dev, id);
 
-	if (e && (e->state == EARLY_BROUGHT || e->state == EARLY_OVER)) drop(d, dev, e);
+	if (e && e->state != EARLY_WAITS) drop(d, dev, e);
 }
 
 /* What was brought through that one alone another one, made later, may wait for: rather twice than never. */

@@ -149,6 +149,7 @@ drop:
 static void nothing_left(struct devices *d, struct device *dev)
 {
 	if (dev->state != DEVICE_AWAY) device_write_gone(d, dev); /* else a crash would find it live still */
+	early_free(d, dev); /* what was given may go with its window */
 	device_left_no_batches(dev);
 	if (!dev->left) {
 		groups_window_over(d, dev->client, dev->window);

@@ -302,6 +302,44 @@ static void test_unsubscribed(void **state)
 	rig_free(r);
 }
 
+static struct entry_id generation_now(struct rig *r)
+{
+	struct entry_id generation = ENTRY_ID_ZERO, id;
+	struct session_event e;
+	enum journal_type type;
+
+	while (rig_event(r, &type, &id, &e)) {
+		if (type == JOURNAL_SUBSCRIBED) generation = entry_id_is_zero(e.generation) ? id : e.generation;
+	}
+	return generation;
+}
+
+/* Given, and left out when it is its turn, as its subscription is gone by then: one that joins is given it by its backlog. */
+static void test_unsubscribed_before_its_turn(void **state)
+{
+	(void)state;
+	for (int was_last = 0; was_last < 2; was_last++) {
+		struct rig *r = begin(true);
+		struct current_message before = rig_publish(r, "dev/a", 0);
+		struct unreleased u;
+
+		publish(r, "dev/b", &u);
+		rig_subscribe(r, "d", "dev/a", 1);
+		rig_subscribe(r, "d", "dev/b", 1);
+		assert_true(release(r, "d", &u));
+		(void)rig_batch(r, "d", generation_now(r), (const char *const[]){"dev/a", "dev/b", NULL}, &before.message, 1, u.m.id);
+		expect(r, (struct entry_id[]){before.id}, 1); /* of QoS 0, it is to be sent first */
+		devices_unsubscribed(r->devices, "d", "dev/b");
+		if (was_last) devices_unsubscribed(r->devices, "d", "dev/a");
+		turn(r);
+		expect(r, (struct entry_id[]){before.id}, 1);
+		rig_subscribe(r, "d", "dev/#", 1);
+		(void)rig_batch(r, "d", generation_now(r), all, &u.m.message, 1, u.m.id);
+		expect(r, (struct entry_id[]){before.id, u.m.id}, 2);
+		rig_free(r);
+	}
+}
+
 /* --- released behind that ------------------------------------------------------------------------------------------ */
 
 /* Brought by the backlog, or handed over at the switch, and released to a device that is live, or that another subscription joins. */
@@ -539,6 +577,7 @@ int main(void)
 		cmocka_unit_test(test_switch_gives_it), cmocka_unit_test(test_backlog_brings_it), cmocka_unit_test(test_batch_passes_it),
 		cmocka_unit_test(test_one_joins), cmocka_unit_test(test_one_joins_behind), cmocka_unit_test(test_another_nodes),
 		cmocka_unit_test(test_too_far), cmocka_unit_test(test_goes_live_ahead), cmocka_unit_test(test_unsubscribed),
+		cmocka_unit_test(test_unsubscribed_before_its_turn),
 		cmocka_unit_test(test_brought_before), cmocka_unit_test(test_brought_in_earlier_connection),
 		cmocka_unit_test(test_leaves), cmocka_unit_test(test_leaves_and_subscribes_to_others),
 		cmocka_unit_test(test_not_withdrawn), cmocka_unit_test(test_session_goes_on), cmocka_unit_test(test_long_ago),
