@@ -19,6 +19,10 @@ struct progress {
 	struct entry_id pos;
 };
 
+/* Through this one, or another that it overlaps, the broker queued for the session (2.1), and does so no more: may it have some of that
+ * yet? (device_queued_until_now) */
+enum device_queued { QUEUED_NOTHING, QUEUED_BEFORE, QUEUED_NOW }; /* not in this connection; in this one */
+
 struct device_filter {
 	struct device_filter *next;
 	char *filter;
@@ -29,6 +33,7 @@ struct device_filter {
 	bool owed;                    /* implied: its last catch-up was cut short, so its cursor stays where it is */
 	bool unseen;                  /* implied: of QoS 0 it has missed something that will not come, and nobody knows what */
 	bool broker_queued;
+	enum device_queued queued;
 	bool resumed;                 /* the broker went on with it; what was not acknowledged before it sends again */
 	bool positioned;              /* pos is meaningful */
 	struct entry_id pos;          /* delivered up to here in this catch-up */
@@ -231,6 +236,10 @@ struct entry_id device_before_unreleased(const struct devices *d, const struct d
 	struct entry_id cursor);
 /* How far an unclean end reaches back if the broker then loses the session that it keeps. */
 uint64_t device_reach_behind(const struct device *dev, const struct device_filter *f);
+/* Before a subscription is taken back, or its QoS becomes 0: what the broker has queued through it, those that overlap it count on. */
+void device_queued_until_now(const struct devices *d, struct device *dev, const struct device_filter *f);
+/* The connection is over, and the broker keeps the session. */
+void device_queued_over(struct device *dev);
 void device_filter_free(struct device_filter *f);
 
 /* --- device_left.c: subscriptions that were taken back --- */

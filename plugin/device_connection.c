@@ -58,6 +58,7 @@ static void leave_filters(struct devices *d, struct device *dev, bool held)
 	bool live = dev->state == DEVICE_LIVE || dev->state == DEVICE_PASS;
 	struct entry_id head = append_head(d->deps.append);
 
+	device_queued_over(dev);
 	for (struct device_filter *f = dev->filters; f; f = f->next) {
 		if (d->deps.tells_connect) {
 			if (live) f->since = head; /* what was published before is released to the broker's queue */
@@ -131,6 +132,7 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 		next = f->next;
 		if (f->implied) continue;
 		if (!grant) {
+			device_queued_until_now(d, dev, f);
 			device_file_dropped(d, dev, f);
 			device_filter_remove(dev, f);
 			continue;

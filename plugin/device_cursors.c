@@ -7,6 +7,7 @@
 
 #define POSITION_GAP_MS 1000
 #define UNRELEASED_MS 10000 /* what is not released by then may never be: its publisher has sent it anew, or is gone */
+#define QUEUE_SHOWN_MS 600000 /* connected for so long, a device has taken what the broker had queued before, or does not take it */
 #define GONE_BYTES_MAX (64u * 1024) /* of cursors in one event; one more filter may exceed it */
 
 bool device_live_for_long(const struct devices *d, const struct device *dev, uint64_t overlap_ms)
@@ -78,10 +79,36 @@ uint64_t device_reach(const struct device *dev, const struct device_filter *f)
 	return f->qos > 0 || stands_for_other(dev, f) ? dev->overlap_ms : 0;
 }
 
-/* May the broker still have something for it of before this connection? It keeps no QoS 0. */
+void device_queued_until_now(const struct devices *d, struct device *dev, const struct device_filter *f)
+{
+	if (!d->deps.outlet->tells_sent || f->qos == 0) return;
+	for (struct device_filter *o = dev->filters; o; o = o->next) {
+		if (filters_intersect(slice_str(o->filter), slice_str(f->filter))) o->queued = QUEUED_NOW;
+	}
+}
+
+/* Of a connection before, where no subscription is left whose messages would show that its queue is empty. */
+static bool is_queued_yet(const struct device *dev, const struct device_filter *f)
+{
+	if (f->queued != QUEUED_BEFORE) return f->queued == QUEUED_NOW;
+	return dev->queue_waits && journal_clock_ms() - dev->connection.ms < QUEUE_SHOWN_MS;
+}
+
+void device_queued_over(struct device *dev)
+{
+	for (struct device_filter *f = dev->filters; f; f = f->next) f->queued = is_queued_yet(dev, f) ? QUEUED_BEFORE : QUEUED_NOTHING;
+}
+
+/* Has the broker queued for it? It keeps no QoS 0. */
+static bool is_queued_for(const struct device *dev, const struct device_filter *f)
+{
+	return f->qos > 0 || is_queued_yet(dev, f) || stands_for_other(dev, f);
+}
+
+/* May the broker still have something for it of before this connection? */
 static bool may_wait(const struct device *dev, const struct device_filter *f)
 {
-	return dev->queue_waits && (f->qos > 0 || stands_for_other(dev, f));
+	return dev->queue_waits && is_queued_for(dev, f);
 }
 
 /* Will the broker go on with the session, and send again what was not acknowledged? While it is connected that is not known of
@@ -93,7 +120,7 @@ static bool is_kept(const struct device *dev)
 
 uint64_t device_reach_behind(const struct device *dev, const struct device_filter *f)
 {
-	return !dev->said_goodbye && (f->qos > 0 || stands_for_other(dev, f)) ? dev->crash_overlap_ms : 0;
+	return !dev->said_goodbye && is_queued_for(dev, f) ? dev->crash_overlap_ms : 0;
 }
 
 /* Those of one event. */

@@ -124,6 +124,7 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	held = fresh ? NULL : device_filter_find(dev, filter);
 	if (held && !held->implied) { /* once more in the same connection: nothing was missed, and a catch-up is not started over */
 		if (held->qos == qos && held->id == client->subscription_id) return;
+		if (qos == 0) device_queued_until_now(d, dev, held);
 		held->qos = qos;
 		held->id = client->subscription_id;
 		device_file_filter(d, dev, held);
@@ -183,6 +184,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	groups_unsubscribed(d, client, filter);
 	if (!f) return;
 	device_left_begin(d, dev, f);
+	device_queued_until_now(d, dev, f);
 	device_file_dropped(d, dev, f);
 	begin_anew = batches_are_mixed(dev, f);
 	device_filter_remove(dev, f);

@@ -189,6 +189,85 @@ static void queue_that_stands_for_another(void **state)
 	rig_free(r);
 }
 
+/* Given a message of QoS 1, which the broker queues, and gone. */
+static void leave_with_a_queue(struct rig *r, const struct client_info *a, const char *const *filters)
+{
+	const struct message m = stored(100);
+	struct entry_id generation;
+
+	for (const char *const *f = filters; *f; f++) devices_subscribed(r->devices, a, *f, (uint8_t)(f == filters));
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	assert_int_equal(rig_batch(r, "a", generation, filters, &m, 1, m.id), CONTROL_LATER);
+	devices_given(r->devices);
+	devices_disconnected(r->devices, "a", true);
+}
+
+static bool is_packed(struct slice rest, const char *filter, struct entry_id *cursor)
+{
+	struct slice f;
+
+	while (session_cursor_next(&rest, &f, cursor)) {
+		if (slice_equal(f, slice_str(filter))) return true;
+	}
+	return false;
+}
+
+/* Back, given something of QoS 0, and gone again: may it have been given what was queued? */
+static bool is_still_queued(struct rig *r, const struct client_info *a, const char *filter, uint64_t at, uint64_t connected_ms)
+{
+	struct message next = stored(at);
+	struct entry_id generation, cursor;
+	struct session_event e;
+	enum journal_type type;
+
+	next.qos = 0;
+	while (rig_event(r, &type, &cursor, &e)) continue; /* of before */
+	devices_connected(r->devices, a, 1);
+	rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	devices_subscribed(r->devices, a, filter, 0);
+	assert_int_equal(rig_batch(r, "a", generation, (const char *const[]){filter, NULL}, &next, 1, next.id), CONTROL_LATER);
+	devices_given(r->devices);
+	devices_sent(r->devices, "a", next.id, next.topic, next.payload);
+	rig_pass_time(connected_ms);
+	devices_disconnected(r->devices, "a", true);
+	e = rig_expect(r, JOURNAL_GONE, NULL);
+	assert_true(is_packed(e.cursors, filter, &cursor));
+	assert_id_equal(cursor, next.id);
+	assert_true(is_packed(e.behind, filter, &cursor));
+	if (!entry_id_is_zero(cursor)) assert_id_equal(cursor, next.id);
+	return entry_id_is_zero(cursor);
+}
+
+/* It asks for QoS 0 from now on, but what the broker has queued for it is of QoS 1, and is not sent yet. */
+static void queue_of_a_subscription_of_qos0(void **state)
+{
+	struct rig *r = rig_told(1 << 20, mirrors, grants);
+	const struct client_info a = rig_kept("a");
+
+	(void)state;
+	leave_with_a_queue(r, &a, (const char *const[]){"dev/+", NULL});
+	assert_true(is_still_queued(r, &a, "dev/+", 200, 0));
+	assert_true(is_still_queued(r, &a, "dev/+", 201, 0));
+	assert_false(is_still_queued(r, &a, "dev/+", 202, 600000)); /* it would have taken it long ago */
+	assert_false(is_still_queued(r, &a, "dev/+", 203, 0));
+	rig_free(r);
+}
+
+/* The same of another subscription, through which it was queued, and which is taken back. */
+static void queue_of_a_subscription_taken_back(void **state)
+{
+	struct rig *r = rig_told(1 << 20, mirrors, grants);
+	const struct client_info a = rig_kept("a");
+
+	(void)state;
+	leave_with_a_queue(r, &a, (const char *const[]){"dev/x", "dev/+", NULL});
+	devices_connected(r->devices, &a, 2);
+	devices_unsubscribed(r->devices, "a", "dev/x");
+	devices_disconnected(r->devices, "a", true);
+	assert_true(is_still_queued(r, &a, "dev/+", 200, 0));
+	rig_free(r);
+}
+
 /* A late backlog is over when the device has it: what the broker has dropped of it is handed over again. */
 static void late_and_dropped(void **state)
 {
@@ -225,6 +304,8 @@ int main(void)
 		cmocka_unit_test(dropped_before_its_qos_changed),
 		cmocka_unit_test(queue_of_a_session_that_went_on),
 		cmocka_unit_test(queue_that_stands_for_another),
+		cmocka_unit_test(queue_of_a_subscription_of_qos0),
+		cmocka_unit_test(queue_of_a_subscription_taken_back),
 		cmocka_unit_test(late_and_dropped),
 	};
 
