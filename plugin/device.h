@@ -237,7 +237,7 @@ struct entry_id device_before_unreleased(const struct devices *d, const struct d
 /* How far an unclean end reaches back if the broker then loses the session that it keeps. */
 uint64_t device_reach_behind(const struct device *dev, const struct device_filter *f);
 /* Before a subscription is taken back, or its QoS becomes 0: what the broker has queued through it, those that overlap it count on. */
-void device_queued_until_now(const struct devices *d, struct device *dev, const struct device_filter *f);
+void device_queued_until_now(struct device *dev, const struct device_filter *f);
 /* The connection is over, and the broker keeps the session. */
 void device_queued_over(struct device *dev);
 void device_filter_free(struct device_filter *f);

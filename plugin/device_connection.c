@@ -132,7 +132,7 @@ static enum status resume(struct devices *d, struct device *dev, const struct cl
 		next = f->next;
 		if (f->implied) continue;
 		if (!grant) {
-			device_queued_until_now(d, dev, f);
+			device_queued_until_now(dev, f);
 			device_file_dropped(d, dev, f);
 			device_filter_remove(dev, f);
 			continue;

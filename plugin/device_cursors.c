@@ -73,15 +73,9 @@ static bool stands_for_other(const struct device *dev, const struct device_filte
 	return false;
 }
 
-uint64_t device_reach(const struct device *dev, const struct device_filter *f)
+void device_queued_until_now(struct device *dev, const struct device_filter *f)
 {
-	if (dev->exact_end || dev->overlap_ms == 0) return 0;
-	return f->qos > 0 || stands_for_other(dev, f) ? dev->overlap_ms : 0;
-}
-
-void device_queued_until_now(const struct devices *d, struct device *dev, const struct device_filter *f)
-{
-	if (!d->deps.outlet->tells_sent || f->qos == 0) return;
+	if (f->qos == 0) return;
 	for (struct device_filter *o = dev->filters; o; o = o->next) {
 		if (filters_intersect(slice_str(o->filter), slice_str(f->filter))) o->queued = QUEUED_NOW;
 	}
@@ -99,16 +93,22 @@ void device_queued_over(struct device *dev)
 	for (struct device_filter *f = dev->filters; f; f = f->next) f->queued = is_queued_yet(dev, f) ? QUEUED_BEFORE : QUEUED_NOTHING;
 }
 
-/* Has the broker queued for it? It keeps no QoS 0. */
-static bool is_queued_for(const struct device *dev, const struct device_filter *f)
+/* Was it, or what it has been given in part, promised QoS 1 or 2? */
+static bool is_promised(const struct device *dev, const struct device_filter *f)
 {
 	return f->qos > 0 || is_queued_yet(dev, f) || stands_for_other(dev, f);
+}
+
+uint64_t device_reach(const struct device *dev, const struct device_filter *f)
+{
+	if (dev->exact_end || dev->overlap_ms == 0) return 0;
+	return is_promised(dev, f) ? dev->overlap_ms : 0;
 }
 
 /* May the broker still have something for it of before this connection? */
 static bool may_wait(const struct device *dev, const struct device_filter *f)
 {
-	return dev->queue_waits && is_queued_for(dev, f);
+	return dev->queue_waits && is_promised(dev, f);
 }
 
 /* Will the broker go on with the session, and send again what was not acknowledged? While it is connected that is not known of
@@ -120,7 +120,7 @@ static bool is_kept(const struct device *dev)
 
 uint64_t device_reach_behind(const struct device *dev, const struct device_filter *f)
 {
-	return !dev->said_goodbye && is_queued_for(dev, f) ? dev->crash_overlap_ms : 0;
+	return !dev->said_goodbye && is_promised(dev, f) ? dev->crash_overlap_ms : 0;
 }
 
 /* Those of one event. */

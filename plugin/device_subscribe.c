@@ -80,6 +80,24 @@ static enum status join(struct devices *d, struct device *dev, const struct clie
 	return st;
 }
 
+/* Once more in the same connection: nothing was missed, and a catch-up is not started over. */
+static void subscribe_again(struct devices *d, struct device *dev, const struct client_info *client, struct device_filter *f,
+	uint8_t qos, const struct grant *grant)
+{
+	uint64_t reach = dev->crash_overlap_ms;
+
+	if (f->qos == qos && f->id == client->subscription_id) return;
+	if (qos == 0) device_queued_until_now(dev, f);
+	device_reach_back(dev, grant, client, qos);
+	if (dev->crash_overlap_ms > reach) { /* Redis is to know, too; what it had until now was of QoS 0 */
+		dev->shrunk = true;
+		(void)device_make_ready(d, dev); /* no room in the journal: at a later tick */
+	}
+	f->qos = qos;
+	f->id = client->subscription_id;
+	device_file_filter(d, dev, f);
+}
+
 bool devices_holds(struct devices *d, const char *client, const char *filter)
 {
 	struct device *dev = device_find(d, client);
@@ -122,12 +140,8 @@ void devices_subscribed(struct devices *d, const struct client_info *client, con
 	grant = device_grant(dev, filter);
 	if (!grant) goto drop;
 	held = fresh ? NULL : device_filter_find(dev, filter);
-	if (held && !held->implied) { /* once more in the same connection: nothing was missed, and a catch-up is not started over */
-		if (held->qos == qos && held->id == client->subscription_id) return;
-		if (qos == 0) device_queued_until_now(d, dev, held);
-		held->qos = qos;
-		held->id = client->subscription_id;
-		device_file_filter(d, dev, held);
+	if (held && !held->implied) {
+		subscribe_again(d, dev, client, held, qos, grant);
 		return;
 	}
 	if (!held && !device_filter_find(dev, filter) && is_crowded(d, dev)) goto drop;
@@ -184,7 +198,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	groups_unsubscribed(d, client, filter);
 	if (!f) return;
 	device_left_begin(d, dev, f);
-	device_queued_until_now(d, dev, f);
+	device_queued_until_now(dev, f);
 	device_file_dropped(d, dev, f);
 	begin_anew = batches_are_mixed(dev, f);
 	device_filter_remove(dev, f);
