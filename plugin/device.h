@@ -271,8 +271,9 @@ bool early_gave(const struct device *dev, const struct message *m);
 /* A message of redelivery is given; it is not, after all, for no subscription is left that brings it. */
 void early_brought(struct devices *d, struct device *dev, const struct message *m);
 void early_not_brought(struct devices *d, struct device *dev, struct entry_id id);
-/* A subscription was taken back. */
-void early_unsubscribed(struct devices *d, struct device *dev);
+/* A subscription was taken back; it was the last, so what was given may go with the window. */
+void early_unsubscribed(struct devices *d, struct device *dev, struct slice filter);
+void early_nothing_left(struct devices *d, struct device *dev);
 /* Before window_take_back: what waits in the window waits here again. */
 void early_take_back(struct device *dev);
 /* Does it wait here? */

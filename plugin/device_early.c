@@ -71,6 +71,15 @@ void early_left_free(struct devices *d)
 	while (d->early_left) left_free(d, d->early_left);
 }
 
+static struct message message_of(const struct device_early *e)
+{
+	struct message m = {0};
+
+	if (message_unpack(slice_of(e->packed, e->len), &m) != ST_OK) m = (struct message){0}; /* BROUGHT; else it was packed here */
+	m.id = e->id;
+	return m;
+}
+
 static struct device_early *find(const struct device *dev, struct entry_id id)
 {
 	struct device_early *e = dev->early;
@@ -96,11 +105,21 @@ static void drop_oldest_brought(struct devices *d, struct device *dev)
 	if (e) drop(d, dev, e);
 }
 
+/* What waits for a subscription that the device has not made again may do so in vain. */
+static void drop_uncovered(struct devices *d, struct device *dev)
+{
+	for (struct device_early *e = dev->early, *next; e; e = next) {
+		next = e->next;
+		if (e->state == EARLY_WAITS && device_covers(d, dev, message_of(e).topic) < 0) drop(d, dev, e);
+	}
+}
+
 static bool make_room(struct devices *d, struct device *dev, size_t len)
 {
 	if (dev->early_count >= EARLY_MAX) drop_all(d, dev, EARLY_OVER);
 	if (dev->early_count >= EARLY_MAX) drop_oldest_brought(d, dev);
 	while (d->early_bytes + len > EARLY_BYTES_MAX && d->early_left) left_free(d, d->early_left);
+	if (dev->early_count >= EARLY_MAX || d->early_bytes + len > EARLY_BYTES_MAX) drop_uncovered(d, dev);
 	return dev->early_count < EARLY_MAX && d->early_bytes + len <= EARLY_BYTES_MAX;
 }
 
@@ -120,15 +139,6 @@ static struct device_early *add(struct devices *d, struct device *dev, struct en
 	dev->early_count++;
 	d->early_bytes += len;
 	return e;
-}
-
-static struct message message_of(const struct device_early *e)
-{
-	struct message m = {0};
-
-	if (message_unpack(slice_of(e->packed, e->len), &m) != ST_OK) m = (struct message){0}; /* BROUGHT; else it was packed here */
-	m.id = e->id;
-	return m;
 }
 
 /* --- released ------------------------------------------------------------------------------------------------------ */
@@ -165,10 +175,7 @@ static bool give(struct devices *d, struct device *dev, struct device_early *e)
 	const struct message m = message_of(e);
 	int qos = device_covers(d, dev, m.topic);
 
-	if (qos < 0) {
-		drop(d, dev, e); /* unsubscribed or forbidden meanwhile */
-		return true;
-	}
+	if (qos < 0) return true; /* of an earlier connection: its subscription may follow */
 	if (!device_put(d, dev, &m, qos)) return false;
 	e->state = EARLY_GIVEN;
 	e->turn = d->turn;
@@ -254,12 +261,21 @@ void early_not_brought(struct devices *d, struct device *dev, struct entry_id id
 }
 
 /* What was brought through that one alone another one, made later, may wait for: rather twice than never. */
-void early_unsubscribed(struct devices *d, struct device *dev)
+void early_unsubscribed(struct devices *d, struct device *dev, struct slice filter)
 {
 	for (struct device_early *e = dev->early, *next; e; e = next) {
+		const struct slice topic = message_of(e).topic;
+
 		next = e->next;
-		if (e->state == EARLY_BROUGHT || (e->state == EARLY_WAITS && device_covers(d, dev, message_of(e).topic) < 0)) drop(d, dev, e);
+		if (e->state == EARLY_BROUGHT) drop(d, dev, e);
+		else if (e->state == EARLY_WAITS && topic_matches(filter, topic) && device_covers(d, dev, topic) < 0) drop(d, dev, e);
 	}
+}
+
+void early_nothing_left(struct devices *d, struct device *dev)
+{
+	drop_all(d, dev, EARLY_GIVEN);
+	drop_all(d, dev, EARLY_OVER);
 }
 
 void early_settled(struct devices *d, struct device *dev)

@@ -164,7 +164,7 @@ drop:
 static void nothing_left(struct devices *d, struct device *dev)
 {
 	if (dev->state != DEVICE_AWAY) device_write_gone(d, dev); /* else a crash would find it live still */
-	early_free(d, dev); /* what was given may go with its window */
+	early_nothing_left(d, dev);
 	device_left_no_batches(dev);
 	if (!dev->left) {
 		groups_window_over(d, dev->client, dev->window);
@@ -202,7 +202,7 @@ void devices_unsubscribed(struct devices *d, const char *client, const char *fil
 	device_file_dropped(d, dev, f);
 	begin_anew = batches_are_mixed(dev, f);
 	device_filter_remove(dev, f);
-	early_unsubscribed(d, dev);
+	early_unsubscribed(d, dev, slice_str(filter));
 	dev->shrunk = true;
 	if (begin_anew) {
 		device_forget_batches(d, dev);

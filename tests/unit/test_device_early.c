@@ -439,6 +439,36 @@ static void test_leaves_and_subscribes_to_others(void **state)
 	rig_free(r);
 }
 
+/* Or one that has nothing to do with it: live with that, it subscribes to the one that it waits for. */
+static void test_leaves_and_subscribes_to_another(void **state)
+{
+	(void)state;
+	for (int told = 0; told < 2; told++) {
+		for (int taken_back = 0; taken_back < 3; taken_back++) {
+			struct rig *r = begin(told);
+			struct unreleased u;
+			struct entry_id generation;
+
+			publish(r, "dev/a", &u);
+			(void)subscribe(r, "dev/a");
+			assert_true(release(r, "d", &u));
+			disconnect(r);
+			generation = subscribe(r, "dev/b");
+			(void)rig_batch(r, "d", generation, (const char *const[]){"dev/b", NULL}, NULL, 0, generation);
+			assert_int_equal(rig_switch(r, "d", generation, generation), CONTROL_DONE);
+			turn(r);
+			assert_int_equal(r->seen_count, 0);
+			if (taken_back < 2) rig_subscribe(r, "d", "dev/c", 1);
+			if (taken_back > 0) devices_unsubscribed(r->devices, "d", "dev/b");
+			rig_subscribe(r, "d", "dev/a", 1);
+			generation = generation_now(r);
+			assert_int_equal(rig_switch(r, "d", generation, append_head(r->append)), CONTROL_DONE);
+			expect(r, (struct entry_id[]){u.m.id}, 1);
+			rig_free(r);
+		}
+	}
+}
+
 /* What was given in this turn is not taken back: it may be older than what comes again. */
 static void test_not_withdrawn(void **state)
 {
@@ -521,6 +551,25 @@ static void test_full(void **state)
 	free(all_of);
 }
 
+/* What waits for a subscription that is not made again makes room, too. */
+static void test_full_in_vain(void **state)
+{
+	enum { ROOM = 64 };
+	struct unreleased *all_of = calloc(ROOM + 1, sizeof *all_of);
+	struct rig *r = begin(false);
+
+	(void)state;
+	assert_non_null(all_of);
+	for (int i = 0; i <= ROOM; i++) publish(r, i < ROOM ? "dev/a" : "dev/b", &all_of[i]);
+	(void)subscribe(r, "dev/a");
+	for (int i = 0; i < ROOM; i++) assert_true(release(r, "d", &all_of[i]));
+	disconnect(r);
+	(void)subscribe(r, "dev/b");
+	assert_true(release(r, "d", &all_of[ROOM]));
+	rig_free(r);
+	free(all_of);
+}
+
 /* Brought and never released: the oldest makes room. */
 static void test_full_of_brought(void **state)
 {
@@ -580,8 +629,10 @@ int main(void)
 		cmocka_unit_test(test_unsubscribed_before_its_turn),
 		cmocka_unit_test(test_brought_before), cmocka_unit_test(test_brought_in_earlier_connection),
 		cmocka_unit_test(test_leaves), cmocka_unit_test(test_leaves_and_subscribes_to_others),
+		cmocka_unit_test(test_leaves_and_subscribes_to_another),
 		cmocka_unit_test(test_not_withdrawn), cmocka_unit_test(test_session_goes_on), cmocka_unit_test(test_long_ago),
-		cmocka_unit_test(test_full), cmocka_unit_test(test_full_of_brought), cmocka_unit_test(test_many_leave),
+		cmocka_unit_test(test_full), cmocka_unit_test(test_full_in_vain), cmocka_unit_test(test_full_of_brought),
+		cmocka_unit_test(test_many_leave),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
