@@ -1096,6 +1096,7 @@ static void settle(void)
 		for (int f = 0; f < FILTERS; f++) {
 			if (w.devices[d].epochs[f].open) subscribe(d, f);
 		}
+		if (w.devices[d].queue_count > 0) connect(d); /* its session has something yet, and no subscription */
 	}
 	release(1);
 	for (int i = 0; i < 20000 && !idle(); i++) {
