@@ -285,10 +285,21 @@ static bool mixed_and_restarted(const struct explore *x, const struct device *d,
 	return false;
 }
 
+/* "What comes with QoS 0 between several SUBSCRIBEs of a connection that takes such a session over may come twice" (2.0.x, sessions begun
+ * with clean start on) */
+static bool between_subscribes(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
+{
+	const struct connection *c = &d->connections[first->connection - 1];
+
+	return !x->events && d->session == SESSION_BEGUN_CLEAN && c->present && again->redelivered && first->qos == 0 &&
+		first->connection == again->connection && first->at_ms < c->greeted_ms + SUBSCRIBES_MS + x->late_ms;
+}
+
 bool allow_again(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
 {
 	return given_again(x, d, first, again) || allow_resent(d, first, again) || allow_once_for_each(x, d, first, again) ||
 		passed_what_was_queued(x, d, first, again) || bridge_was_killed(x, first, again) || asked_for(x, d, again) ||
 		subscribed_anew(x, d, first, again) || released_twice(x, d, &x->messages[again->number]) ||
-		behind_one_not_released(x, d, first, again) || broker_restarted(x, d, first, again) || mixed_and_restarted(x, d, first, again);
+		behind_one_not_released(x, d, first, again) || broker_restarted(x, d, first, again) ||
+		between_subscribes(x, d, first, again) || mixed_and_restarted(x, d, first, again);
 }
