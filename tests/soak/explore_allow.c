@@ -132,6 +132,18 @@ bool allow_missing(const struct explore *x, const struct device *d, uint32_t num
 
 /* --- twice ----------------------------------------------------------------------------------------------------- */
 
+/* The broker was killed before it knew of the connection's end. */
+static bool crashed_with(const struct explore *x, const struct connection *c)
+{
+	uint64_t until = c->end == END_VANISHED ? c->noticed_ms : c->ended_ms + allow_slack_ms(x);
+
+	for (size_t i = 0; i < x->event_count; i++) {
+		const struct event *e = &x->happened[i];
+		if (e->kind == EVENT_KILL_BROKER && e->from_ms >= c->ended_ms && e->from_ms <= until) return true;
+	}
+	return c->end == END_BROKER;
+}
+
 /* "After a lost connection a device ... is given the last 1.5 keepalives and six seconds again"; on 2.0.x a goodbye is one, too. */
 static bool given_again(const struct explore *x, const struct device *d, const struct receipt *first, const struct receipt *again)
 {
@@ -139,7 +151,7 @@ static bool given_again(const struct explore *x, const struct device *d, const s
 
 	for (unsigned n = first->connection; n < again->connection; n++) {
 		const struct connection *c = &d->connections[n - 1];
-		bool crash = c->end == END_BROKER;
+		bool crash = crashed_with(x, c);
 		if (c->end == END_GOODBYE && x->events) continue;
 		if (reach == 0 && !crash) continue;
 		if (first->at_ms + reach + (crash ? CRASH_MS : 0) + allow_slack_ms(x) >= c->ended_ms) return true;
