@@ -77,6 +77,12 @@ struct device_grant {
 	const struct grant *grant;
 };
 
+/* Cursors of one event: where subscriptions stand, and where if the broker does not deliver what it has for them. */
+struct packed_cursors {
+	struct buf cursors, behind;
+	uint16_t cursor_count, behind_count;
+};
+
 struct device {
 	UT_hash_handle hh;
 	struct device *gated_prev, *gated_next; /* while CATCHING, PASS, late or `wants` */
@@ -97,6 +103,9 @@ struct device {
 	const void *kept_by;          /* the same: the broker's object that keeps the session; NULL: not known */
 	bool unsure;                  /* AWAY, 2.0.x: whether the broker keeps its session at all has not shown yet */
 	struct device *unsure_prev, *unsure_next;
+	bool unsettled;               /* AWAY, 2.1: whether its session has ended, or another connection has taken it over, shows in this turn */
+	struct device *unsettled_prev, *unsettled_next;
+	struct packed_cursors at_stake; /* then: where it stands if it goes on; Redis is told otherwise */
 	struct entry_id markers[MARKERS_MAX]; /* had from the broker's queue, and left out of what comes from Redis */
 	unsigned marker_count;
 	uint64_t marker_turn;         /* in which the last was given */
@@ -139,6 +148,7 @@ struct devices {
 	size_t kept_count, watched_count, window_count, unsent_count;
 	struct device *unsure;        /* oldest first */
 	size_t unsure_count;
+	struct device *unsettled;
 	struct unsent_last last;
 	devices_answer_fn *answer;
 	void *answer_ctx;
@@ -219,6 +229,9 @@ void device_write_gone(struct devices *d, struct device *dev);
 void device_write_positions(struct devices *d, struct device *dev);
 /* The same, and of what the broker went on with by itself. */
 void device_write_had(struct devices *d, struct device *dev);
+/* Keeps aside where it stands if the broker goes on with the session that it calls clean; and journals that. */
+void device_stake(struct devices *d, struct device *dev);
+void device_write_stake(struct devices *d, struct device *dev);
 /* Where its cursor belongs if the connection were lost now. False: where it is in Redis. */
 bool device_cursor_now(struct devices *d, struct device *dev, const struct device_filter *f, struct entry_id *cursor);
 /* Where a filter stands if nothing is in doubt. False: where its cursor is in Redis. */
@@ -282,8 +295,10 @@ bool early_waits(const struct device *dev, struct entry_id id);
 bool early_given_now(const struct devices *d, const struct device *dev);
 /* The device is live: all that was given is delivered, or in its window. */
 void early_settled(struct devices *d, struct device *dev);
-/* The connection ends: what was held back and is not delivered waits again, until the device is back. */
-void early_leave(struct devices *d, struct device *dev);
+/* The connection ends: what was held back and is not delivered waits again, until the device is back. `unsettled`: what the broker
+ * has of that only if the session ends, which early_settle tells. */
+void early_leave(struct devices *d, struct device *dev, bool unsettled);
+void early_settle(struct devices *d, struct device *dev, bool goes_on);
 /* Then, of one that is forgotten; and when it is back. */
 void early_keep(struct devices *d, struct device *dev);
 void early_take_up(struct devices *d, struct device *dev);
@@ -303,6 +318,16 @@ bool unsure_is_kept(struct devices *d, struct device *dev) MUST_CHECK;
 void unsure_goes_on(struct devices *d, struct device *dev);
 /* Is there room for one more that is known to be kept, beside those in the table? */
 bool devices_have_room(const struct devices *d, size_t more);
+
+/* --- device_unsettled.c: whether a session has ended, or goes on with another connection (2.1) --- */
+/* Its connection ends, and the broker calls its session clean: may another connection have taken it over? */
+bool unsettled_may_go_on(const struct devices *d, const struct device *dev, bool persistent);
+/* Then, with the device away. */
+void unsettled_begin(struct devices *d, struct device *dev);
+/* It shows. Idempotent. */
+void unsettled_over(struct devices *d, struct device *dev, bool goes_on);
+/* The turn is over: those that are still unsettled have ended. */
+void devices_settle(struct devices *d);
 
 /* --- device_return.c: kept sessions (2.0.x) --- */
 /* Its connection has ended, the broker keeps the session, or perhaps, or another connection has taken it over (not `persistent`). */

@@ -79,7 +79,7 @@ static void leave_filters(struct devices *d, struct device *dev, bool held)
 void devices_disconnected(struct devices *d, const char *client, bool persistent)
 {
 	struct device *dev = device_find(d, client);
-	bool held, unsure, goes_on;
+	bool held, unsure, unsettled, goes_on;
 
 	groups_disconnected(d, client, persistent);
 	if (dev && dev->state == DEVICE_AWAY && persistent) unsure_goes_on(d, dev); /* devices_ending */
@@ -96,16 +96,18 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	dev->broker_keeps = goes_on && d->deps.tells_connect;
 	if (dev->broker_keeps) dev->exact_end = true; /* what was not acknowledged the broker sends again */
 	unsure = !persistent && unsure_may_be_kept(d, dev);
+	unsettled = unsettled_may_go_on(d, dev, persistent);
 	held = return_expected(d, dev) && (unsure || devices_have_room(d, 0));
 	device_left_over(d, dev);
+	if (unsettled) device_stake(d, dev);
 	if (held) return_leave(d, dev, persistent);
 	else if (dev->filters) device_write_gone(d, dev); /* told when the last was taken back */
-	early_leave(d, dev);
+	early_leave(d, dev, unsettled);
 	device_window_free(d, dev);
 	unsent_free(d, dev);
 	/* A session that another connection takes over is called clean, although it may live on. If it does not, that shows at
 	 * CONNECT or at the next subscription (devices_seen). */
-	if (!dev->filters || (!unsure && ((!persistent && dev->clean) || !devices_have_room(d, 0)))) {
+	if (!dev->filters || (!unsure && !unsettled && ((!persistent && dev->clean) || !devices_have_room(d, 0)))) {
 		device_discard(d, dev);
 		return;
 	}
@@ -116,6 +118,7 @@ void devices_disconnected(struct devices *d, const char *client, bool persistent
 	device_move(d, dev, DEVICE_AWAY, false);
 	device_keep(d, dev, d->deps.tells_connect || held);
 	if (unsure) unsure_begin(d, dev);
+	if (unsettled) unsettled_begin(d, dev);
 }
 
 /* Takes up where it left: everything since was held back. */
@@ -157,6 +160,7 @@ void device_come_back(struct devices *d, struct device *dev, const struct client
 	bool goes_on = !client->clean && subscriptions > 0;
 
 	if (goes_on) unsure_goes_on(d, dev);
+	unsettled_over(d, dev, goes_on);
 	return_over(d, dev, goes_on, before);
 	device_keep(d, dev, false);
 	/* Its session is gone; the cursors are in Redis. */

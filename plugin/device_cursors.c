@@ -123,13 +123,7 @@ uint64_t device_reach_behind(const struct device *dev, const struct device_filte
 	return !dev->said_goodbye && is_promised(dev, f) ? dev->crash_overlap_ms : 0;
 }
 
-/* Those of one event. */
-struct packed {
-	struct buf cursors, behind;
-	uint16_t cursor_count, behind_count;
-};
-
-static void append_cursors(struct devices *d, const struct device *dev, enum journal_type type, struct packed *p)
+static void append_cursors(struct devices *d, const struct device *dev, enum journal_type type, struct packed_cursors *p)
 {
 	struct session_event e = {.client = slice_str(dev->client), .generation = dev->generation,
 		.cursor_count = p->cursor_count, .cursors = slice_of(p->cursors.data, p->cursors.len),
@@ -171,7 +165,7 @@ struct entry_id device_before_unreleased(const struct devices *d, const struct d
 }
 
 /* Where it stands if the broker does not deliver what it has for it; where that is no different, nothing. */
-static void pack_behind(struct devices *d, struct device *dev, const struct device_filter *f, struct packed *p)
+static void pack_behind(struct devices *d, struct device *dev, const struct device_filter *f, struct packed_cursors *p)
 {
 	uint64_t reach = device_reach_behind(dev, f);
 	bool keeps = dev->broker_keeps, kept = dev->session_kept, moves;
@@ -192,7 +186,7 @@ static void pack_behind(struct devices *d, struct device *dev, const struct devi
 	p->behind_count++;
 }
 
-static void pack(struct devices *d, const struct device *dev, const struct device_filter *f, struct packed *p)
+static void pack(struct devices *d, const struct device *dev, const struct device_filter *f, struct packed_cursors *p)
 {
 	struct entry_id cursor;
 
@@ -208,7 +202,7 @@ static void pack(struct devices *d, const struct device *dev, const struct devic
  * deliver, too. Usually one event; several where long filters would make one that the journal cannot take. */
 static void write_cursors(struct devices *d, struct device *dev, enum journal_type type, bool implied)
 {
-	struct packed p = {0};
+	struct packed_cursors p = {0};
 
 	device_settle(d, dev);
 	unsent_settle(d, dev);
@@ -236,6 +230,27 @@ void device_write_positions(struct devices *d, struct device *dev)
 void device_write_had(struct devices *d, struct device *dev)
 {
 	write_cursors(d, dev, JOURNAL_POSITION, true);
+}
+
+void device_stake(struct devices *d, struct device *dev)
+{
+	bool exact = dev->exact_end;
+
+	device_settle(d, dev);
+	unsent_settle(d, dev);
+	dev->session_kept = dev->broker_keeps = dev->exact_end = true;
+	for (const struct device_filter *f = dev->filters; f; f = f->next) {
+		if (dev->at_stake.cursors.len + dev->at_stake.behind.len >= GONE_BYTES_MAX) break; /* of the rest rather twice */
+		pack_behind(d, dev, f, &dev->at_stake);
+		pack(d, dev, f, &dev->at_stake);
+	}
+	dev->session_kept = dev->broker_keeps = false;
+	dev->exact_end = exact;
+}
+
+void device_write_stake(struct devices *d, struct device *dev)
+{
+	if (dev->at_stake.cursor_count + dev->at_stake.behind_count > 0) append_cursors(d, dev, JOURNAL_POSITION, &dev->at_stake);
 }
 
 bool device_cursor_now(struct devices *d, struct device *dev, const struct device_filter *f, struct entry_id *cursor)

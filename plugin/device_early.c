@@ -291,15 +291,15 @@ bool early_given_now(const struct devices *d, const struct device *dev)
 	return false;
 }
 
-/* Is it in the window? With `waiting` only if the broker has not got it. */
-static bool is_in_window(const struct device *dev, const struct device_early *e, bool waiting)
+/* Is it in the window? With `waiting` only if the broker has not got it, with `keeps` nothing that the broker sends again. */
+static bool is_in_window(const struct device *dev, const struct device_early *e, bool waiting, bool keeps)
 {
 	struct window_view v = {0};
 
 	while (dev->window && window_each(dev->window, &v)) {
 		if (v.kind != DELIVERY_HELD || entry_id_compare(v.m.id, e->id) != 0) continue;
 		if (!v.handed) return true;
-		return !waiting && !(v.qos > 0 && dev->broker_keeps);
+		return !waiting && !(v.qos > 0 && keeps);
 	}
 	return false;
 }
@@ -307,7 +307,7 @@ static bool is_in_window(const struct device *dev, const struct device_early *e,
 void early_take_back(struct device *dev)
 {
 	for (struct device_early *e = dev->early; e; e = e->next) {
-		if (e->state == EARLY_GIVEN && is_in_window(dev, e, true)) e->state = EARLY_WAITS;
+		if (e->state == EARLY_GIVEN && is_in_window(dev, e, true, false)) e->state = EARLY_WAITS;
 	}
 }
 
@@ -318,11 +318,11 @@ bool early_waits(const struct device *dev, struct entry_id id)
 	return e && e->state == EARLY_WAITS;
 }
 
-/* Will the device not have it, if its connection ends now? */
-static bool is_missing(const struct devices *d, const struct device *dev, const struct device_early *e)
+/* Will the device not have it, if its connection ends now? `keeps`: the broker goes on with the session. */
+static bool is_missing(const struct devices *d, const struct device *dev, const struct device_early *e, bool keeps)
 {
 	if (e->state != EARLY_GIVEN) return e->state == EARLY_WAITS;
-	return d->deps.outlet->tells_sent ? is_in_window(dev, e, false) : e->turn == d->turn;
+	return d->deps.outlet->tells_sent ? is_in_window(dev, e, false, keeps) : e->turn == d->turn;
 }
 
 static struct early_left *left_find(struct devices *d, const char *client)
@@ -333,13 +333,25 @@ static struct early_left *left_find(struct devices *d, const char *client)
 	return l;
 }
 
-void early_leave(struct devices *d, struct device *dev)
+void early_leave(struct devices *d, struct device *dev, bool unsettled)
 {
-	for (struct device_early *e = dev->early; e; e = e->next) {
-		if (is_missing(d, dev, e)) e->state = EARLY_WAITS;
+	for (struct device_early *e = dev->early, *next; e; e = next) {
+		bool missing = is_missing(d, dev, e, dev->broker_keeps);
+
+		next = e->next;
+		if (missing && unsettled && !is_missing(d, dev, e, true)) continue;
+		if (missing) e->state = EARLY_WAITS;
+		else if (e->state == EARLY_GIVEN) drop(d, dev, e);
+	}
+	drop_all(d, dev, EARLY_OVER);
+}
+
+void early_settle(struct devices *d, struct device *dev, bool goes_on)
+{
+	for (struct device_early *e = goes_on ? NULL : dev->early; e; e = e->next) {
+		if (e->state == EARLY_GIVEN) e->state = EARLY_WAITS;
 	}
 	drop_all(d, dev, EARLY_GIVEN);
-	drop_all(d, dev, EARLY_OVER);
 }
 
 void early_keep(struct devices *d, struct device *dev)

@@ -67,6 +67,7 @@ void device_free(struct devices *d, struct device *dev)
 	device_keep(d, dev, false);
 	return_watch_over(d, dev);
 	unsure_over(d, dev);
+	unsettled_over(d, dev, false);
 	device_window_free(d, dev);
 	unsent_free(d, dev);
 	HASH_DEL(d->by_client, dev);
@@ -84,6 +85,7 @@ void device_free(struct devices *d, struct device *dev)
 void device_discard(struct devices *d, struct device *dev)
 {
 	device_file_over(d, dev);
+	unsettled_over(d, dev, false);
 	early_keep(d, dev);
 	device_free(d, dev);
 }

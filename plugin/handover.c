@@ -32,7 +32,7 @@ bool devices_check_reads(const struct devices *d, const struct current_message *
 
 bool devices_busy(const struct devices *d)
 {
-	return d->gated_count > 0 || d->window_count > 0 || d->marked == d->turn || groups_busy(d);
+	return d->gated_count > 0 || d->window_count > 0 || d->marked == d->turn || d->unsettled || groups_busy(d);
 }
 
 /* What waits to be handed over grows: back to catching up, from before it. Everything else since the switch was handed over. */
@@ -501,6 +501,7 @@ static void turn_over(struct devices *d, bool away)
 
 	d->turn++;
 	append_flush(d->deps.append);
+	devices_settle(d);
 	groups_tick(d, away);
 	d->ticking = false;
 	DL_FOREACH_SAFE2(d->gated, dev, tmp, gated_next) {

@@ -70,7 +70,8 @@ static void taken_over(struct scene *s, const struct guest_options *first, const
 	scene_end(s);
 }
 
-static const struct guest_options v311 = {.keep_session = true}, v5 = {.keep_session = true, .v5 = true}, clean = {.v5 = false};
+static const struct guest_options v311 = {.keep_session = true}, v5 = {.keep_session = true, .v5 = true}, clean = {.v5 = false},
+	begun = {.begin_session = true, .v5 = true}, clean_v5 = {.v5 = true};
 
 static void test_taken_over(void **state)
 {
@@ -92,6 +93,22 @@ static void test_taken_over_v5_and_asks(void **state)
 	taken_over(*state, &v5, &v5, true);
 }
 
+/* MQTT 5: only its start was clean. */
+static void test_begun_taken_over(void **state)
+{
+	taken_over(*state, &begun, &v5, false);
+}
+
+static void test_begun_taken_over_and_asks(void **state)
+{
+	taken_over(*state, &begun, &v5, true);
+}
+
+static void test_begun_taken_over_by_clean(void **state)
+{
+	taken_over(*state, &begun, &clean_v5, true);
+}
+
 /* And by a clean one, with which the session ends. */
 static void test_taken_over_by_clean(void **state)
 {
@@ -106,6 +123,9 @@ int main(int argc, char **argv)
 		scene_test(test_taken_over_and_asks),
 		scene_test(test_taken_over_v5),
 		scene_test(test_taken_over_v5_and_asks),
+		scene_test(test_begun_taken_over),
+		scene_test(test_begun_taken_over_and_asks),
+		scene_test(test_begun_taken_over_by_clean),
 		scene_test(test_taken_over_by_clean),
 	};
 

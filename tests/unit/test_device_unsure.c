@@ -201,6 +201,7 @@ static void test_nothing_to_find_out(void **state)
 		r->deps.tells_connect = tells;
 		devices_rewire(r->devices, &r->deps);
 		leave(r, &c);
+		devices_tick(r->devices, false); /* nobody has taken it over */
 		assert_false(devices_expected(r->devices, "d"));
 		rig_free(r);
 	}
