@@ -39,17 +39,31 @@ static bool somebody_is_there(const struct explore *x)
 	return false;
 }
 
+/* "Not noticed: ... on 2.0.x a session that is taken up without SUBSCRIBE": whoever is a member asks once more, now or when it is greeted. */
+static void ask_again(struct explore *x, unsigned device)
+{
+	struct device *d = &x->devices[device];
+
+	if (x->events) return;
+	d->subscribes_again = true;
+	if (d->greeted) device_subscribe(x, (int)device, (unsigned)(membership(d) - d->subs));
+}
+
 void groups_return(struct explore *x)
 {
 	int first = -1;
+	bool any = false;
 
 	for (unsigned i = 0; i < x->device_count; i++) {
 		const struct device *d = &x->devices[i];
 		if (!group_has(d)) continue;
-		if (membership(d)->wanted) return;
+		if (membership(d)->wanted) {
+			ask_again(x, i);
+			any = true;
+		}
 		if (first < 0) first = (int)i;
 	}
-	if (first >= 0) device_subscribe(x, first, (unsigned)(membership(&x->devices[first]) - x->devices[first].subs));
+	if (first >= 0 && !any) device_subscribe(x, first, (unsigned)(membership(&x->devices[first]) - x->devices[first].subs));
 }
 
 /* From when on the group has been there; 0: never. */
