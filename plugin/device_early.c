@@ -58,7 +58,7 @@ static void left_free(struct devices *d, struct early_left *l)
 	while (l->early) {
 		struct device_early *e = l->early;
 
-		LL_DELETE(l->early, e);
+		l->early = e->next;
 		d->early_bytes -= e->len;
 		free(e);
 	}
@@ -315,7 +315,7 @@ bool early_waits(const struct device *dev, struct entry_id id)
 {
 	const struct device_early *e = find(dev, id);
 
-	return e && e->state == EARLY_WAITS;
+	return e && e->state == EARLY_WAITS; /* unreached: all that was given is handed over when a device is switched */
 }
 
 /* Will the device not have it, if its connection ends now? `keeps`: the broker goes on with the session. */
@@ -359,7 +359,7 @@ void early_keep(struct devices *d, struct device *dev)
 	struct early_left *l = left_find(d, dev->client);
 	size_t len = strlen(dev->client) + 1;
 
-	if (l) left_free(d, l);
+	if (l) left_free(d, l); /* unreached: it was taken up with the device's first subscription */
 	l = dev->early ? calloc(1, sizeof *l + len) : NULL;
 	if (!l) return;
 	memcpy(l->client, dev->client, len);

@@ -620,6 +620,91 @@ static void test_many_leave(void **state)
 	rig_free(r);
 }
 
+/* --- without memory ------------------------------------------------------------------------------------------------ */
+
+static enum status refuse(void *ctx, const char *client, const struct message *m, uint8_t qos, enum delivery kind,
+	const struct mqtt5_extras *v5)
+{
+	(void)ctx, (void)client, (void)m, (void)qos, (void)kind, (void)v5;
+	return ST_NOMEM;
+}
+
+/* At the switch there is none: it is asked for anew, and given then. */
+static void test_no_memory(void **state)
+{
+	struct rig *r = begin(false);
+	struct unreleased u;
+	struct entry_id generation;
+
+	(void)state;
+	publish(r, "dev/a", &u);
+	generation = subscribe(r, "dev/#");
+	assert_true(release(r, "d", &u));
+	r->outlet.deliver = refuse;
+	assert_int_equal(rig_switch(r, "d", generation, generation), CONTROL_TOO_FAR);
+	r->outlet.deliver = rig_deliver;
+	assert_int_equal(rig_switch(r, "d", generation, generation), CONTROL_DONE);
+	expect(r, (struct entry_id[]){u.m.id}, 1);
+	rig_free(r);
+}
+
+/* Nor when the device goes live ahead of its backlog: it is given at the switch that follows. */
+static void test_no_memory_ahead(void **state)
+{
+	struct rig *r = begin(false);
+	struct unreleased u;
+	struct entry_id generation;
+
+	(void)state;
+	publish(r, "dev/a", &u);
+	generation = subscribe(r, "dev/#");
+	assert_true(release(r, "d", &u));
+	r->outlet.deliver = refuse;
+	rig_pass_time(r->settings.hold_timeout_ms);
+	devices_tick(r->devices, true);
+	assert_true(rig_expect(r, JOURNAL_LIVE, NULL).late);
+	assert_int_equal(rig_switch(r, "d", generation, append_head(r->append)), CONTROL_TOO_FAR);
+	r->outlet.deliver = rig_deliver;
+	assert_int_equal(rig_switch(r, "d", generation, append_head(r->append)), CONTROL_DONE);
+	expect(r, (struct entry_id[]){u.m.id}, 1);
+	rig_free(r);
+}
+
+/* Of all that wait there are 4 MiB at most: those of devices that have gone make room. */
+static void test_large_ones(void **state)
+{
+	enum { LARGE = 1500000, DEVICES = 3 };
+	struct rig *r = rig_new(8 << 20, mirrors, grants);
+	char *payload = calloc(LARGE, 1), name[] = "d0", address[] = "dev/a";
+
+	(void)state;
+	assert_non_null(payload);
+	for (int i = 0; i < DEVICES; i++) {
+		struct message m = {.topic = slice_str(address), .payload = slice_of(payload, LARGE), .client = slice_str("p"), .qos = 2,
+			.payload_format = -1};
+		struct route route = *routes_find(r->routes, m.topic);
+		struct entry_id id;
+
+		name[1] = (char)('0' + i);
+		assert_int_equal(append_message(r->append, &m, route.rules, route.count, &id), ST_OK);
+		rig_subscribe(r, name, "dev/#", 1);
+		assert_true(devices_hold_released(r->devices, name, m.topic, m.payload, id));
+		devices_disconnected(r->devices, name, false);
+	}
+	for (int i = 0; i < DEVICES; i++) {
+		struct entry_id generation;
+
+		name[1] = (char)('0' + i);
+		rig_drain(r);
+		rig_subscribe(r, name, "dev/#", 1);
+		rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+		assert_int_equal(rig_switch(r, name, generation, generation), CONTROL_DONE);
+		assert_int_equal(r->seen_count, i);
+	}
+	free(payload);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -632,7 +717,8 @@ int main(void)
 		cmocka_unit_test(test_leaves_and_subscribes_to_another),
 		cmocka_unit_test(test_not_withdrawn), cmocka_unit_test(test_session_goes_on), cmocka_unit_test(test_long_ago),
 		cmocka_unit_test(test_full), cmocka_unit_test(test_full_in_vain), cmocka_unit_test(test_full_of_brought),
-		cmocka_unit_test(test_many_leave),
+		cmocka_unit_test(test_many_leave), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_no_memory_ahead),
+		cmocka_unit_test(test_large_ones),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

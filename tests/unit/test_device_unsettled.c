@@ -173,6 +173,43 @@ static void test_early(void **state)
 	}
 }
 
+/* More filters than one event has room for: of the rest it is told as of a session that has ended. */
+static void test_long_filters(void **state)
+{
+	enum { FILTERS = 4, LEN = 65535 };
+	struct rig *r = rig_told(1 << 20, mirrors, grants);
+	struct client_info c = begun("d");
+	char *filter = malloc(LEN + 1);
+	struct entry_id generation = ENTRY_ID_ZERO, id;
+	struct session_event e;
+	enum journal_type type;
+	unsigned gone = 0, told = 0;
+
+	(void)state;
+	assert_non_null(filter);
+	memset(filter, 'x', LEN);
+	filter[LEN] = '\0';
+	memcpy(filter, "dev/", 4);
+	for (int i = 0; i < FILTERS; i++) {
+		filter[10] = (char)('a' + i);
+		devices_subscribed(r->devices, &c, filter, 1);
+		if (i == 0) rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+		rig_drain(r);
+	}
+	assert_int_equal(rig_switch(r, "d", generation, append_head(r->append)), CONTROL_DONE);
+	devices_tick(r->devices, false);
+	rig_drain(r);
+	end_session(r, TAKEN_OVER);
+	while (rig_event(r, &type, &id, &e)) {
+		if (type == JOURNAL_GONE) gone += e.cursor_count;
+		if (type == JOURNAL_POSITION) told += e.cursor_count;
+	}
+	assert_int_equal(gone, FILTERS);
+	assert_true(told > 0 && told < FILTERS);
+	free(filter);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_will_in_between),
 		cmocka_unit_test(test_later),
 		cmocka_unit_test(test_early),
+		cmocka_unit_test(test_long_filters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

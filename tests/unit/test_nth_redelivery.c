@@ -97,6 +97,26 @@ static void early_told(void)
 	early(true);
 }
 
+/* What waits when its device leaves is given when that is back, or forgotten for want of memory. */
+static void early_left(void)
+{
+	struct rig *r = rig();
+	char address[] = "t/a";
+	struct current_message waits = rig_publish(r, "t/a", 2);
+	struct entry_id generation;
+
+	qos2_put(r->qos2, S(address), S("x"), waits.id);
+	rig_subscribe(r, "d1", "t/#", 1);
+	assert_true(devices_hold_released(r->devices, "d1", S(address), S("x"), waits.id));
+	NTH_DO(devices_disconnected(r->devices, "d1", false));
+	rig_drain(r);
+	rig_subscribe(r, "d1", "t/#", 1);
+	(void)rig_expect(r, JOURNAL_SUBSCRIBED, &generation);
+	assert_int_equal(rig_switch(r, "d1", generation, generation), CONTROL_DONE);
+	assert_true(r->seen_count == 1 || (r->seen_count == 0 && nth_fired()));
+	rig_free(r);
+}
+
 /* --- the bridge's commands ----------------------------------------------------------------------------------------------------- */
 
 static enum status command(struct rig *r, struct peer *p)
@@ -379,6 +399,7 @@ SWEEP(commands)
 SWEEP(had_at_a_node)
 SWEEP(early_untold)
 SWEEP(early_told)
+SWEEP(early_left)
 
 int main(void)
 {
@@ -390,6 +411,7 @@ int main(void)
 		cmocka_unit_test(test_had_at_a_node),
 		cmocka_unit_test(test_early_untold),
 		cmocka_unit_test(test_early_told),
+		cmocka_unit_test(test_early_left),
 		cmocka_unit_test(test_disk),
 	};
 
