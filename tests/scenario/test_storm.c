@@ -31,7 +31,7 @@
 #define BROKER_OPTIONS "log_type none\nlog_type error\nlog_type warning\nlog_type notice\n"
 
 enum {
-	DEVICES = 2000, OWN = 10, COMMON = 40, LIVE_PER_SECOND = 200, SLACK_US = 2000, ARRIVAL_SLACK_US = 100000,
+	DEVICES = 2000, OWN = 10, COMMON = 40, LIVE_PER_SECOND = 200, SLACK_US = 5000, ARRIVAL_SLACK_US = 100000,
 	LONG_DEVICES = 70, LONG = 3000, SHORT_DEVICES = 150,
 	/* What bridge/OPERATIONS.md says, and half as much again: 16 MiB of its own, 32 read ahead, 9 not acknowledged. */
 	BRIDGE_KIB_MAX = (16 + 32 + 9) * 1024 * 3 / 2,
