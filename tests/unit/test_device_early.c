@@ -46,6 +46,17 @@ static struct entry_id subscribe(struct rig *r, const char *filter)
 	return id;
 }
 
+/* Published, released behind the subscription, and held back. The subscription's generation. */
+static struct entry_id waiting(struct rig *r, struct unreleased *u)
+{
+	struct entry_id generation;
+
+	publish(r, "dev/a", u);
+	generation = subscribe(r, "dev/#");
+	assert_true(release(r, "d", u));
+	return generation;
+}
+
 static struct rig *begin(bool told)
 {
 	return told ? rig_told(1 << 20, mirrors, grants) : rig_new(1 << 20, mirrors, grants);
@@ -238,9 +249,7 @@ static void test_too_far(void **state)
 	struct entry_id generation;
 
 	(void)state;
-	publish(r, "dev/a", &u);
-	generation = subscribe(r, "dev/#");
-	assert_true(release(r, "d", &u));
+	generation = waiting(r, &u);
 	for (int i = 0; i < 600; i++) {
 		m = rig_publish(r, "dev/a", 1);
 		assert_true(rig_offer(r, "d", &m));
@@ -261,9 +270,7 @@ static void test_goes_live_ahead(void **state)
 		struct unreleased u;
 		struct entry_id generation;
 
-		publish(r, "dev/a", &u);
-		generation = subscribe(r, "dev/#");
-		assert_true(release(r, "d", &u));
+		generation = waiting(r, &u);
 		rig_pass_time(r->settings.hold_timeout_ms);
 		devices_tick(r->devices, true);
 		assert_true(rig_expect(r, JOURNAL_LIVE, NULL).late);
@@ -403,9 +410,7 @@ static void test_leaves(void **state)
 			struct unreleased u;
 			struct entry_id generation;
 
-			publish(r, "dev/a", &u);
-			generation = subscribe(r, "dev/#");
-			assert_true(release(r, "d", &u));
+			generation = waiting(r, &u);
 			if (when != WAITS) (void)rig_batch(r, "d", generation, all, NULL, 0, generation);
 			assert_int_equal(r->seen_count, when != WAITS);
 			if (when == DELIVERED) turn(r);
@@ -477,9 +482,7 @@ static void test_not_withdrawn(void **state)
 	struct entry_id generation;
 
 	(void)state;
-	publish(r, "dev/a", &u);
-	generation = subscribe(r, "dev/#");
-	assert_true(release(r, "d", &u));
+	generation = waiting(r, &u);
 	(void)rig_batch(r, "d", generation, all, NULL, 0, generation);
 	assert_false(devices_withdraw(r->devices, "d"));
 	devices_tick(r->devices, false);
@@ -637,9 +640,7 @@ static void test_no_memory(void **state)
 	struct entry_id generation;
 
 	(void)state;
-	publish(r, "dev/a", &u);
-	generation = subscribe(r, "dev/#");
-	assert_true(release(r, "d", &u));
+	generation = waiting(r, &u);
 	r->outlet.deliver = refuse;
 	assert_int_equal(rig_switch(r, "d", generation, generation), CONTROL_TOO_FAR);
 	r->outlet.deliver = rig_deliver;
@@ -656,9 +657,7 @@ static void test_no_memory_ahead(void **state)
 	struct entry_id generation;
 
 	(void)state;
-	publish(r, "dev/a", &u);
-	generation = subscribe(r, "dev/#");
-	assert_true(release(r, "d", &u));
+	generation = waiting(r, &u);
 	r->outlet.deliver = refuse;
 	rig_pass_time(r->settings.hold_timeout_ms);
 	devices_tick(r->devices, true);
